@@ -1,0 +1,63 @@
+"""The error tree: what is raised when a system or a media is broken.
+
+    VeridaskError                     code, detail
+    ├── MediaError                    the bytes sent are not usable media (REST: 422 unless said)
+    │   ├── EmptyMediaError           no bytes, no frames, zero length
+    │   ├── UndecodableMediaError     damaged, truncated, or no known container
+    │   ├── MediaTypeError            not what was declared or wanted (REST: 415)
+    │   └── MediaTooLargeError        bytes, pixels or seconds past the limit (REST: 413)
+    └── WeightsError                  missing weights or a wrong digest: refuse to start
+
+`graphs.errors` and `service.problems` add their own branches. An outcome about the *person* (no face, blurred,
+expired) is never an exception: it is a result with a reason code.
+
+Every error here is picklable, because it crosses processes: its arguments are its state.
+"""
+
+from __future__ import annotations
+
+
+class VeridaskError(Exception):
+    """Root of all errors of veridask. `detail` is safe to show: it never holds anything of a person."""
+
+    code = "internal_error"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class MediaError(VeridaskError):
+    """The bytes sent are not usable media."""
+
+    code = "undecodable_media"
+
+
+class EmptyMediaError(MediaError):
+    """No bytes, no frames, or zero length."""
+
+    code = "empty_media"
+
+
+class UndecodableMediaError(MediaError):
+    """Damaged or truncated, or no container that is known here."""
+
+    code = "undecodable_media"
+
+
+class MediaTypeError(MediaError):
+    """The content is not of the declared or the wanted type."""
+
+    code = "wrong_media_type"
+
+
+class MediaTooLargeError(MediaError):
+    """More bytes, pixels or seconds than the limit."""
+
+    code = "media_too_large"
+
+
+class WeightsError(VeridaskError):
+    """Weights are missing or their digest is not the one on record."""
+
+    code = "weights_rejected"

@@ -1,0 +1,1 @@
+"""HTTP and people. Never imports torch or cv2."""

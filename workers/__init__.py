@@ -1,0 +1,1 @@
+"""Where and how tasks run: placement, model pool, upload events. Knows nothing of `graphs` and `service`."""
