@@ -1,1 +1,1 @@
-"""The machine readable zone (MRZ): its meaning (ICAO Doc 9303), finding and reading it in pictures, and repairing it."""
+"""The machine readable zone (MRZ): its meaning (ICAO Doc 9303), finding, reading and repairing it."""

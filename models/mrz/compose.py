@@ -122,7 +122,7 @@ def _fitted(text: str, length: int, what: str) -> str:
 
 
 def _number(document_number: str) -> tuple[str, str]:
-    """The number field with its check digit, and what continues in the optional data (part 5, section 4.2.2, note j)."""
+    """The number field with its check digit, and what continues in the optional data (part 5, 4.2.2, note j)."""
     number = transliterate(document_number).strip("<")
     if not number:
         raise ValueError("document_number is empty")

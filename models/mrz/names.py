@@ -18,7 +18,7 @@ _CYRILLIC = {
     "Ў": "U", "Ф": "F", "Х": "KH", "Ц": "TS", "Ч": "CH", "Џ": "DZ", "Ш": "SH", "Щ": "SHCH", "Ъ": "IE", "Ы": "Y",
     "Ь": "", "Э": "E", "Ю": "IU", "Я": "IA",
 }  # fmt: skip
-"""ICAO Doc 9303 part 3, section 6.B. National exceptions (Г as H in Ukrainian) are not applied: the state is unknown."""
+"""ICAO Doc 9303 part 3, section 6.B. National exceptions (Ukrainian Г as H) are left out: the state is unknown."""
 
 _TABLE = _LATIN | _CYRILLIC
 
@@ -62,7 +62,7 @@ def compose_names(surname: str, given_names: str, length: int) -> str:
 
 
 def split_names(field: str) -> tuple[str, str]:
-    """Surname and given names of a name field, components parted by one space. Without "<<" all of it is the surname."""
+    """Surname and given names of a name field, components parted by a space. Without "<<" all is the surname."""
     surname, _, given_names = field.partition("<<")
     return spaced(surname), spaced(given_names)
 
