@@ -65,10 +65,8 @@ def test_corners_are_where_the_symbol_is_also_after_enlarging() -> None:
 
 @pytest.mark.parametrize("degrees", [-38.0, -20.0, 12.0, 31.0, 45.0])
 def test_a_leaning_symbol_is_levelled(degrees: float) -> None:
-    code = np.asarray(
-        cv2.copyMakeBorder(symbol("leaning specimen", scale=3), 200, 200, 200, 200, cv2.BORDER_CONSTANT, value=235),
-        dtype=np.uint8,
-    )
+    bare = symbol("leaning specimen", scale=3)
+    code = np.asarray(cv2.copyMakeBorder(bare, 200, 200, 200, 200, cv2.BORDER_CONSTANT, value=235), dtype=np.uint8)
     height, width = code.shape
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     leaning = np.asarray(cv2.warpAffine(code, turn, (width, height), borderValue=235.0), dtype=np.uint8)
@@ -97,10 +95,10 @@ def test_a_small_symbol_needs_the_retry() -> None:
 
 def test_blur_noise_and_uneven_light() -> None:
     rng = np.random.default_rng(5)
-    page = on_page(symbol(PAYLOAD[:80], scale=3)).astype(np.float32)
-    page *= np.linspace(0.35, 1.0, page.shape[1])[None, :, None]
-    page = cv2.GaussianBlur(page, (0, 0), 1.1) + rng.normal(0, 5, page.shape)
-    found = read([np.clip(page, 0, 255).astype(np.uint8)])
+    page = on_page(symbol(PAYLOAD[:80], scale=3))
+    lit = page * np.linspace(0.35, 1.0, page.shape[1])[None, :, None]
+    noisy = cv2.GaussianBlur(lit, (0, 0), 1.1) + rng.normal(0, 5, page.shape)
+    found = read([np.clip(noisy, 0, 255).astype(np.uint8)])
     assert found is not None
     assert found.payload == PAYLOAD[:80]
 
