@@ -1,0 +1,100 @@
+"""Profiles and their policies: data in `profiles/*.json`, read and checked once, never changed by code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+from graphs.errors import ProfileError
+from graphs.reasons import REASONS
+from graphs.records import Step
+
+Effect = Literal["decline", "retake", "review"]
+EFFECTS: tuple[Effect, ...] = ("decline", "retake", "review")
+
+
+@dataclass(frozen=True)
+class CheckPolicy:
+    """How one check is held: its thresholds by name, and whether it must be clear for an approval."""
+
+    required: bool
+    thresholds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Versioned rules of decision. effects: what each reason code means; weights: order of the checks in an answer."""
+
+    version: str
+    checks: Mapping[str, CheckPolicy]
+    effects: Mapping[str, Effect]
+    max_attempts: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A named configuration. accepts: for each step wanted, the kinds of media taken (`video`, `image`)."""
+
+    name: str
+    title: str
+    accepts: Mapping[Step, tuple[str, ...]]
+    challenge_actions: int
+    open_seconds: int
+    policy: Policy
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of the profile, in the order in which they are asked for."""
+        return tuple(self.accepts)
+
+
+def parse_profile(text: str) -> Profile:
+    """Read one profile from JSON. Raises ProfileError when a part is missing or a reason code is unknown."""
+    try:
+        raw = json.loads(text)
+        policy = Policy(
+            version=str(raw["policy"]["version"]),
+            checks={
+                name: CheckPolicy(bool(c["required"]), {k: float(v) for k, v in c.get("thresholds", {}).items()})
+                for name, c in raw["policy"]["checks"].items()
+            },
+            effects={str(code): effect for effect, codes in raw["policy"]["effects"].items() for code in codes},
+            max_attempts=int(raw["policy"]["max_attempts"]),
+        )
+        profile = Profile(
+            name=str(raw["name"]),
+            title=str(raw["title"]),
+            accepts={step: tuple(kinds) for step, kinds in raw["accepts"].items()},
+            challenge_actions=int(raw["challenge_actions"]),
+            open_seconds=int(raw["open_seconds"]),
+            policy=policy,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProfileError(f"profile cannot be read: {type(error).__name__} {error}") from error
+    unknown = set(policy.effects) - set(REASONS)
+    missing = set(REASONS) - set(policy.effects)
+    if unknown or missing or not set(policy.effects.values()) <= set(EFFECTS):
+        raise ProfileError(
+            f"profile {profile.name}: unknown reasons {sorted(unknown)}, without effect {sorted(missing)}"
+        )
+    return profile
+
+
+@cache
+def profiles() -> Mapping[str, Profile]:
+    """All profiles that come with this build, by name."""
+    folder = files("graphs") / "profiles"
+    found = [parse_profile(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")]
+    return {profile.name: profile for profile in sorted(found, key=lambda p: p.name)}
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name. Raises ProfileError when there is none."""
+    try:
+        return profiles()[name]
+    except KeyError:
+        raise ProfileError(f"there is no profile {name!r}; there are {', '.join(profiles())}") from None

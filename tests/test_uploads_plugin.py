@@ -1,0 +1,166 @@
+"""The heart of the design: a scatter under an upload's key releases the tasks that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.task_spec import Task, TaskRef
+from distributed import Client, Future, LocalCluster
+
+from workers.errors import LabelError, UntestedBuildError
+from workers.placement import label_of
+from workers.uploads import UPLOAD_RESOURCE, UploadPlugin, missing_upload, require_tested_build
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    """A real cluster of two workers in this process, with the plugin."""
+    async with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=False,
+            resources={"CPU": 1},
+            asynchronous=True,
+            dashboard_address=":0",
+        ) as cluster,
+        Client(cluster, asynchronous=True) as client,
+    ):
+        await client.register_plugin(UploadPlugin())
+        yield client
+
+
+def blocked_sum(case: str, gates: int = 2) -> tuple[HighLevelGraph, str, list[str]]:
+    uploads = [f"upload-{case}-{i}" for i in range(gates)]
+    waiting = MaterializedLayer(
+        {key: Task(key, missing_upload) for key in uploads}, annotations={"resources": {UPLOAD_RESOURCE: 1}}
+    )
+    lengths = {f"length-{case}-{i}": Task(f"length-{case}-{i}", len, TaskRef(key)) for i, key in enumerate(uploads)}
+    total = f"total-{case}"
+    tasks = {**lengths, total: Task(total, lambda *parts: sum(parts), *map(TaskRef, lengths))}
+    work = MaterializedLayer(tasks, annotations={"resources": {"CPU": 1}})
+    return HighLevelGraph({"gates": waiting, "work": work}, {"gates": set(), "work": {"gates"}}), total, uploads
+
+
+def submit(client: Client, graph: HighLevelGraph, key: str) -> Future:
+    future: Future = client.get(graph, key, sync=False)
+    return future
+
+
+async def states(client: Client, keys: list[str]) -> list[str]:
+    def read(dask_scheduler: object) -> list[str]:
+        return [t.state if (t := dask_scheduler.tasks.get(k)) else "unknown" for k in keys]  # type: ignore[attr-defined]
+
+    found: list[str] = await client.run_on_scheduler(read)
+    return found
+
+
+async def until_blocked(client: Client, keys: list[str]) -> None:
+    while await states(client, keys) != ["no-worker"] * len(keys):
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_scatter_releases_the_waiting_graph(client: Client, direct: bool) -> None:
+    graph, total, uploads = blocked_sum("a")
+    future = submit(client, graph, total)
+    await until_blocked(client, uploads)
+    await client.scatter({uploads[0]: b"four"}, hash=False, direct=direct)
+    await asyncio.sleep(0.1)
+    assert not future.done()
+    await client.scatter({uploads[1]: b"seven77"}, hash=False, direct=direct)
+    assert await future == 11
+
+
+async def test_stock_update_data_leaves_dependents_waiting(client: Client) -> None:
+    """Why the plugin exists. When this fails, `distributed` has learned it and the plugin can go."""
+
+    def restore(dask_scheduler: object) -> None:
+        plugin = dask_scheduler.plugins["veridask-uploads"]  # type: ignore[attr-defined]
+        dask_scheduler.update_data = plugin.stock_update_data  # type: ignore[attr-defined]
+        dask_scheduler.handlers["update_data"] = plugin.stock_update_data  # type: ignore[attr-defined]
+
+    await client.run_on_scheduler(restore)
+    graph, total, uploads = blocked_sum("b")
+    future = submit(client, graph, total)
+    await until_blocked(client, uploads)
+    held = await client.scatter(dict.fromkeys(uploads, b"x"), hash=False)
+    await asyncio.sleep(0.5)
+    assert held
+    assert not future.done()
+
+
+async def test_scatter_twice_and_submit_twice_change_nothing(client: Client) -> None:
+    graph, total, uploads = blocked_sum("c")
+    future = submit(client, graph, total)
+    again = submit(client, graph, total)
+    await until_blocked(client, uploads)
+    for _ in range(2):
+        await client.scatter(dict.fromkeys(uploads, b"xy"), hash=False)
+    assert await future == await again == 4
+
+
+async def test_scatter_before_the_graph_is_known(client: Client) -> None:
+    """An upload can overtake its graph on the way to the scheduler; it is then plain data that the graph finds."""
+    graph, total, uploads = blocked_sum("d")
+    held = await client.scatter(dict.fromkeys(uploads, b"xyz"), hash=False)
+    assert await submit(client, graph, total) == 6
+    assert len(held) == 2
+
+
+async def test_upload_lost_with_its_worker_can_be_scattered_again(client: Client) -> None:
+    """The key has a run_spec, so it goes back to `no-worker` and nothing behind it is forgotten."""
+    graph, total, uploads = blocked_sum("e")
+    future = submit(client, graph, total)
+    await until_blocked(client, uploads)
+    await client.scatter({uploads[0]: b"four"}, hash=False)
+    while await states(client, ["length-e-0"]) != ["memory"]:
+        await asyncio.sleep(0.01)
+
+    async def lose_holder(dask_scheduler: object) -> None:
+        holder = next(iter(dask_scheduler.tasks["length-e-0"].who_has))  # type: ignore[attr-defined]
+        await dask_scheduler.remove_worker(holder.address, stimulus_id="lost")  # type: ignore[attr-defined]
+
+    await client.run_on_scheduler(lose_holder)
+    assert await states(client, [uploads[0], "length-e-0", total]) == ["no-worker", "waiting", "waiting"]
+    await client.scatter({uploads[0]: b"four", uploads[1]: b"seven77"}, hash=False)
+    assert await future == 11
+
+
+async def test_blocked_graphs_hold_no_worker_and_release_leaves_nothing(client: Client) -> None:
+    futures, all_uploads = [], []
+    for case in range(200):
+        graph, total, uploads = blocked_sum(f"open{case}")
+        futures.append(submit(client, graph, total))
+        all_uploads += uploads
+    await until_blocked(client, all_uploads)
+    graph, total, uploads = blocked_sum("quick")
+    quick = submit(client, graph, total)
+    await until_blocked(client, uploads)
+    await client.scatter(dict.fromkeys(uploads, b"12345"), hash=False)
+    assert await quick == 10
+    for future in [*futures, quick]:
+        future.release()
+    while await states(client, all_uploads + uploads) != ["unknown"] * (len(all_uploads) + 2):
+        await asyncio.sleep(0.02)
+
+
+def test_an_untested_distributed_is_refused() -> None:
+    require_tested_build()
+    with pytest.raises(UntestedBuildError, match=r"1999\.1\.0 is not tested"):
+        require_tested_build("1999.1.0")
+
+
+@pytest.mark.parametrize(
+    "resources", [{}, {"CPU": 1.0, "GPU": 1.0}, {"MEMORY": 3.0}, {"CPU": 2.0, "UPLOAD": 1.0}, {"CPU": 0.0}]
+)
+def test_a_worker_needs_exactly_one_label(resources: dict[str, float]) -> None:
+    with pytest.raises(LabelError, match="exactly one of CPU and GPU"):
+        label_of(resources)
+    assert label_of({"CPU": 8.0}) == "CPU"
+    assert label_of({"GPU": 16.0}) == "GPU"

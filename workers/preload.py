@@ -1,0 +1,40 @@
+"""What `dask worker … --preload workers.preload` does before a worker takes its first task.
+
+Checks the worker's label, keeps each library to one thread per task (parallelism comes from the graph), loads and warms
+the models of that label, and shortens the send timer to the scheduler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from workers.placement import label_of
+from workers.pool import models
+from workers.uploads import SEND_INTERVAL, require_tested_build
+
+if TYPE_CHECKING:
+    from distributed import Worker
+
+logger = logging.getLogger(__name__)
+
+
+def limit_library_threads() -> None:
+    """One thread per task inside OpenCV and torch; what OpenMP starts is said by OMP_NUM_THREADS, before Python runs."""
+    import cv2
+    import torch
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+
+
+async def dask_setup(worker: Worker) -> None:
+    """Prepare one worker. Raises LabelError, UntestedBuildError or WeightsError: the worker then does not start."""
+    require_tested_build()
+    label = label_of(worker.state.total_resources)
+    worker.batched_stream.interval = SEND_INTERVAL
+    limit_library_threads()
+    await asyncio.to_thread(models().warm, label)
+    logger.info("worker %s is warm for label %s", worker.name, label)
