@@ -1,1 +1,1 @@
-"""What a case is: the dataflow from upload to decision. Read `case.py` first."""
+"""What a case is: the dataflow from upload to decision. Read `flow.py`, then `case.py`."""
