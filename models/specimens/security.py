@@ -1,0 +1,160 @@
+"""What makes a card hard to copy: the guilloche background, and the optically variable elements.
+
+The optically variable elements are diffraction gratings: the grating equation d (sin a + sin b) = n λ says that the
+hue seen depends on the components, along the grating, of the directions to the eye and to the light. So hue and
+brightness move when the card or the camera tilts, and stand still in a copy (the idea that MIDV-Holo records:
+L. I. Koliaskina et al., "MIDV-Holo: a dataset for ID document hologram detection in a video stream", ICDAR 2023).
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from models.page import ID1_SIZE
+from models.specimens.designs import DESIGNS, Box, Colour, Design, DesignName, Patch
+
+PIXELS_PER_MM = ID1_SIZE[0] / 85.60
+"""Of a card picture of ID1_SIZE: 11.82, which is 300 dpi."""
+
+_HUE_CYCLES = 3.2  # cycles of hue for each unit of sin(view) + sin(light): about one colour wheel in 18° of tilt
+_GLOW_CYCLES = 1.6  # cycles of brightness across the grating, so that an element also fades and flares
+
+Plane = npt.NDArray[np.float32]
+
+
+def rgb(colour: Colour) -> Plane:
+    """A colour to mix pictures with: float32 (3,)."""
+    return np.asarray(colour, np.float32)
+
+
+def guilloche(design: Design, size: tuple[int, int]) -> npt.NDArray[np.float32]:
+    """The printed background: float32 (H, W, 3), 0..255, for `size` = (width, height) in pixels."""
+    width, height = size
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    x *= 85.6 / width  # mm
+    y *= 85.6 / width
+    rng = np.random.default_rng([design.pattern, 2])
+    fade = np.clip((x + 0.6 * y) / 110.0, 0.0, 1.0)[..., None]
+    picture = rgb(design.paper) * (1 - fade) + rgb(design.paper_far) * fade
+    for index, colour in enumerate(design.lines):
+        k = rng.uniform(0.08, 0.22, size=3).astype(np.float32)
+        p = rng.uniform(0, 2 * np.pi, size=3).astype(np.float32)
+        wave = 3.2 * np.sin(k[0] * x + p[0]) + 1.8 * np.sin(2.1 * k[1] * x + 0.11 * y + p[1])
+        if index == 2:  # a rosette instead of a band
+            cx, cy = rng.uniform(38, 56), rng.uniform(24, 34)
+            radius, angle = np.hypot(x - cx, y - cy), np.arctan2(y - cy, x - cx)
+            phase = radius * 1.3 + 1.3 * np.sin(12 * angle + p[2]) + 0.8 * np.sin(7 * angle)
+        else:
+            phase = (y + wave) * (1.55 + 0.3 * index) + 0.4 * np.sin(k[2] * 3 * y)
+        line = np.clip((np.abs(np.sin(np.pi * phase)) - 0.84) / 0.16, 0.0, 1.0).astype(np.float32)
+        strength = (0.45 if index == 2 else 0.55) * line[..., None]
+        picture = picture * (1 - strength) + rgb(colour) * strength
+    return picture.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class VariableElements:
+    """The optically variable elements of a design, rasterised at ID1_SIZE inside `region` (x0, y0, x1, y1 in pixels).
+
+    strength: float32 (h, w) 0..1, how much of the picture they cover; phase: float32, hue offset in cycles;
+    along, x and y of the grating's direction: float32 (h, w).
+    """
+
+    region: tuple[int, int, int, int]
+    strength: Plane
+    phase: Plane
+    along_x: Plane
+    along_y: Plane
+
+
+def _shape(patch: Patch, x: Plane, y: Plane) -> Plane:
+    """Where a patch has ink: float32 0..1; x and y are mm inside its box."""
+    left, top, right, bottom = patch.box
+    w, h = right - left, bottom - top
+    u, v = x - left, y - top
+    inside = ((u > 0) & (u < w) & (v > 0) & (v < h)).astype(np.float32)
+    if patch.kind == "rosette":
+        radius = np.hypot(u - w / 2, v - h / 2) / (w / 2)
+        angle = np.arctan2(v - h / 2, u - w / 2)
+        rim = 0.82 + 0.14 * np.cos(8 * angle)
+        rings = 0.62 + 0.38 * np.sin(2 * np.pi * (3.2 * radius + 0.35 * np.sin(8 * angle)))
+        return (inside * np.clip((rim - radius) * 12, 0, 1) * np.clip(rings * 1.6, 0, 1)).astype(np.float32)
+    if patch.kind == "waves":
+        body = np.clip((h * 0.46 - np.abs(v - h / 2 + 1.1 * np.sin(2 * np.pi * u / w * 1.5))) * 2, 0, 1)
+        stripes = 0.6 + 0.4 * np.sin(2 * np.pi * (v * 0.7 + 0.8 * np.sin(2 * np.pi * u / w)))
+        return (inside * body * np.clip(stripes * 1.5, 0, 1)).astype(np.float32)
+    if patch.kind == "stars":
+        radius = np.hypot(u - w / 2, v - h / 2) / (w / 2)
+        angle = np.arctan2(v - h / 2, u - w / 2)
+        star = np.clip((0.62 + 0.3 * np.cos(5 * angle) - radius) * 9, 0, 1)
+        inner = np.clip((radius - 0.22 - 0.1 * np.cos(5 * angle + np.pi)) * 9, 0, 1)
+        return (inside * star * np.clip(inner + 0.25, 0, 1)).astype(np.float32)
+    canvas = np.zeros(x.shape, np.uint8)
+    step_x, step_y = 9.2, 4.9
+    scale = PIXELS_PER_MM
+    for row in range(int(h / step_y) + 1):
+        for column in range(int(w / step_x) + 1):
+            at = (
+                round((left - x[0, 0] + column * step_x + (row % 2) * 2.2) * scale),
+                round((top - y[0, 0] + row * step_y + 3.9) * scale),
+            )
+            cv2.putText(canvas, "UTO", at, cv2.FONT_HERSHEY_DUPLEX, 1.45, 255, 4, cv2.LINE_AA)
+    return (inside * canvas.astype(np.float32) / 255.0).astype(np.float32)
+
+
+@cache
+def variable_elements(name: DesignName) -> VariableElements:
+    """Rasterise a design's optically variable elements, once per process."""
+    design = DESIGNS[name]
+    boxes: list[Box] = [patch.box for patch in design.patches]
+    width, height = ID1_SIZE
+    x0, y0 = (max(0, int(min(b[i] for b in boxes) * PIXELS_PER_MM)) for i in (0, 1))
+    x1 = min(width, int(max(b[2] for b in boxes) * PIXELS_PER_MM) + 1)
+    y1 = min(height, int(max(b[3] for b in boxes) * PIXELS_PER_MM) + 1)
+    px, py = np.meshgrid(np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32))
+    x, y = (px / PIXELS_PER_MM).astype(np.float32), (py / PIXELS_PER_MM).astype(np.float32)
+    strength, phase = np.zeros_like(x), np.zeros_like(x)
+    along_x, along_y = np.zeros_like(x), np.zeros_like(x)
+    for patch in design.patches:
+        shape = cv2.GaussianBlur(_shape(patch, x, y), (0, 0), 1.0)
+        mine = shape > strength
+        left, top, right, bottom = patch.box
+        spread = 0.45 * (x - left) / (right - left) + 0.3 * (y - top) / (bottom - top)
+        turn = patch.grating + 0.5 * (x - left) / (right - left)  # the grating turns slowly over the element
+        strength = np.where(mine, shape, strength)
+        phase = np.where(mine, patch.phase + spread, phase)
+        along_x = np.where(mine, np.cos(turn), along_x)
+        along_y = np.where(mine, np.sin(turn), along_y)
+    return VariableElements((x0, y0, x1, y1), strength, phase, along_x, along_y)
+
+
+_WHEEL = np.array([colorsys.hsv_to_rgb(i / 256, 0.92, 1.0) for i in range(256)], np.float32) * 255.0
+
+
+def shine(picture: npt.NDArray[np.uint8], name: DesignName, direction: npt.NDArray[np.float64], gain: float) -> None:
+    """Add, in place, what the optically variable elements of a card show.
+
+    picture: uint8 (638, 1012, 3) RGB of the front. direction: float (3, 2): at the card's centre, and its change per
+    pixel along x and along y, of the sum of the sines of the directions to eye and light on the card's own x and y.
+    gain: brightness of the light, about 1.
+    """
+    elements = variable_elements(name)
+    x0, y0, x1, y1 = elements.region
+    px = np.arange(x0, x1, dtype=np.float32)[None, :] - ID1_SIZE[0] / 2
+    py = np.arange(y0, y1, dtype=np.float32)[:, None] - ID1_SIZE[1] / 2
+    centre, by_x, by_y = direction.astype(np.float32)
+    sx = centre[0] + by_x[0] * px + by_y[0] * py
+    sy = centre[1] + by_x[1] * px + by_y[1] * py
+    cycles = elements.phase + _HUE_CYCLES * (elements.along_x * sx + elements.along_y * sy)
+    hue = (cycles * 256).astype(np.int32) & 255
+    glow = np.cos(np.pi * _GLOW_CYCLES * (elements.along_x * sy - elements.along_y * sx)) ** 2
+    alpha = (elements.strength * (0.16 + 0.5 * gain * glow))[..., None]
+    part = picture[y0:y1, x0:x1].astype(np.float32)
+    part += alpha * (_WHEEL[hue] - 0.72 * part)
+    picture[y0:y1, x0:x1] = np.clip(part, 0, 255).astype(np.uint8)
