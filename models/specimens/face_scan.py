@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -87,7 +87,7 @@ def face_scan(
     poses = plan_poses(challenge, rng, conditions)
     scene = Scene(rng, conditions, len(poses))
     head = build_head(portrait)
-    data = encode((scene.frame(i, [(head, pose)]) for i, pose in enumerate(poses)), conditions)
+    data = encode((scene.frame(i, scene.person(i, head, pose)) for i, pose in enumerate(poses)), conditions)
     return FaceCapture(data, conditions.frame_rate, tuple(poses))
 
 
@@ -163,21 +163,24 @@ class Scene:
         levels = np.arange(256)[:, None] * conditions.gain * colour
         self._levels = np.clip(255 * (1 - np.exp(-levels / 255 * 1.7)) / (1 - np.exp(-1.7)) * 0.82 + 4, 0, 255)
 
-    def frame(self, i: int, people: list[tuple[Head, Pose]]) -> U8:
-        """Frame i with these heads, farthest first: uint8 (H, W, 3) RGB as the sensor gives it."""
-        return self.finish(i, self.place(i, people))
+    def person(self, i: int, head: Head, pose: Pose) -> tuple[U8, U8]:
+        """Layers of a person in the light of frame i: shoulders, then head; uint8 (H, W, 4) RGBA each."""
+        camera, drift = self.conditions.camera, self._drift[i]
+        light = (self.conditions.lamp + 0.1 * drift[2], -0.35 + 0.05 * drift[3], -1.0)
+        return _shoulders(head, pose, camera), render_head(head, pose, camera, light)
 
-    def place(self, i: int, people: list[tuple[Head, Pose]]) -> U8:
+    def frame(self, i: int, layers: Sequence[U8]) -> U8:
+        """Frame i with these RGBA layers before the wall, farthest first: uint8 (H, W, 3) RGB as the sensor gives it."""
+        return self.finish(i, self.place(i, layers))
+
+    def place(self, i: int, layers: Sequence[U8]) -> U8:
         """The picture before lens and sensor."""
-        c, drift = self.conditions, self._drift[i]
-        w, h = c.camera.size
-        shift = c.camera.focal * c.shake_cm * drift[:2] / _WALL_CM
+        c = self.conditions
+        shift = c.camera.focal * c.shake_cm * self._drift[i, :2] / _WALL_CM
         view = np.array([[1, 0, shift[0] - 32], [0, 1, shift[1] - 32]])
-        picture = np.asarray(cv2.warpAffine(self._wall, view, (w, h), borderMode=cv2.BORDER_REPLICATE))
-        light = (c.lamp + 0.1 * drift[2], -0.35 + 0.05 * drift[3], -1.0)
-        for head, pose in people:
-            _lay(picture, _shoulders(head, pose, c.camera))
-            _lay(picture, render_head(head, pose, c.camera, light))
+        picture = np.asarray(cv2.warpAffine(self._wall, view, c.camera.size, borderMode=cv2.BORDER_REPLICATE))
+        for layer in layers:
+            _lay(picture, layer)
         return picture
 
     def finish(self, i: int, picture: U8) -> U8:
