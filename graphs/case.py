@@ -1,0 +1,145 @@
+"""The graph of a case: keys, submission, retake, delivery of uploads.
+
+The whole graph is submitted when the case is created and waits for its uploads (`workers.uploads` says how). Keys are
+made from node, case and the attempts of the steps that the node depends on, so submitting the same case again runs
+nothing twice, and after a retake only what the new attempt changes is new:
+
+    pages_front-case_01-front1    match-case_01-front1.face2    verdict-case_01-front1.back1.face2
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.task_spec import List, Task, TaskRef
+from distributed import Client, Future
+
+from graphs.combine import combine
+from graphs.decision import decide
+from graphs.flow import NODES, nodes_for, steps_of
+from graphs.nodes import Node
+from graphs.profile import Policy, Profile, profile
+from graphs.records import CaseSpec, CheckResult, Step, Verdict
+from graphs.run import run_node
+from workers.errors import ClusterError
+from workers.placement import CPU, LATER, RETRIES
+from workers.uploads import UPLOAD_RESOURCE, missing_upload
+
+
+def verdict(results: list[CheckResult], policy: Policy, attempts: Mapping[Step, int]) -> Verdict:
+    """The last task of the graph: combine all results, then decide."""
+    tree = combine(results, policy)
+    return Verdict(decide(tree, policy, attempts), tree)
+
+
+def upload_key(case_id: str, step: Step, attempt: int) -> str:
+    """The key under which the media of an upload is scattered."""
+    return f"upload-{case_id}-{step}{attempt}"
+
+
+def node_key(name: str, spec: CaseSpec) -> str:
+    """The key of a node: it changes exactly when the attempt of a step that the node depends on does."""
+    if name.startswith("upload_"):
+        step: Any = name.removeprefix("upload_")
+        return upload_key(spec.case_id, step, spec.attempts[step])
+    needed = set(spec.attempts) if name == "verdict" else steps_of(name)
+    return f"{name}-{spec.case_id}-" + ".".join(f"{s}{n}" for s, n in spec.attempts.items() if s in needed)
+
+
+def build(spec: CaseSpec) -> HighLevelGraph:
+    """The graph of a case, one layer for each kind of placement, because an annotation belongs to a layer."""
+    held = profile(spec.profile)
+    nodes = nodes_for(frozenset(spec.attempts))
+    layers: dict[str, dict[str, Task]] = {"uploads": {}, "CPU": {}, "GPU": {}, "later": {}}
+    for step in spec.attempts:
+        key = node_key(f"upload_{step}", spec)
+        layers["uploads"][key] = Task(key, missing_upload)
+    for node in nodes.values():
+        key = node_key(node.name, spec)
+        layers["later" if node.placed.later else node.placed.label][key] = _task(key, node, spec, held)
+    key = node_key("verdict", spec)
+    checks = List(*[TaskRef(node_key(node.name, spec)) for node in nodes.values() if node.placed.is_check])
+    layers["CPU"][key] = Task(key, verdict, checks, held.policy, dict(spec.attempts))
+    annotations: dict[str, dict[str, Any]] = {
+        "uploads": {"resources": {UPLOAD_RESOURCE: 1}},
+        "CPU": {"resources": {CPU: 1}, "retries": RETRIES},
+        "GPU": {"resources": {"GPU": 1}, "retries": RETRIES},
+        "later": {"resources": {CPU: 1}, "retries": RETRIES, "priority": LATER},
+    }
+    filled = {name: MaterializedLayer(tasks, annotations[name]) for name, tasks in layers.items() if tasks}
+    return HighLevelGraph(filled, {name: set() for name in filled})  # dask connects tasks by key, not by layer
+
+
+def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
+    policy = held.policy
+    known: dict[str, Any] = {
+        "thresholds": dict(policy.checks[node.name].thresholds) if node.name in policy.checks else {},
+        "retakes": frozenset(code for code, effect in policy.effects.items() if effect == "retake"),
+        "challenge": spec.challenge,
+        "opened_on": spec.opened_on,
+        "step": node.step,
+    }
+    constants = {name: known[name] for name in node.constants}
+    inputs = {parameter: TaskRef(node_key(source, spec)) for parameter, source in node.inputs.items()}
+    return Task(key, run_node, node.name, spec.case_id, constants, **inputs)
+
+
+@dataclass(frozen=True)
+class CaseFutures:
+    """What the service waits for: the Verdict; each step's quality (CheckResult) and what is kept of it (Findings)."""
+
+    verdict: Future
+    quality: Mapping[Step, Future]
+    findings: Mapping[Step, Future]
+
+    def release(self) -> None:
+        """Let go of all of them; the cluster then forgets what no other holder wants."""
+        for future in (self.verdict, *self.quality.values(), *self.findings.values()):
+            future.release()
+
+
+class CaseGraphs:
+    """Submits cases to one cluster and delivers their uploads. Holds nothing of a case but what its caller holds."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def submit(self, spec: CaseSpec) -> CaseFutures:
+        """Submit the graph of a case, or of a retake. Harmless when repeated. Raises ClusterError without a scheduler."""
+        if self.client.status != "running":
+            raise ClusterError("the scheduler is not connected")
+        keys = {name: node_key(name, spec) for name in ("verdict", *nodes_for(frozenset(spec.attempts)))}
+        wanted = {step: (keys[f"quality_{step}"], keys[f"findings_{step}"]) for step in spec.attempts}
+        flat = [keys["verdict"], *(key for pair in wanted.values() for key in pair)]
+        futures = dict(zip(flat, self.client.get(build(spec), flat, sync=False), strict=True))
+        return CaseFutures(
+            verdict=futures[keys["verdict"]],
+            quality={step: futures[pair[0]] for step, pair in wanted.items()},
+            findings={step: futures[pair[1]] for step, pair in wanted.items()},
+        )
+
+    async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> Future:
+        """Scatter the media of an upload under its key: this is the event that the case's graph waits for.
+
+        The future must be held until the step's quality is known: an upload that overtakes its graph is plain data,
+        which the scheduler forgets with its last holder. Raises ClusterError when no CPU worker is there.
+        """
+        key = upload_key(case_id, step, attempt)
+        info = self.client.scheduler_info(n_workers=-1)["workers"]
+        workers = [address for address, worker in info.items() if worker["resources"].get(CPU, 0) > 0]
+        if not workers:
+            raise ClusterError("no worker with the label CPU is connected")
+        try:
+            held = await self.client.scatter({key: media}, workers=[random.choice(workers)], hash=False, direct=True)
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(f"the upload could not be handed to a worker: {type(error).__name__}") from error
+        return held[key]
+
+
+def check_names(steps: frozenset[Step]) -> tuple[str, ...]:
+    """The checks of a profile with these steps, in the order of the flow."""
+    return tuple(name for name in NODES if name in nodes_for(steps) and NODES[name].placed.is_check)

@@ -1,0 +1,316 @@
+"""The front and the back: from the upload to what is judged. Signatures are the graph: read the parameters.
+
+Imports of vision code stand inside the functions, because the service builds graphs from these signatures and must
+start without cv2 and torch; the functions run on workers, where `workers.preload` has loaded them already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from graphs.findings import Findings, thumbnails
+from graphs.judge import clear_unless, judged, with_retry
+from graphs.nodes import check, data
+from graphs.records import CheckResult, Failed, Step
+from workers.placement import CPU, GPU
+
+if TYPE_CHECKING:
+    from models.barcode import Barcode
+    from models.faces import Face
+    from models.media import Frames
+    from models.mrz.reader import MrzReading
+    from models.page import Page, Quad
+    from models.quality import FrameQuality
+    from models.text import Text
+    from workers.pool import ModelPool
+
+FRAMES_PER_SECOND = 5.0
+MAX_FRAMES = 16
+MAX_SIDE = 1280
+BEST_PAGES = 3
+SMALL_PAGE = (506, 319)
+"""Width and height of the registered pages that the hologram check compares: half of 300 dpi."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The document as seen in a video.
+
+    best: the sharpest few, rectified at 300 dpi; small: uint8 (K, 319, 506, 3), all frames in which the page was found;
+    quads and measures: one per frame, None where no page was found.
+    """
+
+    best: tuple[Page, ...]
+    small: npt.NDArray[np.uint8]
+    quads: tuple[Quad | None, ...]
+    measures: tuple[FrameQuality | None, ...]
+
+
+@data(CPU)
+def frames(upload: bytes) -> Frames:
+    """Decode and sample the media, once; all else shares the result."""
+    from models.media import MediaLimits, sample_frames
+
+    return sample_frames(
+        upload, rate_hz=FRAMES_PER_SECOND, max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=MediaLimits()
+    )
+
+
+@data(CPU)
+def pages(frames: Frames, models: ModelPool) -> Pages:
+    """Find the page in each frame, measure it, rectify the best few."""
+    from models import quality as measure
+    from models.page import Page, rectify
+
+    quads = tuple(models.page_finder.find(frames.images))
+    measures = tuple(
+        None if quad is None else measure.measure(image, quad) for image, quad in zip(frames.images, quads, strict=True)
+    )
+    chosen = measure.best(measures, BEST_PAGES)
+    best = []
+    for index in chosen:
+        quad, found = quads[index], measures[index]
+        if quad is not None and found is not None:
+            best.append(Page(rectify(frames.images[index], quad), index, quad, found.sharpness))
+    small = [
+        rectify(image, quad, SMALL_PAGE) for image, quad in zip(frames.images, quads, strict=True) if quad is not None
+    ]
+    width, height = SMALL_PAGE
+    return Pages(tuple(best), np.array(small, np.uint8).reshape(-1, height, width, 3), quads, measures)
+
+
+@check(CPU, takes_failed=True)
+def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: frozenset[str], step: Step) -> CheckResult:
+    """Whether the pictures are good enough to judge by; if not, the person is asked at once to film the step again."""
+    name = f"quality_{step}"
+    if isinstance(pages, Failed):
+        return with_retry(judged(name, "rejected", {"undecodable_media": step}, error=pages.code), retakes)
+    seen = [found for found in pages.measures if found is not None]
+    share = len(seen) / max(len(pages.measures), 1)
+    if not pages.best or share < thresholds["min_found_share"]:
+        result = judged(
+            name, "rejected", {"no_document_in_image": step}, score=share, threshold=thresholds["min_found_share"]
+        )
+        return with_retry(result, retakes)
+    best = [found for page in pages.best if (found := pages.measures[page.index]) is not None]
+    limits = {
+        "cut_off_document": all(found.cut_off for found in best),
+        "blurred_photo": max(found.sharpness for found in best) < thresholds["min_sharpness"],
+        "dark_photo": max(found.brightness for found in best) < thresholds["min_brightness"],
+        "glare_on_photo": min(found.glare for found in best) > thresholds["max_glare"],
+        "low_resolution": max(found.page_width for found in best) < thresholds["min_page_width"],
+    }
+    codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
+    result = clear_unless(
+        name,
+        codes,
+        score=max(found.sharpness for found in best),
+        threshold=thresholds["min_sharpness"],
+        found_share=round(share, 3),
+        best=[_rounded(found) for found in best],
+    )
+    return with_retry(result, retakes)
+
+
+def _rounded(measures: FrameQuality) -> dict[str, float | bool]:
+    return {
+        key: value if isinstance(value, bool) else round(float(value), 3) for key, value in asdict(measures).items()
+    }
+
+
+@data(CPU)
+def text_lines(pages: Pages, models: ModelPool) -> Text | None:
+    """Read the printed text of the sharpest page; None when there is no page."""
+    return models.text_reader.read(pages.best[0].image) if pages.best else None
+
+
+@check(CPU)
+def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the front could be read at all. What it says is compared by `consistency`."""
+    if text_lines is None:
+        return judged("text_front", "not_run")
+    scores = [line.score for line in text_lines.lines]
+    mean = float(np.mean(scores)) if scores else 0.0
+    enough = len(scores) >= thresholds["min_lines"]
+    return judged(
+        "text_front",
+        "clear" if enough else "unidentified",
+        score=mean,
+        lines=len(scores),
+        upside_down=text_lines.upside_down,
+        model="PP-OCR",
+    )
+
+
+@data(GPU)
+def portrait_face(pages: Pages, models: ModelPool) -> Face | None:
+    """The portrait on the document: the largest face of the sharpest page, whichever way up; None without one."""
+    from models.face_track import largest_face
+
+    for page in pages.best:
+        for image in (page.image, np.ascontiguousarray(page.image[::-1, ::-1])):
+            face = largest_face(image, models.face_detector, models.landmarks, models.face_embedder)
+            if face is not None:
+                return face
+    return None
+
+
+@check(CPU)
+def portrait(portrait_face: Face | None, pages: Pages) -> CheckResult:
+    """Whether the document shows a portrait."""
+    if not pages.best:
+        return judged("portrait_front", "not_run")
+    if portrait_face is None:
+        return judged("portrait_front", "rejected", {"selfie_document_missing_photo": "front"})
+    height = float(portrait_face.box[3] - portrait_face.box[1])
+    return judged("portrait_front", "clear", score=portrait_face.score, face_height_px=round(height), model="dlib MMOD")
+
+
+@data(CPU)
+def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
+    """Read the machine-readable zone over the best pages, voted; None when there is none."""
+    return models.mrz_reader.read([page.image for page in pages.best]) if pages.best else None
+
+
+@check(CPU)
+def mrz(mrz_lines: MrzReading | None, pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the zone is readable and its check digits hold (ICAO 9303-3 §4.9).
+
+    A check digit is called wrong only when the characters were read with confidence; else the zone is unreadable.
+    """
+    if not pages.best:
+        return judged("mrz_back", "not_run")
+    if mrz_lines is None or mrz_lines.confidence < thresholds["min_confidence"]:
+        return judged("mrz_back", "rejected", {"mrz_unreadable": "back"})
+    checks = {name: holds for name, holds in asdict(mrz_lines.mrz.checks).items() if holds is not None}
+    return clear_unless(
+        "mrz_back",
+        {} if mrz_lines.accepted else {"mrz_check_digit": "back"},
+        score=mrz_lines.confidence,
+        threshold=thresholds["min_confidence"],
+        format=mrz_lines.mrz.format,
+        lines=list(mrz_lines.lines),
+        checks=checks,
+        repaired=[asdict(repair) for repair in mrz_lines.repaired],
+        model="PP-OCR, masked to the MRZ alphabet",
+    )
+
+
+@check(CPU)
+def validity(mrz_lines: MrzReading | None, opened_on: date) -> CheckResult:
+    """Whether the document is in force on the day the case was opened, and its holder can have been born then."""
+    from models.mrz import dates
+
+    if mrz_lines is None or not mrz_lines.accepted:
+        return judged("validity_back", "not_run")
+    born = dates.birth_date(mrz_lines.mrz.birth_date, opened_on)
+    expires = dates.expiry_date(mrz_lines.mrz.expiry_date, opened_on)
+    codes: dict[str, Step | None] = {}
+    if expires is not None and expires < opened_on:
+        codes["document_expired"] = "back"
+    if born is None:
+        codes["date_of_birth_invalid"] = "back"
+    return clear_unless("validity_back", codes, expires_on=expires.isoformat() if expires else None)
+
+
+@data(CPU)
+def barcode_payload(pages: Pages) -> Barcode | None:
+    """Read a barcode from the rectified pages; None when there is none."""
+    from models import barcode
+
+    return barcode.read([page.image for page in pages.best]) if pages.best else None
+
+
+@check(CPU)
+def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
+    """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D)."""
+    from models.aamva import AamvaError, parse
+
+    if not pages.best:
+        return judged("barcode_back", "not_run")
+    if barcode_payload is None:
+        return judged("barcode_back", "unidentified", {"barcode_unreadable": "back"})
+    try:
+        damage = parse(barcode_payload.payload).damage
+    except AamvaError:
+        return judged("barcode_back", "caution", {"barcode_unreadable": "back"}, format=barcode_payload.format)
+    return judged("barcode_back", "clear", format=barcode_payload.format, damage=list(damage))
+
+
+@data(CPU, later=True)
+def findings(frames: Frames, pages: Pages) -> Findings:
+    """What is kept of a document step."""
+    best = pages.best
+    corners = [np.full((4, 2), np.nan, np.float32) if quad is None else quad.corners for quad in pages.quads]
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "frames": thumbnails(frames.images),
+        "frame_times": frames.timestamps,
+        "page_corners": np.array(corners, np.float32).reshape(-1, 4, 2),
+        "sharpness": np.array([np.nan if m is None else m.sharpness for m in pages.measures], np.float32),
+        "glare": np.array([np.nan if m is None else m.glare for m in pages.measures], np.float32),
+        "source_differences": frames.source_differences,
+    }
+    if best:
+        arrays["pages"] = np.stack([page.image for page in best])
+    return Findings(arrays, {"best_frames": [page.index for page in best], "size": list(frames.images.shape[1:3])})
+
+
+@check(CPU)
+def hologram(pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether an optically variable feature changes colour as the document tilts (the MIDV-Holo method)."""
+    from models.hologram import hologram as measure
+
+    name = "hologram_front"
+    found = measure(pages.small)
+    if not found.judged:
+        return judged(name, "unidentified", {"no_hologram_seen": "front"})
+    return judged(
+        name,
+        "clear" if found.score >= thresholds["min_score"] else "caution",
+        {} if found.score >= thresholds["min_score"] else {"no_hologram_seen": "front"},
+        score=found.score,
+        threshold=thresholds["min_score"],
+    )
+
+
+@check(CPU)
+def recapture(frames: Frames, pages: Pages, thresholds: Mapping[str, float], step: Step) -> CheckResult:
+    """Whether the document itself was filmed, not a screen that shows it or a grey copy."""
+    from models.recapture import grey_score, screen_score
+
+    name = f"recapture_{step}"
+    if not pages.best:
+        return judged(name, "not_run")
+    screen = float(np.median([screen_score(frames.images[page.index]) for page in pages.best]))
+    grey = float(np.median([grey_score(page.image) for page in pages.best]))
+    limits = {"photo_of_screen": screen > thresholds["max_screen"], "gray_copy": grey > thresholds["max_grey"]}
+    codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
+    return clear_unless(name, codes, score=screen, threshold=thresholds["max_screen"], grey=round(grey, 4))
+
+
+@check(CPU)
+def consistency(
+    text_lines_front: Text | None,
+    mrz_lines_back: MrzReading | None,
+    barcode_payload_back: Barcode | None,
+) -> CheckResult:
+    """Whether front, machine-readable zone and barcode say the same."""
+    from models.consistency import compare
+
+    if text_lines_front is None or mrz_lines_back is None:
+        return judged("consistency", "not_run")
+    found = compare(mrz_lines_back.mrz, text_lines_front.lines, barcode_payload_back)
+    contradicted = [field for field in found.fields if field.agrees == "no"]
+    unknown = [field for field in found.fields if field.agrees == "unknown"]
+    fields = [asdict(field) for field in found.fields]
+    if contradicted:
+        return judged("consistency", "rejected", {"data_mismatch": "front"}, fields=fields)
+    if unknown:
+        return judged("consistency", "caution", {"data_not_found": "front"}, fields=fields)
+    return judged("consistency", "clear", fields=fields)

@@ -1,0 +1,208 @@
+"""The face scan: from the upload to what is judged. Signatures are the graph: read the parameters.
+
+Imports of vision code stand inside the functions, for the reason given in `document.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from graphs.findings import Findings, thumbnails
+from graphs.judge import clear_unless, judged, with_retry
+from graphs.nodes import check, data
+from graphs.records import CheckResult, Failed, Step
+from workers.placement import CPU, GPU
+
+if TYPE_CHECKING:
+    from models.faces import Face, FaceTrack
+    from models.media import Frames
+    from workers.pool import ModelPool
+
+FRAMES_PER_SECOND = 10.0
+MAX_FRAMES = 40
+MAX_SIDE = 640
+EMBEDDED_CHIPS = 8
+"""How many of the best chips are embedded: enough for a mean over pairs and to see a face that changes."""
+
+
+@data(CPU)
+def frames(upload: bytes) -> Frames:
+    """Decode and sample the media, once; all else shares the result."""
+    from models.media import MediaLimits, sample_frames
+
+    return sample_frames(
+        upload, rate_hz=FRAMES_PER_SECOND, max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=MediaLimits()
+    )
+
+
+@data(GPU)
+def faces(frames: Frames, models: ModelPool) -> FaceTrack:
+    """Detect, align and embed the faces of all frames: one task, because every hop between two costs about 2 ms."""
+    from models.face_track import track
+
+    return track(
+        frames.images,
+        frames.timestamps,
+        models.face_detector,
+        models.landmarks,
+        models.face_embedder,
+        embed_best=EMBEDDED_CHIPS,
+    )
+
+
+@check(CPU, takes_failed=True)
+def quality(
+    frames: Frames | Failed, faces: FaceTrack | Failed, thresholds: Mapping[str, float], retakes: frozenset[str]
+) -> CheckResult:
+    """Whether one face can be seen well; if not, the person is asked at once to film the step again."""
+    from models.quality import face_quality
+
+    name = "quality_face"
+    if isinstance(frames, Failed) or isinstance(faces, Failed):
+        broken = frames if isinstance(frames, Failed) else faces
+        code = broken.code if isinstance(broken, Failed) else ""
+        if isinstance(frames, Failed):
+            return with_retry(judged(name, "rejected", {"undecodable_media": "face"}, error=code), retakes)
+        return judged(name, "error", error=code)
+    per_frame = faces.per_frame()
+    seen = sum(bool(found) for found in per_frame) / max(len(per_frame), 1)
+    several = sum(len(found) > 1 for found in per_frame) / max(len(per_frame), 1)
+    if seen < thresholds["min_seen_share"]:
+        result = judged(
+            name, "rejected", {"no_face_in_video": "face"}, score=seen, threshold=thresholds["min_seen_share"]
+        )
+        return with_retry(result, retakes)
+    measures = [face_quality(frames.images[found[0].frame], found[0].box) for found in per_frame if found]
+    sharpness = float(np.median([found.sharpness for found in measures]))
+    brightness = float(np.median([found.brightness for found in measures]))
+    limits = {
+        "several_faces_in_video": several > thresholds["max_several_share"],
+        "blurred_photo": sharpness < thresholds["min_sharpness"],
+        "dark_photo": brightness < thresholds["min_brightness"],
+    }
+    codes: dict[str, Step | None] = {code: "face" for code, holds in limits.items() if holds}
+    result = clear_unless(
+        name,
+        codes,
+        score=seen,
+        threshold=thresholds["min_seen_share"],
+        several_share=round(several, 3),
+        sharpness=round(sharpness, 1),
+        brightness=round(brightness, 1),
+    )
+    return with_retry(result, retakes)
+
+
+@check(CPU)
+def liveness_active(faces: FaceTrack, challenge: tuple[str, ...], thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the head did what this case asked for, in that order: defeats recordings made before."""
+    from models.liveness.challenge import Challenge, follow
+
+    name = "liveness_active_face"
+    if not challenge:
+        return judged(name, "not_run")
+    found = follow(faces, Challenge.from_list(challenge))
+    if not found.judged:
+        return judged(name, "unidentified", {"liveness_failed": "face"}, frames=found.frames)
+    return clear_unless(
+        name,
+        {} if found.score >= thresholds["min_score"] else {"challenge_not_followed": "face"},
+        score=found.score,
+        threshold=thresholds["min_score"],
+        actions=[{"action": a.action.value, "strength": round(a.strength, 2)} for a in found.actions],
+        stray=round(found.stray, 2),
+    )
+
+
+@check(CPU)
+def liveness_geometric(faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the landmarks move as a head's do and not as a plane's (De Marsico et al., ICB 2012)."""
+    from models.liveness.planar import planarity
+
+    name = "liveness_geometric_face"
+    found = planarity(faces)
+    if not found.judged:
+        return judged(name, "unidentified", {"liveness_failed": "face"})
+    return clear_unless(
+        name,
+        {} if found.score >= thresholds["min_score"] else {"planar_motion": "face"},
+        score=found.score,
+        threshold=thresholds["min_score"],
+    )
+
+
+@check(CPU)
+def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the face region has the texture of a screen."""
+    from models.liveness.screen import screen_texture
+
+    name = "liveness_passive_face"
+    found = screen_texture(frames.images, faces)
+    if not found.judged:
+        return judged(name, "unidentified", {"liveness_failed": "face"})
+    return clear_unless(
+        name,
+        {} if found.score <= thresholds["max_score"] else {"screen_replay": "face"},
+        score=found.score,
+        threshold=thresholds["max_score"],
+    )
+
+
+@check(CPU)
+def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether it is one face in one uncut recording."""
+    from models.liveness.continuity import continuity as measure
+
+    found = measure(frames, faces)
+    limits = {
+        "face_changed_in_video": found.identity_distance > thresholds["max_identity_distance"],
+        "source_repeated_frames": found.repeated_share > thresholds["max_repeated_share"],
+    }
+    codes: dict[str, Step | None] = {code: "face" for code, holds in limits.items() if holds}
+    return clear_unless(
+        "continuity_face",
+        codes,
+        score=found.identity_distance,
+        threshold=thresholds["max_identity_distance"],
+        repeated_share=round(found.repeated_share, 3),
+    )
+
+
+@check(CPU)
+def match(faces_face: FaceTrack, portrait_face_front: Face | None, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the face of the scan is the one on the document. No face found is never a match."""
+    from models.face_match import match as compare
+
+    if portrait_face_front is None:
+        return judged("match", "not_run")
+    found = compare(faces_face, portrait_face_front.embedding)
+    if found is None:
+        return judged("match", "not_run")
+    return clear_unless(
+        "match",
+        {} if found.distance <= thresholds["max_distance"] else {"selfie_face_mismatch": "face"},
+        score=found.distance,
+        threshold=thresholds["max_distance"],
+        model="dlib ResNet",
+    )
+
+
+@data(CPU, later=True)
+def findings(frames: Frames, faces: FaceTrack) -> Findings:
+    """What is kept of the face step."""
+    embedded = [face for face in faces.faces if face.embedding.size]
+    arrays: dict[str, npt.NDArray[np.generic]] = {
+        "frames": thumbnails(frames.images),
+        "frame_times": frames.timestamps,
+        "source_differences": frames.source_differences,
+        "face_frames": np.array([face.frame for face in faces.faces], np.int32),
+        "face_boxes": np.array([face.box for face in faces.faces], np.float32).reshape(-1, 4),
+        "landmarks": np.array([face.landmarks for face in faces.faces], np.float32).reshape(-1, 5, 2),
+        "chips": np.array([face.chip for face in embedded], np.uint8).reshape(-1, 150, 150, 3),
+        "embeddings": np.array([face.embedding for face in embedded], np.float32).reshape(-1, 128),
+    }
+    return Findings(arrays, {"size": list(faces.shape)})

@@ -1,0 +1,73 @@
+"""The flow, on one screen: what is made and judged from each upload, then what joins them.
+
+    upload_front → frames → pages → quality, text, portrait, hologram, recapture ──┐
+    upload_back  → frames → pages → quality, mrz_lines → mrz, validity, barcode ───┼→ consistency, match → verdict
+    upload_face  → frames → faces → quality, liveness ×3, continuity ──────────────┘
+
+Each name is a function of `document.py` or `face.py`; its parameters say what it waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from graphs import document, face
+from graphs.nodes import Node, wire
+from graphs.records import Step
+
+NODES: Mapping[str, Node] = wire(
+    {
+        "front": (
+            document.frames,
+            document.pages,
+            document.quality,
+            document.text_lines,
+            document.text,
+            document.portrait_face,
+            document.portrait,
+            document.hologram,
+            document.recapture,
+            document.findings,
+        ),
+        "back": (
+            document.frames,
+            document.pages,
+            document.quality,
+            document.mrz_lines,
+            document.mrz,
+            document.validity,
+            document.barcode_payload,
+            document.barcode,
+            document.recapture,
+            document.findings,
+        ),
+        "face": (
+            face.frames,
+            face.faces,
+            face.quality,
+            face.liveness_active,
+            face.liveness_geometric,
+            face.liveness_passive,
+            face.continuity,
+            face.findings,
+        ),
+        None: (document.consistency, face.match),
+    }
+)
+
+
+def steps_of(name: str) -> frozenset[Step]:
+    """The steps whose uploads a node depends on."""
+    node = NODES[name]
+    found: set[Step] = set()
+    for source in node.inputs.values():
+        if source.startswith("upload_"):
+            found.add(source.removeprefix("upload_"))  # type: ignore[arg-type]
+        else:
+            found |= steps_of(source)
+    return frozenset(found)
+
+
+def nodes_for(steps: frozenset[Step]) -> dict[str, Node]:
+    """The nodes that a profile with these steps can run."""
+    return {name: node for name, node in NODES.items() if steps_of(name) <= steps}

@@ -1,0 +1,45 @@
+"""How a check says what it found: one line per outcome, so that a check reads as its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from graphs.reasons import reason
+from graphs.records import CheckResult, ResultKind, Step
+
+
+def judged(
+    name: str,
+    kind: ResultKind,
+    codes: Mapping[str, Step | None] | None = None,
+    *,
+    score: float | None = None,
+    threshold: float | None = None,
+    model: str = "",
+    model_version: str = "",
+    **properties: Any,
+) -> CheckResult:
+    """A result. codes: each reason code with the step that it speaks of. properties: JSON-able facts behind it."""
+    return CheckResult(
+        name=name,
+        result=kind,
+        reasons=tuple(reason(code, name, step) for code, step in (codes or {}).items()),
+        score=None if score is None else round(float(score), 4),
+        threshold=threshold,
+        properties=properties,
+        model=model,
+        model_version=model_version,
+    )
+
+
+def clear_unless(name: str, codes: Mapping[str, Step | None], **facts: Any) -> CheckResult:
+    """`rejected` with these reasons, or `clear` when there are none."""
+    return judged(name, "rejected" if codes else "clear", codes, **facts)
+
+
+def with_retry(result: CheckResult, retakes: frozenset[str]) -> CheckResult:
+    """Mark the reasons that the policy lets the person mend: the service acts on this before a decision is made."""
+    reasons = tuple(replace(found, retryable=found.code in retakes) for found in result.reasons)
+    return replace(result, reasons=reasons)
