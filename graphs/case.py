@@ -20,6 +20,7 @@ from distributed import Client, Future
 
 from graphs.combine import combine
 from graphs.decision import decide
+from graphs.findings import Findings
 from graphs.flow import NODES, nodes_for, steps_of
 from graphs.nodes import Node
 from graphs.profile import Policy, Profile, profile
@@ -84,7 +85,7 @@ def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
         "step": node.step,
     }
     constants = {name: known[name] for name in node.constants}
-    inputs = {parameter: TaskRef(node_key(source, spec)) for parameter, source in node.inputs.items()}
+    inputs: dict[str, Any] = {parameter: TaskRef(node_key(source, spec)) for parameter, source in node.inputs.items()}
     return Task(key, run_node, node.name, spec.case_id, constants, **inputs)
 
 
@@ -92,13 +93,14 @@ def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
 class CaseFutures:
     """What the service waits for: the Verdict; each step's quality (CheckResult) and what is kept of it (Findings)."""
 
-    verdict: Future
-    quality: Mapping[Step, Future]
-    findings: Mapping[Step, Future]
+    verdict: Future[Verdict]
+    quality: Mapping[Step, Future[CheckResult]]
+    findings: Mapping[Step, Future[Findings]]
 
     def release(self) -> None:
         """Let go of all of them; the cluster then forgets what no other holder wants."""
-        for future in (self.verdict, *self.quality.values(), *self.findings.values()):
+        held: tuple[Future[Any], ...] = (self.verdict, *self.quality.values(), *self.findings.values())
+        for future in held:
             future.release()
 
 
@@ -109,7 +111,7 @@ class CaseGraphs:
         self.client = client
 
     async def submit(self, spec: CaseSpec) -> CaseFutures:
-        """Submit the graph of a case, or of a retake. Harmless when repeated. Raises ClusterError without a scheduler."""
+        """Submit the graph of a case or of a retake. Harmless when repeated. ClusterError without a scheduler."""
         if self.client.status != "running":
             raise ClusterError("the scheduler is not connected")
         keys = {name: node_key(name, spec) for name in ("verdict", *nodes_for(frozenset(spec.attempts)))}
@@ -122,7 +124,7 @@ class CaseGraphs:
             findings={step: futures[pair[1]] for step, pair in wanted.items()},
         )
 
-    async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> Future:
+    async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> Future[bytes]:
         """Scatter the media of an upload under its key: this is the event that the case's graph waits for.
 
         The future must be held until the step's quality is known: an upload that overtakes its graph is plain data,
@@ -137,7 +139,8 @@ class CaseGraphs:
             held = await self.client.scatter({key: media}, workers=[random.choice(workers)], hash=False, direct=True)
         except (OSError, TimeoutError) as error:
             raise ClusterError(f"the upload could not be handed to a worker: {type(error).__name__}") from error
-        return held[key]
+        future: Future[bytes] = held[key]
+        return future
 
 
 def check_names(steps: frozenset[Step]) -> tuple[str, ...]:

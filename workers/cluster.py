@@ -139,9 +139,10 @@ async def connect(address: str, timeout_s: float = 10.0) -> Client:
     """Connect to a cluster and make sure that it has the upload plugin. Raises ClusterError when it does not answer."""
     require_tested_build()
     try:
-        client = await Client(address, asynchronous=True, timeout=timeout_s, set_as_default=False, name="veridask-api")
+        client: Client = await Client(address, asynchronous=True, timeout=timeout_s, set_as_default=False)
         await client.register_plugin(UploadPlugin())
     except (OSError, TimeoutError) as error:
         raise ClusterError(f"no scheduler answers at {address}: {type(error).__name__}") from error
-    client.scheduler_comm.interval = SEND_INTERVAL
+    if client.scheduler_comm is not None:
+        client.scheduler_comm.interval = SEND_INTERVAL
     return client

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def limit_library_threads() -> None:
-    """One thread per task inside OpenCV and torch; what OpenMP starts is said by OMP_NUM_THREADS, before Python runs."""
+    """One thread per task inside OpenCV and torch; OpenMP reads OMP_NUM_THREADS before Python runs."""
     import cv2
     import torch
 

@@ -14,9 +14,9 @@ not decide *when* to scatter (service) nor build graphs (graphs).
 from __future__ import annotations
 
 import contextlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import distributed
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.metrics import time
 
@@ -31,11 +31,12 @@ SEND_INTERVAL = 0.0002
 """Seconds between two sends on a stream. The stock 2–10 ms cost about 6 ms for each level of a graph."""
 
 
-def require_tested_build(version: str = distributed.__version__) -> None:
-    """Raise UntestedBuildError when this file was not tested with that version of `distributed`."""
-    if version not in TESTED_VERSIONS:
+def require_tested_build(found: str | None = None) -> None:
+    """Raise UntestedBuildError when this file was not tested with that version, by default the installed one."""
+    found = found or version("distributed")
+    if found not in TESTED_VERSIONS:
         raise UntestedBuildError(
-            f"distributed {version} is not tested with veridask; install one of {', '.join(sorted(TESTED_VERSIONS))}"
+            f"distributed {found} is not tested with veridask; install one of {', '.join(sorted(TESTED_VERSIONS))}"
         )
 
 
@@ -44,7 +45,7 @@ def missing_upload() -> None:
     raise RuntimeError(f"a worker offers the resource {UPLOAD_RESOURCE}; start workers with CPU or GPU alone")
 
 
-class UploadPlugin(SchedulerPlugin):  # type: ignore[misc]
+class UploadPlugin(SchedulerPlugin):
     """Lets a scatter release the tasks that wait for its key, and shortens the scheduler's send timers."""
 
     name = "veridask-uploads"
@@ -55,7 +56,7 @@ class UploadPlugin(SchedulerPlugin):  # type: ignore[misc]
         require_tested_build()
         self.scheduler = scheduler
         self.stock_update_data = scheduler.update_data
-        scheduler.update_data = self.update_data
+        scheduler.update_data = self.update_data  # type: ignore[method-assign]
         scheduler.handlers["update_data"] = self.update_data
         for stream in [*scheduler.stream_comms.values(), *scheduler.client_comms.values()]:
             stream.interval = SEND_INTERVAL
@@ -95,7 +96,7 @@ class UploadPlugin(SchedulerPlugin):  # type: ignore[misc]
         scheduler.unrunnable.pop(ts)
         if size >= 0:
             ts.set_nbytes(size)
-        recommendations: dict[Any, str] = {}
+        recommendations: dict[Any, Any] = {}
         messages: dict[str, list[dict[str, Any]]] = {}
         scheduler._add_to_memory(ts, workers[0], recommendations, messages, type=b"", typename="bytes")
         for worker in workers[1:]:
