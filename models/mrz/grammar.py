@@ -1,0 +1,66 @@
+"""What names and state codes may look like, as searches for the likeliest that obeys it: no check digit covers them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.mrz.check_digits import ALPHABET
+from models.mrz.countries import CODES
+
+Float = npt.NDArray[np.float32]
+
+_LETTERS = slice(10, 36)  # of ALPHABET
+_FILLER = 36
+_UNKNOWN_STATE = -4.0
+"""Log prior of a code that is in no table: specimens and new states have them, yet a misread letter is likelier."""
+
+_NEXT: tuple[tuple[int, ...], ...] = ((0, 1), (0, 2), (3, 5), (3, 4), (3, 5), (5,))
+"""Part 3, section 4.6: 0 surname, 1 one filler, 2 the second filler, 3 given names, 4 one filler, 5 only filler."""
+_IS_LETTER = (True, False, False, True, False, False)
+
+
+def best_name(rows: Float) -> tuple[str, float]:
+    """The likeliest name field, and its log probability. rows: float32 (N, 37), log probabilities over `ALPHABET`.
+
+    Components are parted by one filler, surname and given names by two; after a second pair nothing may follow, so a
+    filler misread as K in the tail does not become a name.
+    """
+    letter, filler = rows[:, _LETTERS].max(axis=1), rows[:, _FILLER]
+    length, states = len(rows), len(_NEXT)
+    score = np.full((length, states), -np.inf)
+    came = np.zeros((length, states), np.intp)
+    score[0, 0], score[0, 1] = letter[0], filler[0]
+    for i in range(1, length):
+        for state, following in enumerate(_NEXT):
+            for target in following:
+                value = score[i - 1, state] + (letter[i] if _IS_LETTER[target] else filler[i])
+                if value > score[i, target]:
+                    score[i, target], came[i, target] = value, state
+    state = int(score[-1].argmax())
+    total = float(score[-1, state])
+    text = []
+    for i in range(length - 1, -1, -1):
+        text.append(ALPHABET[10 + int(rows[i, _LETTERS].argmax())] if _IS_LETTER[state] else "<")
+        state = int(came[i, state])
+    return "".join(reversed(text)), total
+
+
+def best_state(rows: Float) -> tuple[str, float, float]:
+    """The likeliest state code with its fillers, its log probability, and its certainty 0..1 against all others.
+
+    rows: float32 (3, 37). A code in no table must be much likelier than those that are.
+    """
+    spelled = [ALPHABET[10 + int(row[_LETTERS].argmax())] for row in rows]
+    candidates = {code.ljust(3, "<") for code in CODES} | {"".join(spelled)}
+    candidates |= {(spelled[0] + spelled[1]).ljust(3, "<"), spelled[0].ljust(3, "<")}
+    ranked = sorted(
+        (
+            sum(float(row[ALPHABET.index(c)]) for row, c in zip(rows, code, strict=True))
+            + (0.0 if code.rstrip("<") in CODES else _UNKNOWN_STATE),
+            code,
+        )
+        for code in candidates
+    )
+    scores = np.array([score for score, _ in ranked])
+    return ranked[-1][1], float(ranked[-1][0]), float(1 / np.exp(scores - scores[-1]).sum())

@@ -1,0 +1,157 @@
+"""Repair of a misread machine readable zone, and the decision whether to accept it.
+
+A repair is accepted only when it is certain: every check digit holds, no other filling that holds is nearly as likely,
+the characters that no check digit covers were read clearly, and few characters were changed against what was read.
+Everything changed is reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.mrz.check_digits import ALPHABET
+from models.mrz.formats import FORMATS, Format
+from models.mrz.icao9303 import Mrz, parse
+from models.mrz.search import Solution, solve
+
+Float = npt.NDArray[np.float32]
+
+_TWINS = ("0O", "1I", "2Z", "5S", "6G", "8B")
+"""Characters that OCR-B itself draws almost alike."""
+
+_SIMILAR = (
+    "0ODQ", "0CU", "1ILTJ", "38B", "4A", "58S", "6BG", "7TYZ", "8SG", "9GP", "<CGK", "<EL", "<S", "CG", "EF", "FP",
+    "HMN", "KX", "MW", "NW", "PR", "BR", "UVY", "UO", "XY", "VW",
+)  # fmt: skip
+"""Characters that blur, glare or low resolution turn into one another."""
+
+_TWIN, _STRAY = 0.8, 0.08
+"""Of the misreadings of a character, the shares that are its twin and that follow no similarity at all."""
+
+MIN_CERTAINTY = 0.9
+"""The best filling must be nine times as likely as all others that obey the check digits together. A convention, not
+fitted to data: about the chance with which one check digit lets a wrong field pass."""
+
+MIN_WEAKEST = 0.7
+"""For a character that no check digit covers: more than twice as likely as all else that may stand there."""
+
+MAX_CHOSEN = 3
+"""Characters changed for a check digit or for grammar. Three of the about forty that are covered: beyond that, a search
+finds some filling for any text (each check digit lets one in ten through)."""
+
+MAX_FORCED = 0.2
+"""Share of characters that were read as something impossible at their place (a letter within a date). More: no MRZ."""
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One changed character. line, position: from 0. reason: "field" (what was read cannot stand there), "check" (a
+    check digit wants it) or "grammar" (names and state codes).
+    """
+
+    line: int
+    position: int
+    read: str
+    written: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """mrz: the best filling that obeys its format and check digits, or what was read when there is none.
+
+    accepted: whether it is certain; `refusal` says why not, "" otherwise: "check_digits" (no filling obeys them),
+    "ambiguous" (more than one does), "unclear" (a name or code was not read clearly), "too_many_changes".
+    """
+
+    mrz: Mrz
+    repairs: tuple[Repair, ...]
+    certainty: float
+    accepted: bool
+    refusal: str
+
+
+def evidence_of_text(lines: Sequence[str], error_rate: float = 0.02) -> tuple[Float, ...]:
+    """Evidence for `repair` from bare text of MRZ characters: each is right but for `error_rate`, 0..1."""
+    rows = [
+        np.eye(len(ALPHABET), dtype=np.float32)[[ALPHABET.index(character) for character in line]] for line in lines
+    ]
+    return tuple(soften(row, error_rate) for row in rows)
+
+
+def soften(probabilities: Float, error_rate: float) -> Float:
+    """Log probabilities (N, 37) of what is printed, given a reader's probabilities (N, 37) and how often it errs.
+
+    A share `error_rate` goes to the characters that look like those that were read, so that none is impossible.
+    """
+    mixed = (1 - error_rate) * probabilities + error_rate * (probabilities @ _CONFUSION)
+    return np.asarray(np.log(mixed), np.float32)
+
+
+def repair(evidence: Sequence[Float]) -> Repaired | None:
+    """The likeliest MRZ of any format with these lengths, repaired where need be; None when no format has them.
+
+    evidence: for each line float32 (length, 37), log probabilities over `check_digits.ALPHABET`.
+    """
+    lengths = tuple(len(rows) for rows in evidence)
+    forms = [form for form in FORMATS.values() if form.lengths == lengths and form.checks]
+    if not forms:
+        return None
+    read = tuple("".join(ALPHABET[index] for index in rows.argmax(axis=1)) for rows in evidence)
+    solved = [(form, solution) for form in forms if (solution := solve(form, evidence)) is not None]
+    # a format is told by its code and issuer, which are part of the score; sharing lengths, they cover other characters
+    solved = [(form, solution) for form, solution in solved if parse(solution.lines).format == form.name]
+    if not solved:
+        return Repaired(parse(read), (), 0.0, False, "check_digits")
+    form, solution = max(solved, key=lambda item: item[1].score)
+    repairs = _differences(form, read, solution.lines)
+    mrz = parse(solution.lines)
+    refusal = "" if mrz.valid else "check_digits"
+    refusal = refusal or _refusal(solution, repairs, sum(lengths))
+    return Repaired(mrz, repairs, min(solution.certainty, solution.weakest), not refusal, refusal)
+
+
+def _refusal(solution: Solution, repairs: Sequence[Repair], characters: int) -> str:
+    forced = sum(change.reason == "field" for change in repairs)
+    if len(repairs) - forced > MAX_CHOSEN or forced > MAX_FORCED * characters:
+        return "too_many_changes"
+    if solution.certainty < MIN_CERTAINTY:
+        return "ambiguous"
+    return "unclear" if solution.weakest < MIN_WEAKEST else ""
+
+
+def _differences(form: Format, read: Sequence[str], written: Sequence[str]) -> tuple[Repair, ...]:
+    repairs = []
+    for line, (before, after) in enumerate(zip(read, written, strict=True)):
+        for position, (old, new) in enumerate(zip(before, after, strict=True)):
+            if old != new:
+                repairs.append(Repair(line, position, old, new, _reason(form, line, position, old)))
+    return tuple(repairs)
+
+
+def _reason(form: Format, line: int, position: int, old: str) -> str:
+    if old not in form.alphabet(line, position):
+        return "field"
+    kinds = [kind for span, kind in form.fields.values() if span.line == line and span.start <= position < span.stop]
+    return "grammar" if kinds and kinds[0] in ("name", "state") else "check"
+
+
+def _confusion() -> Float:
+    """Of the misreadings of each character (row), the shares that are each other character (column), (37, 37)."""
+    size = len(ALPHABET)
+    table = np.full((size, size), _STRAY / size, np.float32)
+    for row, character in enumerate(ALPHABET):
+        twins = {other for pair in _TWINS if character in pair for other in pair} - {character}
+        similar = {other for group in _SIMILAR if character in group for other in group} - twins - {character}
+        for others, share in ((twins, _TWIN), (similar, 1 - _STRAY - _TWIN if twins else 1 - _STRAY)):
+            for other in others:
+                table[row, ALPHABET.index(other)] += share / len(others)
+    np.fill_diagonal(table, 0)
+    return np.asarray(table / table.sum(axis=1, keepdims=True), np.float32)
+
+
+_CONFUSION = _confusion()
