@@ -1,0 +1,68 @@
+"""Loads every model as a worker would and times one run of each: `python -m workers.selfcheck`, one JSON line a model.
+
+A process of its own, because the service that asks (`veridask doctor`) never loads torch or cv2.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from models.errors import VeridaskError
+from workers.pool import ModelPool
+from workers.preload import limit_library_threads
+
+RUNS = 3
+
+
+def trials(pool: ModelPool) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
+    """For each model how it is loaded, and one run on an input of the size it sees in a case."""
+    page = np.full((638, 1012, 3), 200, np.uint8)
+    scene = np.full((8, 720, 1280, 3), 120, np.uint8)
+    people = np.full((8, 480, 640, 3), 120, np.uint8)
+    chips = np.full((8, 150, 150, 3), 120, np.uint8)
+    return {
+        "page_finder": (lambda: pool.page_finder, lambda: pool.page_finder.find(scene)),
+        "mrz_reader": (lambda: pool.mrz_reader, lambda: pool.mrz_reader.read([page])),
+        "text_reader": (lambda: pool.text_reader, lambda: pool.text_reader.read(page)),
+        "face_detector": (lambda: pool.face_detector, lambda: pool.face_detector.detect(people)),
+        "landmarks": (
+            lambda: pool.landmarks,
+            lambda: pool.landmarks.find(people[0], np.array([200, 100, 400, 300], np.float32)),
+        ),
+        "face_embedder": (lambda: pool.face_embedder, lambda: pool.face_embedder.embed(chips)),
+    }
+
+
+def measure(load: Callable[[], object], run: Callable[[], object]) -> dict[str, Any]:
+    """Seconds to load and warm, and the median milliseconds of a run; or the error that a worker would refuse with."""
+    started = time.perf_counter()
+    try:
+        load()
+        run()
+    except (VeridaskError, ImportError, OSError) as error:
+        return {"error": str(error) or type(error).__name__}
+    loaded = time.perf_counter() - started
+    times = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - started) * 1000)
+    return {"load_s": round(loaded, 2), "run_ms": round(sorted(times)[len(times) // 2], 1)}
+
+
+def main() -> None:
+    """Print one JSON line for each model as it is done."""
+    limit_library_threads()
+    for name, (load, run) in trials(ModelPool()).items():
+        sys.stdout.write(json.dumps({"model": name, **measure(load, run)}) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
