@@ -1,1 +1,1 @@
-"""HTTP and people. Never imports torch or cv2."""
+"""HTTP and people: the REST API, the case store, the evidence, the command line. Imports neither torch nor cv2."""

@@ -1,0 +1,43 @@
+"""The FastAPI application. `service.server` runs it; tests and other servers may too."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from service import api, openapi, problems
+from service.assembly import assembled
+from service.requests import RequestLog
+from service.settings import Settings
+
+_ABOUT = """
+Automatic identity verification. Create a case, upload the media of its steps in any order, follow its events, read its
+decision.
+
+**Access control.** There are no API keys yet. The `client_secret` that comes with a new case opens that case alone when
+it is sent as a bearer token; a request without a token is let through. Keep this service on loopback or behind a
+gateway that does the access control.
+"""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application with these settings. `settings.scheduler` must name a scheduler.
+
+    One process only: it holds the cases that it follows. It takes its data folder for itself.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with assembled(settings) as service:
+            app.state.service = service
+            yield
+
+    app = FastAPI(title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan)
+    app.include_router(api.router)
+    app.add_middleware(RequestLog)
+    problems.install(app)
+    openapi.install(app)
+    return app

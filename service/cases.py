@@ -1,0 +1,242 @@
+"""What can be asked of a case: create, take an upload, look, cancel, and the sweep that ends what is overdue.
+
+Each operation is: read, one pure transition (`service.lifecycle`), one transaction (`service.store`), then tell the
+cluster's side (`service.runs`) that there is something new. A media is durable in the evidence, and its row in the
+store, before an upload is acknowledged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from graphs.profile import Profile, profile
+from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
+from models.liveness.challenge import draw
+from models.media import MediaInfo
+from service.errors import IdempotencyError, ServiceError, UploadTimeoutError
+from service.evidence import Evidence, Incoming
+from service.identifiers import Secrets, hashed, time_ordered
+from service.lifecycle import (
+    Case,
+    Change,
+    Event,
+    StepState,
+    accept,
+    cancel,
+    decide,
+    expire,
+    require_wanted,
+    without_result,
+)
+from service.probing import Prober
+from service.runs import CaseRuns
+from service.settings import Settings
+from service.store import Store, StoredRequest, Upload
+from workers.errors import ClusterError
+
+log = structlog.get_logger()
+
+MEDIA_TYPES: Mapping[str, str] = {
+    "video/mp4": "video",
+    "video/webm": "video",
+    "video/quicktime": "video",
+    "image/jpeg": "image",
+    "image/png": "image",
+    "image/webp": "image",
+}
+"""The media types taken, and the kind that each is."""
+
+
+@dataclass(frozen=True)
+class NewCase:
+    """What a case is created from."""
+
+    profile: str
+    client_reference_id: str | None
+    metadata: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the request, to tell a repeated one from another."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Created:
+    """The answer to a creation, without the secret, and the secret."""
+
+    answer: Mapping[str, Any]
+    secret: str
+
+
+class Cases:
+    """All operations on cases. `view` makes from a case the answer that is kept for a repeated creation."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        evidence: Evidence,
+        prober: Prober,
+        runs: CaseRuns,
+        secrets: Secrets,
+        view: Callable[[Case], Mapping[str, Any]],
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._evidence = evidence
+        self._prober = prober
+        self._runs = runs
+        self._secrets = secrets
+        self._view = view
+
+    async def create(self, new: NewCase, idempotency_key: str | None) -> Created:
+        """Create a case and submit its graph; a repeated key gives the first answer again.
+
+        Raises ProfileError, IdempotencyError, ClusterError or StoreUnavailableError; no case is left then.
+        """
+        known = await self._store.request(idempotency_key) if idempotency_key else None
+        if known is None:
+            held = profile(new.profile)
+            _ = self._runs.link.graphs  # away: say so before anything is stored
+            case = self._drawn(new, held)
+            request = None
+            if idempotency_key:
+                request = StoredRequest(idempotency_key, new.fingerprint, case.id, self._view(case))
+            known = await self._store.create(Change(case, (Event("status", {"status": case.status}),)), request)
+            if known is None:
+                try:
+                    await self._runs.open(case)
+                except (ClusterError, OSError) as error:
+                    await self._store.delete(case.id)
+                    raise ClusterError("the scheduler did not take the case") from error
+                log.info("case_created", case_id=case.id, profile=case.profile)
+                return Created(self._view(case), self._secrets.of(case.id))
+        if known.fingerprint != new.fingerprint:
+            raise IdempotencyError("the key was used for another request")
+        return Created(known.answer, self._secrets.of(known.case_id))
+
+    def _drawn(self, new: NewCase, held: Profile) -> Case:
+        case_id, now = time_ordered("case"), datetime.now(UTC)
+        count = held.challenge_actions
+        challenge = draw(random.SystemRandom(), count).to_list() if count else []
+        return Case(
+            id=case_id,
+            profile=held.name,
+            status="requires_input",
+            client_reference_id=new.client_reference_id,
+            metadata=new.metadata,
+            challenge=tuple(challenge),
+            secret_hash=hashed(self._secrets.of(case_id)),
+            max_attempts=held.policy.max_attempts,
+            created_at=now,
+            updated_at=now,
+            expires_at=now + timedelta(seconds=held.open_seconds),
+            steps=dict.fromkeys(held.steps, StepState()),
+        )
+
+    async def upload(
+        self, case: Case, step_name: str, content_type: str, length: int | None, body: AsyncIterator[bytes]
+    ) -> Case:
+        """Take a media for a step; gives the case after it, once everything is durable.
+
+        content_type: media type without parameters. length: of the body in bytes, when it was announced. Raises
+        UnknownStepError, CaseClosedError, StepTakenError, MediaError and its branches, UploadTimeoutError,
+        EvidenceUnavailableError, StoreUnavailableError; the step stays as it was then.
+        """
+        step = require_wanted(case, step_name)
+        accepts = profile(case.profile).accepts[step]
+        if MEDIA_TYPES.get(content_type) not in accepts:
+            wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
+            raise MediaTypeError(f"step {step} takes {wanted}")
+        limit = self._settings.max_upload_bytes
+        if length is not None and length > limit:
+            raise MediaTooLargeError(f"more than {limit} bytes")
+        if length == 0:
+            raise EmptyMediaError("the body is empty")
+        incoming = await self._receive(body, limit)
+        received_at = datetime.now(UTC)
+        key = None
+        try:
+            info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
+            if info.kind not in accepts:
+                raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
+            attempt = case.steps[step].attempts + 1
+            kept = key = await self._evidence.keep(incoming, case.id, step, attempt)
+
+            def row(after: Case) -> Upload:
+                number = after.steps[step].attempts
+                upload_id = time_ordered("upload")
+                return Upload(upload_id, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
+
+            change = await self._store.change(case.id, lambda now: accept(now, step, received_at), upload=row)
+        except BaseException:
+            self._evidence.discard(incoming)
+            if key is not None:
+                # If the transaction did commit, its media is missed here: so only what no row points to goes.
+                await asyncio.shield(self._remove_unknown(case.id, key))
+            raise
+        assert change is not None  # noqa: S101  `accept` gives a change or raises
+        log.info("upload_stored", case_id=case.id, step=step, bytes=incoming.size, media=info.mime)
+        self._runs.changed(case.id)
+        return change.case
+
+    async def _receive(self, body: AsyncIterator[bytes], limit: int) -> Incoming:
+        try:
+            async with asyncio.timeout(self._settings.upload_timeout_s):
+                return await self._evidence.receive(body, limit)
+        except TimeoutError:
+            raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
+
+    async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
+        return await self._prober.probe(incoming.path, content_type)
+
+    async def _remove_unknown(self, case_id: str, key: str) -> None:
+        # A store that is away leaves the file; it is removed at the next start if no row points to it.
+        with contextlib.suppress(ServiceError):
+            if all(upload.evidence_key != key for upload in await self._store.uploads(case_id)):
+                await self._evidence.remove(key)
+            else:
+                self._runs.changed(case_id)
+
+    async def cancel(self, case_id: str) -> Case:
+        """End a case at the customer's wish; harmless when repeated. Raises UnknownCaseError, CaseClosedError."""
+        change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)))
+        assert change is not None  # noqa: S101  `cancel` gives a change or raises
+        self._runs.changed(case_id)
+        return change.case
+
+    async def sweep(self) -> None:
+        """For ever: expire cases whose time is over, and give to a human those whose decision does not come."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_interval_s)
+            try:
+                await self.sweep_once(datetime.now(UTC))
+            except ServiceError as error:
+                log.warning("sweep_failed", error=type(error).__name__)
+
+    async def sweep_once(self, now: datetime) -> None:
+        """One turn of `sweep`. Raises StoreUnavailableError."""
+        deadline = now - timedelta(seconds=self._settings.decision_timeout_s)
+        for case in await self._store.overdue(now, deadline):
+            if case.status == "processing":
+                verdict, attempts = without_result(profile(case.profile).policy.version), case.attempts
+                change = await self._store.change(
+                    case.id,
+                    lambda c, v=verdict, a=attempts: decide(c, a, v, now, decided_by="deadline"),  # type: ignore[misc]
+                )
+            else:
+                change = await self._store.change(case.id, lambda c: expire(c, now))
+            if change is not None:
+                log.info("case_overdue", case_id=case.id, status=change.case.status)
+                self._runs.changed(case.id)

@@ -1,0 +1,159 @@
+"""A small typed client of the REST API, used by the command line and the tests."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from graphs.records import Step
+from models.errors import VeridaskError
+from service.schemas import CaseView, CreatedView, Problem, ProfileView, Readiness
+
+_WAIT_S = 0.05
+
+
+class ProblemError(VeridaskError):
+    """The service answered with a problem document. Picklable: its state is the status and the document's text."""
+
+    code = "problem"
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.args = (status, text)
+        self.status = status
+        try:
+            self.problem: Problem | None = Problem.model_validate_json(text)
+        except ValueError:  # something in front of the service answered
+            self.problem = None
+        self.detail = self.problem.detail if self.problem else text[:200]
+        self.code = self.problem.code if self.problem else "problem"
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.code}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class CaseEvent:
+    """One server-sent event of a case."""
+
+    id: int
+    type: str
+    data: Mapping[str, Any]
+
+
+class VeridaskClient:
+    """The API at `url`. secret: a case's client secret, sent with each call; timeout_s: for each answer.
+
+    Every method raises ProblemError for a problem document and httpx.TransportError when nothing answers.
+    """
+
+    def __init__(self, url: str, secret: str | None = None, timeout_s: float = 60.0) -> None:
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def ready(self) -> Readiness:
+        """Whether cases can be taken, and what is missing if not."""
+        return Readiness.model_validate(self._http.get("/readyz").json())
+
+    def profiles(self) -> list[ProfileView]:
+        """The profiles that cases can be created with."""
+        return [ProfileView.model_validate(item) for item in _good(self._http.get("/v1/profiles")).json()]
+
+    def create(
+        self,
+        profile: str = "standard",
+        *,
+        client_reference_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> CreatedView:
+        """Create a case."""
+        body = {"profile": profile, "client_reference_id": client_reference_id, "metadata": dict(metadata or {})}
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
+        return CreatedView.model_validate(_good(self._http.post("/v1/cases", json=body, headers=headers)).json())
+
+    def upload(self, case_id: str, step: Step, media: Path | bytes, content_type: str | None = None) -> CaseView:
+        """Upload a file, or bytes with their media type, for a step; durable when this returns.
+
+        The media type of a file is told by its name when it is not given.
+        """
+        if isinstance(media, Path):
+            content_type = content_type or mimetypes.guess_type(media.name)[0]
+            media = media.read_bytes()
+        headers = {"Content-Type": content_type or "application/octet-stream"}
+        answer = self._http.put(f"/v1/cases/{case_id}/uploads/{step}", content=media, headers=headers)
+        return CaseView.model_validate(_good(answer).json())
+
+    def case(self, case_id: str) -> CaseView:
+        """The case as it is now."""
+        return CaseView.model_validate(_good(self._http.get(f"/v1/cases/{case_id}")).json())
+
+    def cancel(self, case_id: str) -> CaseView:
+        """End a case that is not decided yet."""
+        return CaseView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/cancel")).json())
+
+    def wait(self, case_id: str, timeout_s: float = 120.0) -> CaseView:
+        """Wait until the case wants something (a retake) or has ended; follows its events, so nothing is polled.
+
+        A case that still wants its first uploads is waited for. Raises TimeoutError.
+        """
+        deadline = time.monotonic() + timeout_s
+        last = 0
+        while True:
+            case = self.case(case_id)
+            if case.status not in ("processing", "requires_input") or any(s.state == "retake" for s in case.steps):
+                return case
+            last = self._follow(case_id, last, deadline)
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"case {case_id} is {case.status} after {timeout_s:.0f} s")
+
+    def _follow(self, case_id: str, last: int, deadline: float) -> int:
+        """Read events past `last` until one that may end the waiting; gives its id."""
+        try:
+            for event in self.events(case_id, last, timeout_s=max(0.1, deadline - time.monotonic())):
+                last = event.id
+                if event.type == "decision" or event.data.get("state") == "retake" or event.type == "status":
+                    break
+        except httpx.TransportError:
+            time.sleep(_WAIT_S)  # the stream broke or was silent too long; look at the case and go on
+        return last
+
+    def events(self, case_id: str, after: int = 0, timeout_s: float = 60.0) -> Iterator[CaseEvent]:
+        """The events of a case past the id `after`, until it is closed. timeout_s: longest silence."""
+        headers = {"Last-Event-ID": str(after)} if after else {}
+        with self._http.stream("GET", f"/v1/cases/{case_id}/events", headers=headers, timeout=timeout_s) as answer:
+            if answer.is_error:
+                answer.read()
+            fields: dict[str, str] = {}
+            for line in _good(answer).iter_lines():
+                if not line and "data" in fields:
+                    data = json.loads(fields["data"])
+                    yield CaseEvent(int(fields["id"]), fields["event"], data)
+                    fields = {}
+                elif not line.startswith(":") and ":" in line:
+                    name, value = line.split(":", 1)
+                    fields[name] = value.removeprefix(" ")
+
+
+def _good(answer: httpx.Response) -> httpx.Response:
+    if answer.is_error:
+        raise ProblemError(answer.status_code, answer.text)
+    return answer

@@ -1,0 +1,99 @@
+"""Errors of the service; a branch of the tree in `models.errors`. `service.problems` says what each is over HTTP.
+
+VeridaskError
+└── ServiceError
+    ├── SettingsError               a setting that is unsafe or contradicts another: refuse to start
+    ├── UnknownCaseError            no case of that id
+    ├── UnknownStepError            the case's profile has no such step
+    ├── WrongSecretError            a client secret that does not open this case
+    ├── CaseClosedError             the case takes no more input
+    ├── StepTakenError              the step has its upload already
+    ├── IdempotencyError            the same Idempotency-Key with another request
+    ├── UploadTimeoutError          the body did not arrive in time
+    └── UnavailableError            try again later
+        ├── StoreUnavailableError       the case store is away, locked or full
+        ├── EvidenceUnavailableError    the evidence cannot be written or read
+        └── ServerStartError            a server started as a child process did not become ready
+"""
+
+from __future__ import annotations
+
+from models.errors import VeridaskError
+
+
+class ServiceError(VeridaskError):
+    """Something of the service cannot go on."""
+
+    code = "service_error"
+
+
+class SettingsError(ServiceError):
+    """A setting that is unsafe or contradicts another."""
+
+    code = "unsafe_settings"
+
+
+class UnknownCaseError(ServiceError):
+    """No case of that id."""
+
+    code = "unknown_case"
+
+
+class UnknownStepError(ServiceError):
+    """The case's profile has no such step."""
+
+    code = "unknown_step"
+
+
+class WrongSecretError(ServiceError):
+    """A client secret that does not open this case."""
+
+    code = "wrong_client_secret"
+
+
+class CaseClosedError(ServiceError):
+    """The case takes no more input: it is decided, canceled or expired."""
+
+    code = "case_not_open"
+
+
+class StepTakenError(ServiceError):
+    """The step has its upload already and no retake was asked for."""
+
+    code = "step_not_open"
+
+
+class IdempotencyError(ServiceError):
+    """The same Idempotency-Key was used with another request."""
+
+    code = "idempotency_key_reused"
+
+
+class UploadTimeoutError(ServiceError):
+    """The body did not arrive in the time allowed."""
+
+    code = "upload_timeout"
+
+
+class UnavailableError(ServiceError):
+    """Try again later; nothing was acknowledged."""
+
+    code = "unavailable"
+
+
+class StoreUnavailableError(UnavailableError):
+    """The case store is away, locked or full."""
+
+    code = "store_unavailable"
+
+
+class EvidenceUnavailableError(UnavailableError):
+    """The evidence cannot be written or read."""
+
+    code = "evidence_unavailable"
+
+
+class ServerStartError(UnavailableError):
+    """A server that was started as a child process did not become ready."""
+
+    code = "server_not_ready"

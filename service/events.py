@@ -1,0 +1,65 @@
+"""Server-sent events of a case: what happened, from the events table, and then what happens.
+
+The table is the only source, so a client that comes back with `Last-Event-ID` misses nothing and sees nothing twice;
+the board below only wakes those who wait. The stream ends when the case is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+
+from sse_starlette import ServerSentEvent
+
+from service.errors import StoreUnavailableError
+from service.store import Store
+
+_LOOK_S = 5.0
+"""Longest time without a look into the table, in case another process wrote to it."""
+
+
+class EventBoard:
+    """Wakes the streams of a case when something was committed for it."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def told(self, case_id: str) -> None:
+        """There is something new about this case."""
+        for event in self._waiting.get(case_id, ()):
+            event.set()
+
+    @contextlib.contextmanager
+    def listening(self, case_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever something is told about the case."""
+        event = asyncio.Event()
+        self._waiting[case_id].add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[case_id].discard(event)
+            if not self._waiting[case_id]:
+                del self._waiting[case_id]
+
+
+async def stream(store: Store, board: EventBoard, case_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+    """The events of a case past the id `after`, in order, until the case is closed and all was told."""
+    with board.listening(case_id) as news:
+        while True:
+            news.clear()
+            try:
+                closed = not (await store.get(case_id)).is_open  # before the events, so that the last ones are told
+                events = await store.events(case_id, after)
+            except StoreUnavailableError:
+                closed, events = False, []
+            for event in events:
+                after = event.id
+                data = json.dumps({**event.data, "case_id": case_id, "at": event.at.isoformat()}, allow_nan=False)
+                yield ServerSentEvent(data, event=event.type, id=str(event.id))
+            if closed:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), _LOOK_S)

@@ -1,0 +1,203 @@
+"""The life of a case as pure transitions: a case and something that happened go in, the new case and the events to
+tell come out. No I/O here: `service.store` applies a transition in one transaction, `service.cases` and `service.runs`
+say when.
+
+    requires_input ⇄ processing → completed | in_review
+                 └────────┴─────→ canceled | expired
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from graphs.reasons import reason
+from graphs.records import CaseSpec, CheckResult, Decision, Reason, Step, Verdict
+from service.errors import CaseClosedError, StepTakenError, UnknownStepError
+
+Status = Literal["requires_input", "processing", "completed", "in_review", "canceled", "expired"]
+StepStatus = Literal["wanted", "received", "retake"]
+OPEN: tuple[Status, ...] = ("requires_input", "processing")
+
+
+@dataclass(frozen=True)
+class StepState:
+    """Where a step stands. attempts: uploads accepted so far; reasons: why it must be retaken."""
+
+    state: StepStatus = "wanted"
+    attempts: int = 0
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A decision as it was recorded. attempts: the uploads that it speaks of."""
+
+    decision: Decision
+    decided_at: datetime
+    decided_by: str
+    attempts: Mapping[Step, int]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One person's verification. Times are UTC. checks: all that the recorded decision rests on."""
+
+    id: str
+    profile: str
+    status: Status
+    client_reference_id: str | None
+    metadata: Mapping[str, str]
+    challenge: tuple[str, ...]
+    secret_hash: str
+    max_attempts: int
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+    steps: Mapping[Step, StepState]
+    last_received_at: datetime | None = None
+    recorded: Recorded | None = None
+    checks: tuple[CheckResult, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the case can still change by itself."""
+        return self.status in OPEN
+
+    @property
+    def attempts(self) -> dict[Step, int]:
+        """For each step the attempt that the graph waits for or works on."""
+        return {name: max(1, step.attempts) for name, step in self.steps.items()}
+
+    @property
+    def spec(self) -> CaseSpec:
+        """What the case's graph is made from."""
+        return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date())
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to tell about a case: `status`, `step`, `check` or `decision`, with data that JSON can hold."""
+
+    type: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A case after a transition, and what to tell."""
+
+    case: Case
+    events: tuple[Event, ...]
+
+
+def _changed(before: Case, now: datetime, *events: Event, **fields: Any) -> Change:
+    after = replace(before, updated_at=now, **fields)
+    if after.status != before.status:
+        events = (*events, Event("status", {"status": after.status}))
+    return Change(after, events)
+
+
+def _status(steps: Mapping[Step, StepState]) -> Status:
+    return "processing" if all(s.state == "received" for s in steps.values()) else "requires_input"
+
+
+def _step_event(name: Step, step: StepState) -> Event:
+    reasons = [{"code": r.code, "check": r.check, "message": r.message} for r in step.reasons]
+    return Event("step", {"step": name, "state": step.state, "attempt": step.attempts, "reasons": reasons})
+
+
+def require_wanted(case: Case, name: str) -> Step:
+    """Check that the case takes an upload of that step now.
+
+    Raises UnknownStepError, CaseClosedError or StepTakenError.
+    """
+    step = next((known for known in case.steps if known == name), None)
+    if step is None:
+        raise UnknownStepError(f"profile {case.profile} has the steps {', '.join(case.steps)}")
+    if not case.is_open:
+        raise CaseClosedError(f"the case is {case.status}")
+    if case.steps[step].state == "received":
+        raise StepTakenError(f"step {step} has its upload and no retake is asked for")
+    return step
+
+
+def accept(case: Case, name: str, now: datetime) -> Change:
+    """An upload of the step was stored. Raises as `require_wanted`."""
+    step = require_wanted(case, name)
+    received = StepState("received", case.steps[step].attempts + 1)
+    steps = {**case.steps, step: received}
+    status = _status(steps)
+    # A decision that asked for this retake is history once everything has come again.
+    recorded = None if status == "processing" else case.recorded
+    checks = () if recorded is None else case.checks
+    return _changed(
+        case,
+        now,
+        _step_event(step, received),
+        steps=steps,
+        status=status,
+        last_received_at=now,
+        recorded=recorded,
+        checks=checks,
+    )
+
+
+def judge_quality(case: Case, step: Step, attempt: int, result: CheckResult, now: datetime) -> Change | None:
+    """The quality of an upload is known: if it must and may be retaken, ask at once. None when nothing changes."""
+    state = case.steps[step]
+    reasons = tuple(r for r in result.reasons if r.retryable)
+    current = case.is_open and state.state == "received" and state.attempts == attempt
+    if result.result != "rejected" or not reasons or not current or attempt >= case.max_attempts:
+        return None
+    retake = StepState("retake", attempt, reasons)
+    return _changed(case, now, _step_event(step, retake), steps={**case.steps, step: retake}, status="requires_input")
+
+
+def decide(
+    case: Case, attempts: Mapping[Step, int], verdict: Verdict, now: datetime, *, decided_by: str = "policy"
+) -> Change | None:
+    """The graph of these attempts came to its end. None when the decision is not (or no longer) wanted: the case is
+    closed, a step was uploaded again since, or these attempts are decided already. So each is recorded once.
+    """
+    decided = case.recorded is not None and case.recorded.attempts == attempts
+    missing = any(state.attempts == 0 for state in case.steps.values())
+    if not case.is_open or attempts != case.attempts or decided or missing:
+        return None
+    decision = verdict.decision
+    recorded = Recorded(decision, now, decided_by, dict(attempts))
+    steps = dict(case.steps)
+    events = [Event("decision", {"outcome": decision.outcome, "reasons": [r.code for r in decision.reasons]})]
+    status: Status = "in_review" if decision.outcome == "review" else "completed"
+    again = [step for step in decision.retake if step in steps]
+    may_retake = bool(again) and all(steps[step].attempts < case.max_attempts for step in again)
+    if decision.outcome == "resubmission_requested" and may_retake:
+        status = "requires_input"
+        for step in again:
+            reasons = tuple(r for r in decision.reasons if r.step in (step, None))
+            steps[step] = StepState("retake", steps[step].attempts, reasons)
+            events.append(_step_event(step, steps[step]))
+    return _changed(case, now, *events, steps=steps, status=status, recorded=recorded, checks=verdict.checks)
+
+
+def without_result(policy_version: str) -> Verdict:
+    """The verdict on a case whose graph cannot end: a human must look, because missing checks never count as clear."""
+    return Verdict(Decision("review", (reason("check_not_clear", "case", None),), policy_version), ())
+
+
+def cancel(case: Case, now: datetime) -> Change:
+    """The customer ends the case. Raises CaseClosedError when it has ended otherwise."""
+    if case.status == "canceled":
+        return Change(case, ())
+    if not case.is_open:
+        raise CaseClosedError(f"the case is {case.status}")
+    return _changed(case, now, status="canceled")
+
+
+def expire(case: Case, now: datetime) -> Change | None:
+    """The case's time is over. One that has all its uploads is not ended by this: its decision is on the way."""
+    if case.status != "requires_input" or now < case.expires_at:
+        return None
+    return _changed(case, now, status="expired")

@@ -1,0 +1,50 @@
+"""The probe process: reads questions as lines of JSON on standard input, answers each with a line on standard output.
+
+Run by `service.probing` as `python -m service.probe_child`. Ends when its input ends, so it never outlives the API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from models.errors import MediaError
+from models.media import MediaLimits, probe
+
+_MEMORY = 3 * 1024**3
+"""Address space in bytes. A 16-megapixel frame takes 64 MB; a file that makes a decoder ask for more than this is
+refused by the allocator instead of taking the machine's memory."""
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one question; the empty question only asks whether the process is there."""
+    if not question:
+        return {}
+    try:
+        data = Path(question["path"]).read_bytes()
+        return {"info": asdict(probe(data, MediaLimits(**question["limits"]), question["declared"]))}
+    except MediaError as error:
+        return {"error": type(error).__name__, "detail": error.detail}
+    except MemoryError:
+        return {"error": "MediaTooLargeError", "detail": "opening the media takes too much memory"}
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Decoders print to file descriptor 1 at times: keep the answers on a private copy of it.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        answers.write(json.dumps(answer(json.loads(line))) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Looks at media before it is taken, in child processes: a file that crashes, stalls or bloats the decoder ends a
+child, never the API.
+
+A child (`service.probe_child`) is started ahead, answers one question at a time as a line of JSON, and is replaced
+when it dies or does not answer in time. Plain pipes instead of a process pool: a pool loses every question in flight
+when one of its processes dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from models.errors import EmptyMediaError, MediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
+from models.media import MediaInfo, MediaLimits
+
+log = structlog.get_logger()
+
+_ERRORS: dict[str, type[MediaError]] = {
+    error.__name__: error for error in (EmptyMediaError, UndecodableMediaError, MediaTypeError, MediaTooLargeError)
+}
+_START_S = 30.0
+
+
+class Prober:
+    """A fixed number of probe processes. timeout_s: the longest that one may take over a media."""
+
+    def __init__(self, processes: int, timeout_s: float, limits: MediaLimits) -> None:
+        self._count = processes
+        self._timeout_s = timeout_s
+        self._limits = asdict(limits)
+        self._idle: asyncio.Queue[Process | None] = asyncio.Queue()
+        self._alive: set[Process] = set()
+
+    async def start(self) -> None:
+        """Start and warm all processes."""
+        for child in await asyncio.gather(*(self._spawn() for _ in range(self._count))):
+            self._idle.put_nowait(child)
+
+    async def close(self) -> None:
+        """End all processes."""
+        for child in list(self._alive):
+            await self._end(child)
+
+    async def probe(self, path: Path, declared: str) -> MediaInfo:
+        """What the media at `path` is, as `models.media.probe` says it.
+
+        declared: the media type that came with it. Raises what `models.media.probe` raises; UndecodableMediaError also
+        when the child died or ran out of time.
+        """
+        child = await self._idle.get()
+        try:
+            if child is None or child.returncode is not None:
+                child = await self._spawn()
+            question = {"path": str(path), "declared": declared, "limits": self._limits}
+            try:
+                answer = await asyncio.wait_for(_ask(child, question), self._timeout_s)
+            except (TimeoutError, OSError, ValueError) as error:
+                log.warning("probe_failed", error=type(error).__name__, status=child.returncode)
+                raise UndecodableMediaError("the media cannot be opened") from error
+        except BaseException:
+            if child is not None:
+                await asyncio.shield(self._end(child))
+                child = None
+            raise
+        finally:
+            self._idle.put_nowait(child)  # None: the next question starts a new one
+        if "error" in answer:
+            raise _ERRORS.get(answer["error"], UndecodableMediaError)(answer["detail"])
+        return MediaInfo(**answer["info"])
+
+    async def _spawn(self) -> Process:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.probe_child"),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            env={**os.environ, **threads},
+            start_new_session=True,  # Ctrl-C is for the parent, which ends it
+        )
+        self._alive.add(child)
+        try:
+            await asyncio.wait_for(_ask(child, {}), _START_S)
+        except BaseException:
+            await self._end(child)
+            raise
+        return child
+
+    async def _end(self, child: Process) -> None:
+        self._alive.discard(child)
+        if child.returncode is None:
+            child.kill()
+        await child.wait()
+        if child.stdin is not None:
+            child.stdin.close()
+
+
+async def _ask(child: Process, question: dict[str, Any]) -> dict[str, Any]:
+    assert child.stdin is not None  # noqa: S101  asked for above
+    assert child.stdout is not None  # noqa: S101
+    child.stdin.write(json.dumps(question).encode() + b"\n")
+    await child.stdin.drain()
+    answer: dict[str, Any] = json.loads(await child.stdout.readline())
+    return answer

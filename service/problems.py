@@ -1,0 +1,136 @@
+"""The one translation from errors to HTTP: RFC 9457 `application/problem+json` with `type`, `title`, `status`,
+`detail` and `code`. An unexpected error is logged and answered with 500 and nothing of its inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from graphs.errors import ProfileError
+from models.errors import MediaError, MediaTooLargeError, MediaTypeError, VeridaskError
+from service import errors
+from workers.errors import ClusterError
+
+log = structlog.get_logger()
+
+STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
+    VeridaskError: (500, "Internal error"),
+    MediaError: (422, "The media cannot be used"),
+    MediaTypeError: (415, "Media of another type is wanted"),
+    MediaTooLargeError: (413, "The media is too large"),
+    ProfileError: (404, "Unknown profile"),
+    ClusterError: (503, "The cluster is not available"),
+    errors.UnknownCaseError: (404, "Unknown case"),
+    errors.UnknownStepError: (404, "Unknown step"),
+    errors.WrongSecretError: (401, "The client secret does not open this case"),
+    errors.CaseClosedError: (409, "The case is not open"),
+    errors.StepTakenError: (409, "The step is not open"),
+    errors.IdempotencyError: (409, "The idempotency key was used for another request"),
+    errors.UploadTimeoutError: (408, "The upload took too long"),
+    errors.StoreUnavailableError: (503, "The case store is not available"),
+    errors.EvidenceUnavailableError: (503, "The evidence store is not available"),
+}
+"""An error that is not listed takes the entry of its nearest parent."""
+
+RETRY_AFTER_S = 5
+_LINGER_S = 5.0
+_LINGER_BYTES = 256 * 1024 * 1024
+
+
+class ProblemResponse(JSONResponse):
+    """A problem, answered at once even in the middle of a request body.
+
+    After an early answer the rest of the body is read and thrown away for a bounded time before the connection is
+    closed (nginx calls it a lingering close). Closing with unread bytes would make the kernel reset the connection,
+    and the client would lose the answer that says why.
+    """
+
+    media_type = "application/problem+json"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the problem, then let the sender finish."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        if not any(name == b"expect" for name, _ in scope["headers"]):
+            await _discard(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _discard(receive: Receive) -> None:
+    size = 0
+    try:
+        async with asyncio.timeout(_LINGER_S):
+            while size < _LINGER_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def problem(
+    status: int, code: str, title: str, detail: str = "", *, headers: Mapping[str, str] | None = None, **more: Any
+) -> ProblemResponse:
+    """One problem document. `more` are extension members."""
+    content = {"type": f"urn:veridask:problem:{code}", "title": title, "status": status, "code": code}
+    return ProblemResponse({**content, "detail": detail or title, **more}, status_code=status, headers=headers)
+
+
+def status_of(error: type[VeridaskError]) -> tuple[int, str]:
+    """HTTP status and title of an error class."""
+    return next(STATUS[parent] for parent in error.__mro__ if parent in STATUS)
+
+
+async def _veridask_error(_request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, VeridaskError)  # noqa: S101  registered for this class only
+    status, title = status_of(type(error))
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 500:
+        log.error("internal_error", exc_info=error)
+        return problem(500, "internal_error", title)
+    return problem(status, error.code, title, error.detail, headers=headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    # The rejected input is left out: it may hold something of a person.
+    fields = [{"at": "/".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
+    return problem(422, "invalid_request", "The request is malformed", errors=fields)
+
+
+async def _http_exception(_request: Request, error: Exception) -> ProblemResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+    code = codes.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
+    return problem(error.status_code, code, error.detail, headers=error.headers)
+
+
+async def _unexpected(_request: Request, error: Exception) -> ProblemResponse:
+    log.error("unexpected_error", exc_info=error)
+    return problem(500, "internal_error", "Internal error")
+
+
+async def _gone(_request: Request, _error: Exception) -> ProblemResponse:
+    return problem(400, "client_disconnected", "The client went away")  # nobody reads it; it is no error of ours
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+    app.add_exception_handler(VeridaskError, _veridask_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(Exception, _unexpected)

@@ -1,0 +1,71 @@
+"""Around each request: an id for its log lines, one line when it ends, and a bound on bodies that are read whole."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = structlog.get_logger()
+
+_GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z")
+_CASE_PATH = re.compile(r"/v1/cases/(case_[0-9a-z]{26})(?:/|\Z)")
+_MAX_JSON = 64 * 1024
+
+
+class RequestLog:
+    """ASGI middleware. A request id that the client sent (`X-Request-ID`) is taken over when it is plain."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = given if _GIVEN_ID.match(given) else secrets.token_hex(8)
+        case = _CASE_PATH.match(scope["path"])
+        known = {"request_id": request_id} | ({"case_id": case[1]} if case else {})
+        started, status = time.perf_counter(), 0
+
+        async def answered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(**known):
+            try:
+                await self._app(scope, receive if "/uploads/" in scope["path"] else _bounded(receive), answered)
+            finally:
+                route = scope.get("route")
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    route=getattr(route, "path", "unknown"),
+                    status=status,
+                    ms=round((time.perf_counter() - started) * 1000, 1),
+                )
+
+
+def _bounded(receive: Receive) -> Receive:
+    size = 0
+
+    async def bounded() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > _MAX_JSON:
+            raise HTTPException(413, f"The body is larger than {_MAX_JSON} bytes")
+        return message
+
+    return bounded

@@ -1,0 +1,239 @@
+"""What goes over HTTP, as pydantic models: they check what comes in and make the OpenAPI page true."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from graphs.profile import Profile
+from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
+from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
+from service.store import StoredEvent
+from service.wire import jsonable
+
+# Printable text only: a NUL or a lone surrogate could be stored by one database and not by another.
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PRINTABLE)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=_PRINTABLE)]
+MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
+
+
+class NewCaseBody(BaseModel):
+    """A case to create."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    profile: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "standard"
+    client_reference_id: Reference | None = Field(None, description="Your own id of the person or the attempt.")
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=50)
+
+
+class ReasonView(BaseModel):
+    """Why something is not clear."""
+
+    code: str
+    check: str
+    message: str
+    retryable: bool
+    step: Step | None
+
+    @classmethod
+    def of(cls, reason: Reason) -> ReasonView:
+        """From a record."""
+        return cls(**vars(reason))
+
+
+class StepView(BaseModel):
+    """A step: `wanted`, `received`, or to be uploaded again (`retake`) for the reasons given."""
+
+    step: Step
+    state: StepStatus
+    attempts: int
+    attempts_left: int
+    reasons: list[ReasonView]
+
+    @classmethod
+    def of(cls, step: Step, state: StepState, max_attempts: int) -> StepView:
+        """From the case's state."""
+        return cls(
+            step=step,
+            state=state.state,
+            attempts=state.attempts,
+            attempts_left=max_attempts - state.attempts,
+            reasons=[ReasonView.of(reason) for reason in state.reasons],
+        )
+
+
+class CheckView(BaseModel):
+    """One check. While the case is processing only what is known so far."""
+
+    name: str
+    result: ResultKind
+    reasons: list[ReasonView] = []
+    score: float | None = None
+    threshold: float | None = None
+    properties: dict[str, Any] = {}
+    model: str = ""
+    model_version: str = ""
+    started_at: float | None = Field(None, description="Seconds since 1970, by the worker's clock.")
+    duration_ms: float | None = None
+    worker: str = ""
+    breakdown: list[CheckView] = []
+
+    @classmethod
+    def of(cls, check: CheckResult) -> CheckView:
+        """From a record."""
+        return cls.model_validate(jsonable(check))
+
+    @classmethod
+    def so_far(cls, event: StoredEvent) -> CheckView:
+        """From the event of a check that ended in a case that is not decided yet."""
+        data = event.data
+        known = {key: data.get(key) for key in ("result", "started_at", "duration_ms", "worker")}
+        return cls.model_validate({"name": data.get("check"), **known})
+
+
+class DecisionView(BaseModel):
+    """The decision; it may change only by a retake that it asks for."""
+
+    outcome: Outcome
+    reasons: list[ReasonView]
+    retake: list[Step]
+    policy_version: str
+    decided_at: datetime
+    decided_by: str
+
+    @classmethod
+    def of(cls, recorded: Recorded) -> DecisionView:
+        """From a record."""
+        decision = recorded.decision
+        return cls(
+            outcome=decision.outcome,
+            reasons=[ReasonView.of(reason) for reason in decision.reasons],
+            retake=list(decision.retake),
+            policy_version=decision.policy_version,
+            decided_at=recorded.decided_at,
+            decided_by=recorded.decided_by,
+        )
+
+
+class TimingsView(BaseModel):
+    """How long a person waited: from the last byte of the last upload to the recorded decision."""
+
+    last_upload_at: datetime | None
+    decided_at: datetime | None
+    decision_ms: float | None
+
+
+class CaseView(BaseModel):
+    """A case."""
+
+    id: str
+    status: Status
+    profile: str
+    client_reference_id: str | None
+    metadata: dict[str, str]
+    challenge: list[str] = Field(description="What the person does in the face scan, in this order.")
+    steps: list[StepView]
+    checks: list[CheckView]
+    decision: DecisionView | None
+    timings: TimingsView
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, case: Case, so_far: Sequence[StoredEvent] = ()) -> CaseView:
+        """From a case; so_far: check events, shown while there is no decision."""
+        recorded, checks = case.recorded, [CheckView.of(check) for check in case.checks]
+        if recorded is None:
+            checks = list({event.data.get("check"): CheckView.so_far(event) for event in so_far}.values())
+        waited = None
+        if recorded is not None and case.last_received_at is not None:
+            waited = (recorded.decided_at - case.last_received_at).total_seconds() * 1000
+        return cls(
+            id=case.id,
+            status=case.status,
+            profile=case.profile,
+            client_reference_id=case.client_reference_id,
+            metadata=dict(case.metadata),
+            challenge=list(case.challenge),
+            steps=[StepView.of(step, state, case.max_attempts) for step, state in case.steps.items()],
+            checks=checks,
+            decision=DecisionView.of(recorded) if recorded else None,
+            timings=TimingsView(
+                last_upload_at=case.last_received_at,
+                decided_at=recorded.decided_at if recorded else None,
+                decision_ms=waited,
+            ),
+            created_at=case.created_at,
+            updated_at=case.updated_at,
+            expires_at=case.expires_at,
+        )
+
+
+class CreatedView(CaseView):
+    """A case as it was created, with the secret that opens it for the person's device until it expires."""
+
+    client_secret: str
+
+
+class ProfileView(BaseModel):
+    """A configuration that cases can be created with."""
+
+    name: str
+    title: str
+    steps: list[Step]
+    accepts: dict[Step, list[Literal["video", "image"]]]
+    challenge_actions: int
+    open_seconds: int
+    max_attempts: int
+    policy_version: str
+
+    @classmethod
+    def of(cls, profile: Profile) -> ProfileView:
+        """From the profile."""
+        return cls(
+            name=profile.name,
+            title=profile.title,
+            steps=list(profile.steps),
+            accepts={step: list(kinds) for step, kinds in profile.accepts.items()},  # type: ignore[arg-type]
+            challenge_actions=profile.challenge_actions,
+            open_seconds=profile.open_seconds,
+            max_attempts=profile.policy.max_attempts,
+            policy_version=profile.policy.version,
+        )
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether cases can be taken now, and what is missing if not."""
+
+    ready: bool
+    missing: list[str] = Field(description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`.")
+
+
+class FieldProblem(BaseModel):
+    """One thing that is wrong with a request."""
+
+    at: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[FieldProblem] | None = Field(None, description="With `invalid_request` only.")

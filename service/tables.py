@@ -1,0 +1,96 @@
+"""The tables of the case store: cases, uploads, events, and the requests that may be repeated."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Integer, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC. SQLite keeps no zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """To the database; a moment without a zone would be ambiguous."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a stored time needs its zone")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """From the database."""
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """All tables."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+
+
+class CaseRow(Base):
+    """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all."""
+
+    __tablename__ = "cases"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    revision: Mapped[int]
+    profile: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(24), index=True)
+    client_reference_id: Mapped[str | None] = mapped_column(String(255), index=True)
+    case_metadata: Mapped[dict[str, Any]]
+    challenge: Mapped[list[Any]]
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    max_attempts: Mapped[int]
+    steps: Mapped[dict[str, Any]]
+    checks: Mapped[list[Any]]
+    recorded: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[datetime] = mapped_column(index=True)
+    updated_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_received_at: Mapped[datetime | None]
+
+
+class UploadRow(Base):
+    """One accepted media. `evidence_key` says where the evidence has it."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (UniqueConstraint("case_id", "step", "attempt"),)
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
+    step: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int]
+    evidence_key: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64))
+    info: Mapped[dict[str, Any]]
+    received_at: Mapped[datetime]
+
+
+class EventRow(Base):
+    """Something that happened to a case, in the order in which it is told."""
+
+    __tablename__ = "events"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  an id that a client has seen is never given again
+
+    id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
+    type: Mapped[str] = mapped_column(String(24))
+    data: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+
+
+class RequestRow(Base):
+    """A creation that may be repeated: its Idempotency-Key, a digest of the request, and the answer it got."""
+
+    __tablename__ = "requests"
+
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
+    answer: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]

@@ -1,0 +1,224 @@
+"""The case store on a real SQLite file: what is committed is exact, once, and survives."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphs.reasons import reason
+from graphs.records import CheckResult, Decision, Verdict
+from service.errors import CaseClosedError, StepTakenError, StoreUnavailableError, UnknownCaseError
+from service.identifiers import time_ordered
+from service.lifecycle import Case, Change, Event, StepState, accept, cancel, decide
+from service.store import Store, StoredRequest, Upload
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def new_case() -> Case:
+    return Case(
+        id=time_ordered("case"),
+        profile="standard",
+        status="requires_input",
+        client_reference_id="person 7",
+        metadata={"origin": "test"},
+        challenge=("turn_left", "look_up"),
+        secret_hash="0" * 64,
+        max_attempts=3,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+        steps={"front": StepState(), "face": StepState()},
+    )
+
+
+def upload_of(step: str) -> object:
+    def row(case: Case) -> Upload:
+        attempt = case.steps[step].attempts  # type: ignore[index]
+        key = f"cases/{case.id}/{step}-{attempt}-{time_ordered('x')}.media"
+        return Upload(time_ordered("upload"), case.id, step, attempt, key, "f" * 64, {"kind": "video"}, NOW)  # type: ignore[arg-type]
+
+    return row
+
+
+VERDICT = Verdict(
+    Decision("declined", (reason("selfie_face_mismatch", "match", None),), "standard-1"),
+    (
+        CheckResult(
+            "match",
+            "rejected",
+            (reason("selfie_face_mismatch", "match", None),),
+            score=0.71,
+            threshold=0.5,
+            properties={"pairs": np.arange(3), "nothing": float("nan")},
+            breakdown=(CheckResult("pair", "clear"),),
+        ),
+    ),
+)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)
+    await store.start()
+    yield store
+    await store.close()
+
+
+async def created(store: Store) -> Case:
+    case = new_case()
+    await store.create(Change(case, (Event("status", {"status": case.status}),)))
+    return case
+
+
+async def test_a_case_comes_back_as_it_was_stored(store: Store) -> None:
+    case = await created(store)
+    assert await store.get(case.id) == case
+    assert [e.data for e in await store.events(case.id)] == [{"status": "requires_input"}]
+    assert [c.id for c in await store.open_cases()] == [case.id]
+
+
+@pytest.mark.parametrize("case_id", ["", "case_", "case_" + "0" * 26, "../../etc/passwd", "case_" + "é" * 26])
+async def test_an_unknown_id_is_said_to_be_unknown(store: Store, case_id: str) -> None:
+    with pytest.raises(UnknownCaseError):
+        await store.get(case_id)
+    if case_id == "case_" + "0" * 26:
+        with pytest.raises(UnknownCaseError):
+            await store.change(case_id, lambda case: cancel(case, NOW))
+
+
+async def test_of_many_simultaneous_uploads_of_a_step_one_wins(store: Store) -> None:
+    case = await created(store)
+
+    async def upload() -> bool:
+        try:
+            await store.change(case.id, lambda now: accept(now, "front", NOW), upload=upload_of("front"))  # type: ignore[arg-type]
+        except StepTakenError:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(upload() for _ in range(12)))) == 1
+    assert [(u.step, u.attempt) for u in await store.uploads(case.id)] == [("front", 1)]
+    assert (await store.get(case.id)).steps["front"] == StepState("received", 1)
+
+
+async def test_a_decision_is_recorded_exactly_once(store: Store) -> None:
+    case = await created(store)
+    for step in ("front", "face"):
+        await store.change(case.id, lambda now, s=step: accept(now, s, NOW), upload=upload_of(step))  # type: ignore[arg-type, misc]
+    attempts = {"front": 1, "face": 1}
+    check = Event("check", {"check": "match"})
+    done = await asyncio.gather(
+        *(store.change(case.id, lambda now: decide(now, attempts, VERDICT, NOW), before=[check]) for _ in range(8))
+    )
+    assert sum(change is not None for change in done) == 1
+    after = await store.get(case.id)
+    assert after.status == "completed"
+    assert after.recorded is not None
+    assert after.recorded.decision == VERDICT.decision
+    assert after.checks[0].properties == {"pairs": [0, 1, 2], "nothing": None}
+    assert after.checks[0].breakdown == VERDICT.checks[0].breakdown
+    kinds = [event.type for event in await store.events(case.id)]
+    assert kinds == ["status", "step", "step", "status", "check", "decision", "status"]
+    with pytest.raises(CaseClosedError):
+        await store.change(case.id, lambda now: accept(now, "front", NOW))
+
+
+async def test_a_failed_transition_changes_nothing(store: Store) -> None:
+    case = await created(store)
+
+    def broken(_: Case) -> Upload:
+        raise KeyError("evidence")
+
+    with pytest.raises(KeyError):
+        await store.change(case.id, lambda now: accept(now, "front", NOW), upload=broken)
+    assert await store.get(case.id) == case
+    assert len(await store.events(case.id)) == 1
+
+
+async def test_two_processes_on_one_file_do_not_lose_a_change(store: Store, tmp_path: Path) -> None:
+    other = Store(f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)
+    await other.start()
+    case = await created(store)
+    changes = [
+        which.change(case.id, lambda now, s=step: accept(now, s, NOW))  # type: ignore[misc]
+        for which, step in ((store, "front"), (other, "face"))
+    ]
+    await asyncio.gather(*changes)
+    assert (await store.get(case.id)).status == "processing"
+    await other.close()
+
+
+async def test_a_repeated_request_finds_the_first_one(store: Store) -> None:
+    first, second = new_case(), new_case()
+    request = StoredRequest("key-1", "a" * 64, first.id, {"id": first.id})
+    assert await store.create(Change(first, ()), request) is None
+    again = await store.create(Change(second, ()), replace(request, case_id=second.id))
+    assert again == request
+    with pytest.raises(UnknownCaseError):
+        await store.get(second.id)
+    await store.delete(first.id)
+    assert await store.request("key-1") is None
+
+
+async def test_events_continue_after_an_id_and_wake_listeners(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = Store(f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}", told.append)
+    await store.start()
+    case = await created(store)
+    await store.tell([(case.id, Event("check", {"check": "a"})), ("case_unknown", Event("check"))], NOW)
+    first, second = await store.events(case.id)
+    assert [e.type for e in await store.events(case.id, first.id)] == ["check"]
+    assert await store.events(case.id, second.id) == []
+    assert told == [case.id, case.id]
+    await store.close()
+
+
+async def test_overdue_cases_are_found(store: Store) -> None:
+    early = await created(store)
+    waiting = await created(store)
+    for step in ("front", "face"):
+        await store.change(waiting.id, lambda now, s=step: accept(now, s, NOW))  # type: ignore[misc]
+    assert await store.overdue(NOW, NOW - timedelta(minutes=5)) == []
+    overdue = await store.overdue(NOW + timedelta(hours=2), NOW + timedelta(minutes=1))
+    assert [case.id for case in overdue] == [early.id, waiting.id]
+
+
+async def test_a_store_that_is_locked_or_full_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "cases.sqlite"
+    store = Store(f"sqlite+aiosqlite:///{path}", lambda _: None)
+    await store.start()
+    case = await created(store)
+    limit = sqlite3.connect(path, isolation_level=None)
+    pages = limit.execute("PRAGMA page_count").fetchone()[0]
+    limit.close()
+    # SQLite's own page limit is the same error as a full disk ("database or disk is full").
+    async with store._engine.connect() as connection:
+        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    large = replace(new_case(), metadata={"k": "x" * 200_000})
+    with pytest.raises(StoreUnavailableError):
+        await store.create(Change(large, ()))
+    assert await store.get(case.id) == case
+    await store.close()
+
+
+async def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}"
+    store = Store(url, lambda _: None)
+    await store.start()
+    case = await created(store)
+    await store.close()
+    again = Store(url, lambda _: None)
+    await again.start()
+    assert await again.get(case.id) == case
+    await again.close()
+    with sqlite3.connect(tmp_path / "cases.sqlite") as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    file.close()
