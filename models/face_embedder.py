@@ -42,9 +42,7 @@ class FaceEmbedder:
         network = read_network(
             path.read_bytes(), loss="loss_metric_2", source="input_rgb_image_sized", layers=_layer_kinds()
         )
-        net = _ResNet(network.layers).eval().to(device)
-        # Faster than the default layout for one chip (7.8 against 12 ms on one thread), and equal to rounding.
-        self._net = net.to(memory_format=torch.channels_last)
+        self._net = _ResNet(network.layers).eval().to(device)
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1)
 
     @torch.inference_mode()
@@ -83,7 +81,8 @@ class _ResNet(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         x = functional.max_pool2d(functional.relu(self.stem(pixels)), 3, 2)
-        return self.blocks(x).mean(dim=(2, 3)) @ self.last
+        embeddings: torch.Tensor = self.blocks(x).mean(dim=(2, 3)) @ self.last
+        return embeddings
 
 
 class _Block(nn.Module):
