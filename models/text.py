@@ -125,9 +125,9 @@ class TextReader:
             (score if label == "180" else -score) * crop.shape[1]
             for crop, (label, score) in zip(widest, answer.cls_res or (), strict=True)
         ]
-        vote = float(sum(votes)) / sum(crop.shape[1] for crop in widest)
+        vote: float = sum(votes) / sum(crop.shape[1] for crop in widest)
         if abs(vote) >= _DECISIVE:
-            return vote > 0
+            return vote > 0.0
         tried = widest[:3]
         turned = [np.asarray(cv2.rotate(crop, cv2.ROTATE_180), dtype=np.uint8) for crop in tried]
         upright_score, turned_score = (sum(score for _, score in self._recognise(way)) for way in (tried, turned))
