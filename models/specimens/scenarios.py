@@ -1,0 +1,96 @@
+"""The scenarios of the demo and the tests: who shows what, and what must come out, for which reason.
+
+Only names and words here; the films are made in `film_step`, which loads the renderer. So a process that must stay
+light (the API's, the demo's) can read the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+Step = Literal["front", "back", "face"]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One case to play. design and portrait: of the document. document_attack and face_attack: values of
+    `attacks.DocumentAttack` and `face_attacks.FaceAttack`, empty for none; attacked: the steps the first applies to.
+    outcome and reason: what must be decided, and its first reason, empty where there must be none.
+    """
+
+    name: str
+    design: str
+    portrait: str
+    outcome: str
+    reason: str = ""
+    document_attack: str = ""
+    attacked: tuple[Step, ...] = ()
+    face_attack: str = ""
+
+
+SCENARIOS: tuple[Scenario, ...] = (
+    Scenario("genuine, first person", "azure", "astronaut", "approved"),
+    Scenario("genuine, second person", "ochre", "grace_hopper", "approved"),
+    Scenario("photo of a screen", "azure", "astronaut", "declined", "photo_of_screen", "photo_of_screen", ("front",)),
+    Scenario("printed grey copy", "ochre", "grace_hopper", "declined", "gray_copy", "gray_copy", ("front",)),
+    Scenario("moved photo of the face", "azure", "astronaut", "declined", "planar_motion", face_attack="moved_photo"),
+    Scenario(
+        "somebody else's face", "ochre", "grace_hopper", "declined", "selfie_face_mismatch", face_attack="other_person"
+    ),
+    Scenario("altered MRZ", "azure", "astronaut", "declined", "mrz_check_digit", "mrz_check_digit", ("back",)),
+    Scenario(
+        "altered printed field", "ochre", "grace_hopper", "declined", "data_mismatch", "data_mismatch", ("front",)
+    ),
+    Scenario(
+        "expired document", "azure", "astronaut", "declined", "document_expired", "document_expired", ("front", "back")
+    ),
+    Scenario(
+        "blurred back", "ochre", "grace_hopper", "resubmission_requested", "blurred_photo", "blurred_photo", ("back",)
+    ),
+    Scenario(
+        "two people in the scan",
+        "azure",
+        "astronaut",
+        "resubmission_requested",
+        "several_faces_in_video",
+        face_attack="two_people",
+    ),
+    Scenario(
+        "recording made before",
+        "ochre",
+        "grace_hopper",
+        "resubmission_requested",
+        "challenge_not_followed",
+        face_attack="old_recording",
+    ),
+)
+
+
+def film_step(scenario: Scenario, step: Step, challenge: Sequence[str], *, seed: int, today: date) -> bytes:
+    """The MP4 that is uploaded for one step of a scenario. challenge: the case's actions; today: dates are around it.
+
+    The same arguments give the same document and the same motion; front and back of one seed are one document.
+    """
+    from models.liveness.challenge import Challenge
+    from models.specimens.attacks import DocumentAttack
+    from models.specimens.capture import back_video, front_video
+    from models.specimens.designs import DESIGN_NAMES
+    from models.specimens.document import make_specimen
+    from models.specimens.face_attacks import FaceAttack, attack_scan
+    from models.specimens.face_scan import face_scan
+    from models.specimens.person import PORTRAITS
+
+    if step == "face":
+        actions = Challenge.from_list(challenge)
+        if scenario.face_attack:
+            return attack_scan(FaceAttack(scenario.face_attack), scenario.portrait, actions, seed=seed).data
+        return face_scan(scenario.portrait, actions, seed=seed).data
+    design = next(name for name in DESIGN_NAMES if name == scenario.design)
+    portrait = next(name for name in PORTRAITS if name == scenario.portrait)
+    specimen = make_specimen(seed, design=design, portrait=portrait, today=today)
+    attack = DocumentAttack(scenario.document_attack) if step in scenario.attacked else None
+    film = front_video if step == "front" else back_video
+    return film(specimen, seed=seed, attack=attack).data

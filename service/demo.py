@@ -1,0 +1,148 @@
+"""`veridask demo`: the whole system on one machine, from films of specimens to decisions, over HTTP.
+
+Films every scenario (the face scans follow the challenge that each case was given), uploads front, back and face, waits
+for the decision and compares it with what the scenario demands: outcome *and* first reason. Films are made before any
+case is timed, in processes of their own, so the milliseconds shown are the system's alone.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from shutil import copytree
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from graphs.records import Step
+from models.specimens.scenarios import SCENARIOS, Scenario, film_step
+from service.client import VeridaskClient
+from service.schemas import CaseView
+from service.server import LocalServer
+
+STEPS: tuple[Step, ...] = ("front", "back", "face")
+FILMERS = 2
+DECISION_S = 120.0
+
+
+@dataclass
+class Play:
+    """One scenario on its way: its case, its films, and what came out."""
+
+    scenario: Scenario
+    case_id: str
+    films: Mapping[Step, Future[bytes]]
+    case: CaseView | None = None
+    uploaded: list[str] = field(default_factory=list)
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether outcome and first reason are those that the scenario demands."""
+        return self.case is not None and outcome_of(self.case) == (self.scenario.outcome, self.scenario.reason)
+
+
+def outcome_of(case: CaseView) -> tuple[str, str]:
+    """Outcome and first reason of a decided case; empty where there is none."""
+    if case.decision is None:
+        return "", ""
+    return case.decision.outcome, case.decision.reasons[0].code if case.decision.reasons else ""
+
+
+def demo(seed: int, keep: bool) -> int:
+    """Play all scenarios; gives 0 if each came out as expected, else 1. seed: of documents, motion and light.
+
+    keep: leave the data folder of the run (store, evidence, Zarr groups, logs) under `out/demo`.
+    """
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="veridask-demo-") as folder, LocalServer(Path(folder)) as server:
+        with console.status("Starting scheduler, workers and API; loading models"):
+            started = time.monotonic()
+            running = server.start()
+        console.print(f"ready after {time.monotonic() - started:.0f} s: {running.url}/docs")
+        with (
+            ProcessPoolExecutor(FILMERS, mp_context=get_context("spawn")) as filmers,
+            VeridaskClient(running.url) as client,
+        ):
+            plays = [prepare(client, filmers, scenario, seed) for scenario in SCENARIOS]
+            film(console, plays)
+            with Live(board(plays), console=console, refresh_per_second=8) as live:
+                for play in plays:
+                    for step in STEPS:
+                        client.upload(play.case_id, step, play.films[step].result(), "video/mp4")
+                        play.uploaded.append(step)
+                        live.update(board(plays))
+                    play.case = decided(client, play.case_id)
+                    live.update(board(plays))
+        if keep:
+            console.print(
+                f"kept: {copytree(folder, Path('out') / 'demo' / datetime.now(UTC).strftime('%Y%m%dT%H%M%S'))}"
+            )
+    return summary(console, plays)
+
+
+def prepare(client: VeridaskClient, filmers: ProcessPoolExecutor, scenario: Scenario, seed: int) -> Play:
+    """Create the case of a scenario and order its films."""
+    case = client.create("standard", client_reference_id=scenario.name)
+    today = case.created_at.date()
+    films = {step: filmers.submit(film_step, scenario, step, case.challenge, seed=seed, today=today) for step in STEPS}
+    return Play(scenario, case.id, films)
+
+
+def film(console: Console, plays: Sequence[Play]) -> None:
+    """Wait for all films, showing how many are done."""
+    orders = [order for play in plays for order in play.films.values()]
+    columns = (TextColumn("filming specimens"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("", total=len(orders))
+        for order in orders:
+            order.result()
+            progress.advance(bar)
+
+
+def decided(client: VeridaskClient, case_id: str) -> CaseView:
+    """The case once it is decided. Raises TimeoutError after two minutes."""
+    deadline = time.monotonic() + DECISION_S
+    while time.monotonic() < deadline:
+        case = client.case(case_id)
+        if case.decision is not None:
+            return case
+        time.sleep(0.05)
+    raise TimeoutError(f"no decision on case {case_id} after {DECISION_S:.0f} s")
+
+
+def board(plays: Sequence[Play]) -> Table:
+    """The live table."""
+    table = Table("scenario", "uploaded", "decision", "reasons", "ms", "", title="veridask demo (synthetic specimens)")
+    for play in plays:
+        if play.case is None or play.case.decision is None:
+            table.add_row(play.scenario.name, " ".join(play.uploaded), "", "", "", "")
+            continue
+        codes = list(dict.fromkeys(reason.code for reason in play.case.decision.reasons))
+        waited = f"{play.case.timings.decision_ms or 0:.0f}"
+        verdict = "[green]as expected[/]" if play.as_expected else f"[red]expected {play.scenario.outcome}[/]"
+        outcome = play.case.decision.outcome
+        table.add_row(play.scenario.name, " ".join(play.uploaded), outcome, ", ".join(codes), waited, verdict)
+    return table
+
+
+def summary(console: Console, plays: Sequence[Play]) -> int:
+    """Say how many came out as expected and how long a person waits; gives the exit code."""
+    wrong = [play for play in plays if not play.as_expected]
+    waits = [play.case.timings.decision_ms or 0.0 for play in plays if play.case is not None]
+    console.print(f"{len(plays) - len(wrong)} of {len(plays)} scenarios as expected")
+    console.print(f"last upload to decision: median {statistics.median(waits):.0f} ms, longest {max(waits):.0f} ms")
+    for play in wrong:
+        found = " ".join(outcome_of(play.case)) if play.case else "no decision"
+        console.print(
+            f"[red]{play.scenario.name}: expected {play.scenario.outcome} {play.scenario.reason}, got {found}[/]"
+        )
+    return 1 if wrong else 0
