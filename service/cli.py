@@ -25,7 +25,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Automatic id
 console = Console()
 
 _COLOURS = {"approved": "green", "declined": "red", "review": "yellow", "resubmission_requested": "yellow"}
-File = Annotated[Path | None, typer.Option(exists=True, dir_okay=False, readable=True)]
 
 
 @app.command("serve")
@@ -50,9 +49,9 @@ def serve_command(
 
 @app.command()
 def verify(
-    front: Annotated[File, typer.Option(help="Front of the document.")] = None,
-    back: Annotated[File, typer.Option(help="Back of the document.")] = None,
-    face: Annotated[File, typer.Option(help="Face scan.")] = None,
+    front: Annotated[Path | None, typer.Option(help="Front of the document.", exists=True, dir_okay=False)] = None,
+    back: Annotated[Path | None, typer.Option(help="Back of the document.", exists=True, dir_okay=False)] = None,
+    face: Annotated[Path | None, typer.Option(help="Face scan.", exists=True, dir_okay=False)] = None,
     profile: Annotated[str, typer.Option(help="Profile; `recorded` asks for no movements.")] = "recorded",
     url: Annotated[str | None, typer.Option(help="A running service; without it one is started for this.")] = None,
     timeout: Annotated[float, typer.Option(help="Longest wait for the decision in seconds.")] = 300.0,

@@ -1,0 +1,81 @@
+"""Shared by the tests that speak HTTP: one real cluster and one real server for the whole session, and small media."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import httpx
+import numpy as np
+import pytest
+
+from service.client import VeridaskClient
+from service.server import LocalServer, Running
+from workers.cluster import EmbeddedCluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a scheduler with one CPU-labelled and one GPU-labelled worker, real processes on loopback."""
+    embedded = EmbeddedCluster(cpu_threads=2, gpu_threads=2, folder=tmp_path_factory.mktemp("cluster"))
+    yield embedded.start()
+    embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def server(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """`veridask serve` in its own process, joined to the session's cluster."""
+    with LocalServer(tmp_path_factory.mktemp("server"), cluster, sweep_interval_s=0.2) as local:
+        yield local.start()
+
+
+@pytest.fixture
+def client(server: Running) -> Iterator[VeridaskClient]:
+    """The typed client of the session's server."""
+    with VeridaskClient(server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def http(server: Running) -> Iterator[httpx.Client]:
+    """Plain HTTP to the session's server, for what the typed client would not send."""
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        yield http
+
+
+def encode(container: str, codec: str, frames: int, side: int = 64, pixel_format: str = "yuv420p") -> bytes:
+    """A small media of seeded noise."""
+    file = io.BytesIO()
+    noise = np.random.default_rng(7)
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=10)
+        stream.width = stream.height = side
+        stream.pix_fmt = pixel_format
+        for _ in range(frames):
+            picture = noise.integers(0, 256, (side, side, 3), dtype=np.uint8)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        output.mux(stream.encode(None))
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def video() -> bytes:
+    """A decodable MP4 of one second that shows nothing."""
+    return encode("mp4", "libx264", frames=10)
+
+
+@pytest.fixture(scope="session")
+def picture() -> bytes:
+    """A decodable JPEG that shows nothing."""
+    return encode("mjpeg", "mjpeg", frames=1, pixel_format="yuvj420p")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The evaluation data beside the checkout; tests that need it skip when it is absent."""
+    folder = Path(__file__).parents[1].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the evaluation data is not beside this checkout")
+    return folder
