@@ -47,7 +47,7 @@ class Plain:
 
 
 def read_plainly(log_probabilities: Float) -> Plain:
-    """The likeliest symbol of each step, repeats and blanks left out. log_probabilities: float32 (T, 38), blank first."""
+    """The likeliest symbol of each step without repeats and blanks. log_probabilities: float32 (T, 38), blank first."""
     best = log_probabilities.argmax(axis=1)
     starts = np.flatnonzero(np.concatenate(([True], best[1:] != best[:-1])))
     ends = np.append(starts[1:], len(best))

@@ -49,11 +49,11 @@ def best_name(rows: Float) -> tuple[str, float]:
 def best_state(rows: Float) -> tuple[str, float, float]:
     """The likeliest state code with its fillers, its log probability, and its certainty 0..1 against all others.
 
-    rows: float32 (3, 37). A code in no table must be much likelier than those that are.
+    rows: float32 (3, 37). A code in no table, or none at all, must be much likelier than those in the tables.
     """
     spelled = [ALPHABET[10 + int(row[_LETTERS].argmax())] for row in rows]
     candidates = {code.ljust(3, "<") for code in CODES} | {"".join(spelled)}
-    candidates |= {(spelled[0] + spelled[1]).ljust(3, "<"), spelled[0].ljust(3, "<")}
+    candidates |= {(spelled[0] + spelled[1]).ljust(3, "<"), spelled[0].ljust(3, "<"), "<<<"}
     ranked = sorted(
         (
             sum(float(row[ALPHABET.index(c)]) for row, c in zip(rows, code, strict=True))

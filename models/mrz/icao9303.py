@@ -158,11 +158,10 @@ def _problems(form: Format, lines: Sequence[str]) -> tuple[str, ...]:
     ]
     if _field(form, lines, "document_code")[0] not in form.code:
         problems.append("document_code")
-    problems += [
-        name
-        for name in ("issuer", "nationality")
-        if name in form.fields and not re.fullmatch("[A-Z]+<*", _field(form, lines, name))
-    ]
+    # part 3 wants a nationality, or XXX for none; real cards (Macau) leave it empty
+    for name, shape in (("issuer", "[A-Z]+<*"), ("nationality", "[A-Z]*<*")):
+        if name in form.fields and not re.fullmatch(shape, _field(form, lines, name)):
+            problems.append(name)
     problems += [
         name
         for name in ("birth_date", "expiry_date")

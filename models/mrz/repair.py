@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.mrz.check_digits import ALPHABET
-from models.mrz.formats import FORMATS, Format
+from models.mrz.formats import FORMATS, Format, format_of
 from models.mrz.icao9303 import Mrz, parse
-from models.mrz.search import Solution, solve
+from models.mrz.search import Solution, as_read, solve
 
 Float = npt.NDArray[np.float32]
 
@@ -47,6 +47,10 @@ MAX_FORCED = 0.2
 """Share of characters that were read as something impossible at their place (a letter within a date). More: no MRZ."""
 
 
+_LOG_DOUBT = float(np.log(0.01))
+"""Log probability below which the reader did not consider a character at all."""
+
+
 @dataclass(frozen=True)
 class Repair:
     """One changed character. line, position: from 0. reason: "field" (what was read cannot stand there), "check" (a
@@ -62,10 +66,12 @@ class Repair:
 
 @dataclass(frozen=True)
 class Repaired:
-    """mrz: the best filling that obeys its format and check digits, or what was read when there is none.
+    """mrz: the filling that obeys its format and check digits when it is accepted or "unclear"; else what was read,
+    with only those characters changed that cannot stand at their place.
 
-    accepted: whether it is certain; `refusal` says why not, "" otherwise: "check_digits" (no filling obeys them),
-    "ambiguous" (more than one does), "unclear" (a name or code was not read clearly), "too_many_changes".
+    refusal: "" when accepted; "check_digits" (nothing near what was read obeys them), "ambiguous" (more than one
+    filling does), "unclear" (a name or code was not read clearly), "too_many_changes". certainty: 0..1, the least of
+    that of the check digits and that of the least clear character; 0 when the mrz is as read.
     """
 
     mrz: Mrz
@@ -102,26 +108,45 @@ def repair(evidence: Sequence[Float]) -> Repaired | None:
     if not forms:
         return None
     read = tuple("".join(ALPHABET[index] for index in rows.argmax(axis=1)) for rows in evidence)
-    solved = [(form, solution) for form in forms if (solution := solve(form, evidence)) is not None]
-    # a format is told by its code and issuer, which are part of the score; sharing lengths, they cover other characters
-    solved = [(form, solution) for form, solution in solved if parse(solution.lines).format == form.name]
-    if not solved:
-        return Repaired(parse(read), (), 0.0, False, "check_digits")
-    form, solution = max(solved, key=lambda item: item[1].score)
-    repairs = _differences(form, read, solution.lines)
-    mrz = parse(solution.lines)
-    refusal = "" if mrz.valid else "check_digits"
-    refusal = refusal or _refusal(solution, repairs, sum(lengths))
-    return Repaired(mrz, repairs, min(solution.certainty, solution.weakest), not refusal, refusal)
+    refusal = "check_digits"
+    # a format is told by its code and issuer, which are part of the score; sharing lengths, formats cover other characters
+    solved = [(form, found) for form in forms if (found := solve(form, evidence)) and _is_of(form, found)]
+    if solved:
+        form, solution = max(solved, key=lambda item: item[1].score)
+        repairs = _differences(form, read, solution.lines)
+        refusal = _refusal(solution, repairs, evidence)
+        if refusal in ("", "unclear"):
+            certainty = min(solution.certainty, solution.weakest)
+            return Repaired(parse(solution.lines), repairs, certainty, not refusal, refusal)
+    unchecked = [(form, found) for form in forms if _is_of(form, found := as_read(form, evidence))]
+    if not unchecked:
+        return None
+    form, solution = max(unchecked, key=lambda item: item[1].score)
+    return Repaired(parse(solution.lines), _differences(form, read, solution.lines), 0.0, False, refusal)
 
 
-def _refusal(solution: Solution, repairs: Sequence[Repair], characters: int) -> str:
+def _is_of(form: Format, solution: Solution) -> bool:
+    return format_of(solution.lines) is form
+
+
+def _refusal(solution: Solution, repairs: Sequence[Repair], evidence: Sequence[Float]) -> str:
+    if not parse(solution.lines).valid or any(_contradicts(change, evidence) for change in repairs):
+        return "check_digits"
     forced = sum(change.reason == "field" for change in repairs)
-    if len(repairs) - forced > MAX_CHOSEN or forced > MAX_FORCED * characters:
+    if len(repairs) - forced > MAX_CHOSEN or forced > MAX_FORCED * sum(len(rows) for rows in evidence):
         return "too_many_changes"
     if solution.certainty < MIN_CERTAINTY:
         return "ambiguous"
     return "unclear" if solution.weakest < MIN_WEAKEST else ""
+
+
+def _contradicts(change: Repair, evidence: Sequence[Float]) -> bool:
+    """Whether a character that was read clearly and may stand there would be overruled: then the print is wrong (an
+    altered document), not the reading. The twins of OCR-B are no contradiction: readers are sure of the wrong one.
+    """
+    if change.reason == "field" or any(change.read in pair and change.written in pair for pair in _TWINS):
+        return False
+    return float(evidence[change.line][change.position, ALPHABET.index(change.written)]) < _LOG_DOUBT
 
 
 def _differences(form: Format, read: Sequence[str], written: Sequence[str]) -> tuple[Repair, ...]:

@@ -61,14 +61,31 @@ def solve(form: Format, evidence: Sequence[Float]) -> Solution | None:
         return None
     score, layout, texts = max(found, key=lambda item: item[0])
     certainty = 1 / sum(float(np.exp(other - score)) for other, _, _ in found)
-    weakest = 1.0
-    for span, kind in layout.fields.values():
-        if not any(span.line == done.line and done.start <= span.start < done.stop for done in texts):
-            texts[span], gain, certain = _unchecked(layout, evidence, kind, span)
+    return _filled(layout, evidence, texts, score, certainty)
+
+
+def as_read(form: Format, evidence: Sequence[Float]) -> Solution:
+    """The likeliest reading in which every field is of its kind, whatever the check digits say; its certainty is 0."""
+    texts: dict[Span, str] = {}
+    total = 0.0
+    for check in form.checks.values():
+        texts[check.digit], score, _ = _unchecked(form, evidence, "check", check.digit)
+        total += score
+    return _filled(form, evidence, texts, total, 0.0)
+
+
+def _filled(
+    form: Format, evidence: Sequence[Float], texts: Mapping[Span, str], score: float, certainty: float
+) -> Solution:
+    """Whole lines: `texts` where they stand, elsewhere the likeliest field of each kind."""
+    done, weakest = dict(texts), 1.0
+    for span, kind in form.fields.values():
+        if not any(span.line == other.line and other.start <= span.start < other.stop for other in texts):
+            done[span], gain, certain = _unchecked(form, evidence, kind, span)
             score += gain
             weakest = min(weakest, certain)
     lines = [["<"] * length for length in form.lengths]
-    for span, text in texts.items():
+    for span, text in done.items():
         lines[span.line][span.start : span.stop] = text
     return Solution(tuple("".join(line) for line in lines), score, certainty, weakest)
 
