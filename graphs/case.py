@@ -21,7 +21,7 @@ from distributed import Client, Future
 from graphs.combine import combine
 from graphs.decision import decide
 from graphs.findings import Findings
-from graphs.flow import NODES, nodes_for, steps_of
+from graphs.flow import nodes_for, steps_of
 from graphs.nodes import Node
 from graphs.profile import Policy, Profile, profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
@@ -54,7 +54,7 @@ def node_key(name: str, spec: CaseSpec) -> str:
 def build(spec: CaseSpec) -> HighLevelGraph:
     """The graph of a case, one layer for each kind of placement, because an annotation belongs to a layer."""
     held = profile(spec.profile)
-    nodes = nodes_for(frozenset(spec.attempts))
+    nodes = nodes_for(held)
     layers: dict[str, dict[str, Task]] = {"uploads": {}, "CPU": {}, "GPU": {}, "later": {}}
     for step in spec.attempts:
         key = node_key(f"upload_{step}", spec)
@@ -114,7 +114,7 @@ class CaseGraphs:
         """Submit the graph of a case or of a retake. Harmless when repeated. ClusterError without a scheduler."""
         if self.client.status != "running":
             raise ClusterError("the scheduler is not connected")
-        keys = {name: node_key(name, spec) for name in ("verdict", *nodes_for(frozenset(spec.attempts)))}
+        keys = {name: node_key(name, spec) for name in ("verdict", *nodes_for(profile(spec.profile)))}
         wanted = {step: (keys[f"quality_{step}"], keys[f"findings_{step}"]) for step in spec.attempts}
         flat = [keys["verdict"], *(key for pair in wanted.values() for key in pair)]
         futures = dict(zip(flat, self.client.get(build(spec), flat, sync=False), strict=True))
@@ -141,8 +141,3 @@ class CaseGraphs:
             raise ClusterError(f"the upload could not be handed to a worker: {type(error).__name__}") from error
         future: Future[bytes] = held[key]
         return future
-
-
-def check_names(steps: frozenset[Step]) -> tuple[str, ...]:
-    """The checks of a profile with these steps, in the order of the flow."""
-    return tuple(name for name in NODES if name in nodes_for(steps) and NODES[name].placed.is_check)

@@ -21,6 +21,7 @@ from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU, GPU
 
 if TYPE_CHECKING:
+    from models.aamva import AamvaDocument
     from models.barcode import Barcode
     from models.faces import Face
     from models.media import Frames
@@ -230,17 +231,14 @@ def barcode_payload(pages: Pages) -> Barcode | None:
 @check(CPU)
 def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
     """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D)."""
-    from models.aamva import AamvaError, parse
-
     if not pages.best:
         return judged("barcode_back", "not_run")
     if barcode_payload is None:
         return judged("barcode_back", "unidentified", {"barcode_unreadable": "back"})
-    try:
-        damage = parse(barcode_payload.payload).damage
-    except AamvaError:
+    fields = _aamva(barcode_payload)
+    if fields is None:
         return judged("barcode_back", "caution", {"barcode_unreadable": "back"}, format=barcode_payload.format)
-    return judged("barcode_back", "clear", format=barcode_payload.format, damage=list(damage))
+    return judged("barcode_back", "clear", format=barcode_payload.format, damage=list(fields.damage))
 
 
 @data(CPU, later=True)
@@ -296,21 +294,32 @@ def recapture(frames: Frames, pages: Pages, thresholds: Mapping[str, float], ste
 
 @check(CPU)
 def consistency(
-    text_lines_front: Text | None,
-    mrz_lines_back: MrzReading | None,
-    barcode_payload_back: Barcode | None,
+    text_lines_front: Text | None, mrz_lines_back: MrzReading | None, barcode_payload_back: Barcode | None
 ) -> CheckResult:
     """Whether front, machine-readable zone and barcode say the same."""
     from models.consistency import compare
 
     if text_lines_front is None or mrz_lines_back is None:
         return judged("consistency", "not_run")
-    found = compare(mrz_lines_back.mrz, text_lines_front.lines, barcode_payload_back)
-    contradicted = [field for field in found.fields if field.agrees == "no"]
-    unknown = [field for field in found.fields if field.agrees == "unknown"]
-    fields = [asdict(field) for field in found.fields]
-    if contradicted:
-        return judged("consistency", "rejected", {"data_mismatch": "front"}, fields=fields)
-    if unknown:
-        return judged("consistency", "caution", {"data_not_found": "front"}, fields=fields)
-    return judged("consistency", "clear", fields=fields)
+    found = compare(mrz_lines_back.mrz, text_lines_front, _aamva(barcode_payload_back))
+    codes: dict[str, Step | None] = {}
+    if found.contradictions:
+        codes = {"data_mismatch": "front"}
+    elif found.missing:
+        codes = {"data_not_found": "front"}
+    return judged(
+        "consistency",
+        "rejected" if found.contradictions else "caution" if found.missing else "clear",
+        codes,
+        score=found.agreement,
+        fields=[asdict(field) for field in found.fields],
+    )
+
+
+def _aamva(barcode: Barcode | None) -> AamvaDocument | None:
+    from models.aamva import AamvaError, parse
+
+    try:
+        return parse(barcode.payload) if barcode is not None else None
+    except AamvaError:
+        return None

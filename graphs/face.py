@@ -6,6 +6,7 @@ Imports of vision code stand inside the functions, for the reason given in `docu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -159,16 +160,19 @@ def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]
 
     found = measure(frames, faces)
     limits = {
-        "face_changed_in_video": found.identity_distance > thresholds["max_identity_distance"],
-        "source_repeated_frames": found.repeated_share > thresholds["max_repeated_share"],
+        "face_changed_in_video": found.identity_change > thresholds["max_identity_change"],
+        "source_repeated_frames": found.still_s > thresholds["max_still_s"]
+        or found.loop_difference < thresholds["min_loop_difference"]
+        or found.backwards > 0,
     }
     codes: dict[str, Step | None] = {code: "face" for code, holds in limits.items() if holds}
+    measures = {key: value if np.isfinite(value) else None for key, value in asdict(found).items()}
     return clear_unless(
         "continuity_face",
         codes,
-        score=found.identity_distance,
-        threshold=thresholds["max_identity_distance"],
-        repeated_share=round(found.repeated_share, 3),
+        score=measures["identity_change"],
+        threshold=thresholds["max_identity_change"],
+        measures=measures,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 
 from graphs import document, face
 from graphs.nodes import Node, wire
+from graphs.profile import Profile
 from graphs.records import Step
 
 NODES: Mapping[str, Node] = wire(
@@ -68,6 +69,11 @@ def steps_of(name: str) -> frozenset[Step]:
     return frozenset(found)
 
 
-def nodes_for(steps: frozenset[Step]) -> dict[str, Node]:
-    """The nodes that a profile with these steps can run."""
-    return {name: node for name, node in NODES.items() if steps_of(name) <= steps}
+def nodes_for(profile: Profile) -> dict[str, Node]:
+    """The nodes that a profile runs: what its steps can feed, and of the checks those that its policy names."""
+    steps = frozenset(profile.steps)
+    return {
+        name: node
+        for name, node in NODES.items()
+        if steps_of(name) <= steps and (not node.placed.is_check or name in profile.policy.checks)
+    }

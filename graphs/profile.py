@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Any, Literal
 
 from graphs.errors import ProfileError
 from graphs.reasons import REASONS
@@ -52,20 +52,19 @@ class Profile:
         return tuple(self.accepts)
 
 
-def parse_profile(text: str) -> Profile:
-    """Read one profile from JSON. Raises ProfileError when a part is missing or a reason code is unknown."""
+def parse_profile(raw: Mapping[str, Any]) -> Profile:
+    """Make a profile from decoded JSON. Raises ProfileError when a part is missing or a reason code is unknown."""
     try:
-        raw = json.loads(text)
         policy = Policy(
             version=str(raw["policy"]["version"]),
             checks={
-                name: CheckPolicy(bool(c["required"]), {k: float(v) for k, v in c.get("thresholds", {}).items()})
+                name: CheckPolicy(bool(c["required"]), {k: float(v) for k, v in c["thresholds"].items()})
                 for name, c in raw["policy"]["checks"].items()
             },
             effects={str(code): effect for effect, codes in raw["policy"]["effects"].items() for code in codes},
             max_attempts=int(raw["policy"]["max_attempts"]),
         )
-        profile = Profile(
+        found = Profile(
             name=str(raw["name"]),
             title=str(raw["title"]),
             accepts={step: tuple(kinds) for step, kinds in raw["accepts"].items()},
@@ -73,23 +72,39 @@ def parse_profile(text: str) -> Profile:
             open_seconds=int(raw["open_seconds"]),
             policy=policy,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProfileError(f"profile cannot be read: {type(error).__name__} {error}") from error
     unknown = set(policy.effects) - set(REASONS)
     missing = set(REASONS) - set(policy.effects)
     if unknown or missing or not set(policy.effects.values()) <= set(EFFECTS):
-        raise ProfileError(
-            f"profile {profile.name}: unknown reasons {sorted(unknown)}, without effect {sorted(missing)}"
-        )
-    return profile
+        raise ProfileError(f"profile {found.name}: unknown reasons {sorted(unknown)}, without effect {sorted(missing)}")
+    return found
+
+
+def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON merge patch (RFC 7396): objects merge, null removes, all else replaces."""
+    result = dict(base)
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            below = result.get(key)
+            result[key] = merged(below if isinstance(below, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
 
 
 @cache
 def profiles() -> Mapping[str, Profile]:
-    """All profiles that come with this build, by name."""
+    """All profiles that come with this build, by name. One that `extends` another is a merge patch of it."""
     folder = files("graphs") / "profiles"
-    found = [parse_profile(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")]
-    return {profile.name: profile for profile in sorted(found, key=lambda p: p.name)}
+    raw = [json.loads(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")]
+    by_name = {each["name"]: each for each in sorted(raw, key=lambda each: str(each["name"]))}
+    return {
+        name: parse_profile(merged(by_name[each["extends"]], each) if "extends" in each else each)
+        for name, each in by_name.items()
+    }
 
 
 def profile(name: str) -> Profile:

@@ -1,0 +1,73 @@
+"""Profiles are data: what they say is checked when they are read."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from graphs.errors import ProfileError
+from graphs.flow import nodes_for
+from graphs.profile import merged, parse_profile, profile, profiles
+
+STANDARD: dict[str, Any] = json.loads((files("graphs") / "profiles" / "standard.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", sorted(profiles()))
+def test_the_policy_names_exactly_the_checks_that_run(name: str) -> None:
+    """A check that the policy forgets could not be judged; one that never runs could never be clear."""
+    held = profile(name)
+    running = {check for check, node in nodes_for(held).items() if node.placed.is_check}
+    assert set(held.policy.checks) == running
+    assert ("liveness_active_face" in running) == bool(held.challenge_actions)
+    assert ("hologram_front" in running) == ("video" in held.accepts["front"])
+
+
+def test_extending_takes_over_thresholds() -> None:
+    assert profile("recorded").policy.checks["match"] == profile("standard").policy.checks["match"]
+    assert profile("document").steps == ("front", "back")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda raw: raw.pop("accepts"),
+        lambda raw: raw["policy"].pop("version"),
+        lambda raw: raw["policy"]["effects"]["decline"].append("made_up"),
+        lambda raw: raw["policy"]["effects"]["decline"].pop(),
+        lambda raw: raw["policy"]["effects"].update(pardon=raw["policy"]["effects"].pop("review")),
+        lambda raw: raw["policy"].update(checks=[]),
+        lambda raw: raw["policy"]["checks"]["match"].update(thresholds={"max_distance": "near"}),
+    ],
+)
+def test_a_broken_profile_is_refused(damage: Callable[[dict[str, Any]], object]) -> None:
+    raw = copy.deepcopy(STANDARD)
+    parse_profile(raw)
+    damage(raw)
+    with pytest.raises(ProfileError):
+        parse_profile(raw)
+
+
+def test_unknown_profile() -> None:
+    with pytest.raises(ProfileError, match="there is no profile 'other'"):
+        profile("other")
+
+
+json_values = st.recursive(
+    st.integers() | st.text(max_size=3) | st.booleans(), lambda v: st.dictionaries(st.text(max_size=2), v, max_size=3)
+)
+objects = st.dictionaries(st.text(max_size=2), json_values, max_size=4)
+
+
+@given(objects, objects)
+def test_merge_patch_wins_and_repeats_harmlessly(base: dict[str, Any], patch: dict[str, Any]) -> None:
+    once = merged(base, patch)
+    assert merged(once, patch) == once
+    assert set(once) == set(base) | set(patch)
+    assert merged(once, dict.fromkeys(once)) == {}
