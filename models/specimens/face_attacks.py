@@ -56,7 +56,9 @@ def attack_scan(
         case FaceAttack.OTHER_PERSON:
             return face_scan(other, challenge, seed=rng.getrandbits(32), conditions=conditions)
         case FaceAttack.OLD_RECORDING:
-            before = next(c for c in iter(lambda: draw(rng), None) if c.actions[: len(challenge.actions)] != challenge.actions)
+            before = next(
+                c for c in iter(lambda: draw(rng), None) if c.actions[: len(challenge.actions)] != challenge.actions
+            )
             return face_scan(portrait, before, seed=rng.getrandbits(32), conditions=conditions)
         case FaceAttack.SCREEN_REPLAY:
             conditions = replace(conditions, frame_rate=20)

@@ -61,7 +61,9 @@ def render_sheet(sheet: Sheet, pose: Pose, camera: Camera, sagitta_cm: float = 0
     u = ((eye[0] + ray[..., 0] * t) / sheet.scale + sheet.origin[0]).astype(np.float32)
     v = ((eye[1] + ray[..., 1] * t) / sheet.scale + sheet.origin[1]).astype(np.float32)
     opaque = np.dstack([sheet.paper, np.full(sheet.paper.shape[:2], 255, np.uint8)])
-    return np.asarray(cv2.remap(opaque, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0, 0)))
+    return np.asarray(
+        cv2.remap(opaque, u, v, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0, 0, 0, 0))
+    )
 
 
 def film_print(scene: Scene, portrait: str, poses: list[Pose], rng: random.Random, bend_cm: float) -> Iterator[U8]:
@@ -83,12 +85,12 @@ def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random)
     """A clean video of the person on an LCD: striped subpixels, black matrix, glow, bands of the backlight, bezel.
 
     The sensor has twice the picture's resolution and an aperture of its own; what of the panel's grid is left at its
-    pixels folds into moiré. Panel pixels are 0.36 to 0.85 picture pixels wide; finer panels leave no moiré at all.
+    pixels folds into moiré. Panel pixels are 0.4 to 0.95 picture pixels wide; finer panels leave no moiré at all.
     """
     c = scene.conditions
     w, h = c.camera.size
     room = Scene(random.Random(rng.getrandbits(32)), c, len(poses))
-    pitch = rng.uniform(0.36, 0.85)
+    pitch = rng.uniform(0.4, 0.95)
     cover = rng.uniform(0.92, 1.25)  # width of the shown video against the picture; below 1 the bezel shows
     shake = wander(rng, len(poses), c.frame_rate, 4)
     lean, bands, beat = rng.uniform(-3, 3), rng.uniform(0.01, 0.04), rng.uniform(0.2, 0.45)
@@ -102,11 +104,23 @@ def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random)
         turn = np.radians(lean + 0.4 * shake[i, 2])
         zoom = (1 + 0.01 * shake[i, 3]) / cover
         keystone = 1 + np.float32(2e-5 * lean) * x  # nobody holds a phone square to a screen
-        u = np.float32(zoom) * (np.float32(np.cos(turn)) * x - np.float32(np.sin(turn)) * y + np.float32(3 * shake[i, 0])) / keystone
-        v = np.float32(zoom) * (np.float32(np.sin(turn)) * x + np.float32(np.cos(turn)) * y + np.float32(3 * shake[i, 1])) / keystone
-        light = cv2.remap(shown, u + w / 2, v + h / 2, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.002,) * 3)
+        u = (
+            np.float32(zoom)
+            * (np.float32(np.cos(turn)) * x - np.float32(np.sin(turn)) * y + np.float32(3 * shake[i, 0]))
+            / keystone
+        )
+        v = (
+            np.float32(zoom)
+            * (np.float32(np.sin(turn)) * x + np.float32(np.cos(turn)) * y + np.float32(3 * shake[i, 1]))
+            / keystone
+        )
+        light = cv2.remap(
+            shown, u + w / 2, v + h / 2, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(0.002,) * 3
+        )
         per_pixel = np.float32(_TILE * cover / pitch)
-        grid = cv2.remap(panel, u * per_pixel % _TILE, v * per_pixel % _TILE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        grid = cv2.remap(
+            panel, u * per_pixel % _TILE, v * per_pixel % _TILE, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
+        )
         lit = cv2.resize(cv2.multiply(light, grid), (w, h), interpolation=cv2.INTER_AREA) + np.float32(0.004)
         lit *= 1 + bands * np.sin(2 * np.pi * (rows * 1.7 + i * beat)).astype(np.float32)
         picture = np.clip(lit, 0, 1) ** np.float32(1 / 2.2) * np.float32([240, 250, 262])

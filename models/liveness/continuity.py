@@ -1,0 +1,127 @@
+"""Continuity: is this one unbroken film of one and the same face?
+
+Frames that repeat, stand still or come at odd times mean an edited or injected video; a face that changes, jumps or
+has company means that not one person was filmed. Only measures here: the policy says how much of each is too much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.faces import Face, FaceTrack
+from models.liveness.pose import main_faces
+from models.media import Frames
+
+F64 = npt.NDArray[np.float64]
+
+SAME_FRAME = 0.02
+"""Mean luma difference (0..255) up to which two consecutive frames are one frame shown twice: an encoder that copies
+a frame gives 0 or a rounding; the noise of a sensor gives ten times as much after H.264."""
+COMPANION_SIZE = 0.4
+"""A second face counts from this share of the largest one's height: smaller ones are passers-by and pictures."""
+_LOOP_FRAMES = 24
+"""Length of the stretches that are compared to find a loop: 0.8 s at 30 Hz."""
+_MIN_SIDE = 4
+_NEIGHBOURS_S = 0.25
+
+
+@dataclass(frozen=True)
+class Continuity:
+    """Measures over the whole scan.
+
+    face_share: frames with a face, 0..1. company_share: frames with a second face of at least COMPANION_SIZE, of those
+    with a face. identity_change: the largest distance between the mean embeddings before and after any moment, 0 for
+    one face without noise, about the distance of two people for a swap; NaN without enough embeddings. largest_jump:
+    of the face between two neighbouring samples at most 0.25 s apart, in widths of the face. still_s: the longest time
+    that the source repeats one frame, seconds. still_share: repeated frames of the source, 0..1. loop_difference: how
+    far, in shares of themselves, the frame-to-frame changes of any two stretches of the source differ at least: near 0
+    when a stretch comes again, NaN when the video is too short to tell. largest_gap_s: between source frames. backwards: source frames
+    whose time does not grow. frames: sampled; source_frames: in the media.
+    """
+
+    face_share: float
+    company_share: float
+    identity_change: float
+    largest_jump: float
+    still_s: float
+    still_share: float
+    loop_difference: float
+    largest_gap_s: float
+    backwards: int
+    frames: int
+    source_frames: int
+
+
+def continuity(frames: Frames, track: FaceTrack) -> Continuity:
+    """Measure a scan. track: of these frames."""
+    faces = main_faces(track)
+    steps = np.diff(frames.source_timestamps)
+    still = frames.source_differences <= SAME_FRAME
+    company = sum(
+        len(group) > 1 and _height(group[1]) >= COMPANION_SIZE * _height(group[0]) for group in track.per_frame()
+    )
+    return Continuity(
+        face_share=len(faces) / max(len(track.timestamps), 1),
+        company_share=company / max(len(faces), 1),
+        identity_change=_identity_change(faces),
+        largest_jump=_largest_jump(faces, track.timestamps),
+        still_s=_longest_still(still, steps),
+        still_share=float(still.mean()) if len(still) else 0.0,
+        loop_difference=_loop_difference(frames.source_differences),
+        largest_gap_s=float(steps.max()) if len(steps) else 0.0,
+        backwards=int((steps <= 0).sum()),
+        frames=len(frames.images),
+        source_frames=len(frames.source_timestamps),
+    )
+
+
+def _height(face: Face) -> float:
+    return float(face.box[3] - face.box[1])
+
+
+def _identity_change(faces: list[Face]) -> float:
+    embeddings = np.array([face.embedding for face in faces if len(face.embedding)], dtype=np.float64)
+    if len(embeddings) < 2 * _MIN_SIDE:
+        return float("nan")
+    total = embeddings.cumsum(0)
+    counts = np.arange(1, len(embeddings) + 1)[:, None]
+    before = total[:-1] / counts[:-1]
+    after = (total[-1] - total[:-1]) / (len(embeddings) - counts[:-1])
+    change = np.linalg.norm(before - after, axis=1)
+    return float(change[_MIN_SIDE - 1 : len(change) - _MIN_SIDE + 1].max())
+
+
+def _largest_jump(faces: list[Face], timestamps: F64) -> float:
+    if len(faces) < 2:
+        return 0.0
+    boxes = np.stack([face.box for face in faces]).astype(np.float64)
+    times = timestamps[[face.frame for face in faces]]
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    widths = (boxes[1:, 2] - boxes[1:, 0] + boxes[:-1, 2] - boxes[:-1, 0]) / 2
+    jumps = np.linalg.norm(np.diff(centres, axis=0), axis=1) / np.maximum(widths, 1)
+    return float(np.where(np.diff(times) <= _NEIGHBOURS_S, jumps, 0).max())
+
+
+def _longest_still(still: npt.NDArray[np.bool_], steps: F64) -> float:
+    longest = current = 0.0
+    for same, step in zip(still, steps, strict=True):
+        current = current + float(step) if same else 0.0
+        longest = max(longest, current)
+    return longest
+
+
+def _loop_difference(differences: npt.NDArray[np.float32]) -> float:
+    """A recording that plays again repeats its changes from frame to frame; sensor noise and the sway of a living
+    head never do. The changes survive re-encoding, which pixels do not. Still stretches are `still_s`'s business.
+    """
+    changes = differences.astype(np.float64)
+    least = float("nan")
+    for lag in range(8, len(changes) - _LOOP_FRAMES + 1):
+        a, b = changes[:-lag], changes[lag:]
+        apart = np.where(np.maximum(a, b) <= SAME_FRAME, 1.0, 2 * np.abs(a - b) / np.maximum(a + b, SAME_FRAME))
+        total = np.concatenate([[0.0], apart.cumsum()])
+        least = float(np.fmin(least, (total[_LOOP_FRAMES:] - total[:-_LOOP_FRAMES]).min() / _LOOP_FRAMES))
+    return least
