@@ -44,13 +44,13 @@ class Pages:
     """The document as seen in a video.
 
     best: the sharpest few, rectified at 300 dpi; small: uint8 (K, 319, 506, 3), all frames in which the page was found;
-    quads and measures: one per frame, None where no page was found.
+    quads: one per frame, None where no page was found; measures: one for each page of `small`, in the same order.
     """
 
     best: tuple[Page, ...]
     small: npt.NDArray[np.uint8]
     quads: tuple[Quad | None, ...]
-    measures: tuple[FrameQuality | None, ...]
+    measures: tuple[FrameQuality, ...]
 
 
 @data(CPU)
@@ -66,24 +66,23 @@ def frames(upload: bytes) -> Frames:
 @data(CPU)
 def pages(frames: Frames, models: ModelPool) -> Pages:
     """Find the page in each frame, measure it, rectify the best few."""
-    from models import quality as measure
+    from models import quality as measuring
     from models.page import Page, rectify
 
     quads = tuple(models.page_finder.find(frames.images))
-    measures = tuple(
-        None if quad is None else measure.measure(image, quad) for image, quad in zip(frames.images, quads, strict=True)
-    )
-    chosen = measure.best(measures, BEST_PAGES)
-    best = []
-    for index in chosen:
-        quad, found = quads[index], measures[index]
-        if quad is not None and found is not None:
-            best.append(Page(rectify(frames.images[index], quad), index, quad, found.sharpness))
-    small = [
-        rectify(image, quad, SMALL_PAGE) for image, quad in zip(frames.images, quads, strict=True) if quad is not None
+    seen = {index: quad for index, quad in enumerate(quads) if quad is not None}
+    small = [rectify(frames.images[index], quad, SMALL_PAGE) for index, quad in seen.items()]
+    height, width = frames.images.shape[1:3]
+    measures = [
+        measuring.measure(page, quad, (height, width), index)
+        for page, (index, quad) in zip(small, seen.items(), strict=True)
+    ]
+    best = [
+        Page(rectify(frames.images[found.index], seen[found.index]), found.index, seen[found.index], found.sharpness)
+        for found in measuring.best(measures, BEST_PAGES)
     ]
     width, height = SMALL_PAGE
-    return Pages(tuple(best), np.array(small, np.uint8).reshape(-1, height, width, 3), quads, measures)
+    return Pages(tuple(best), np.array(small, np.uint8).reshape(-1, height, width, 3), quads, tuple(measures))
 
 
 @check(CPU, takes_failed=True)
@@ -92,20 +91,20 @@ def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: fro
     name = f"quality_{step}"
     if isinstance(pages, Failed):
         return with_retry(judged(name, "rejected", {"undecodable_media": step}, error=pages.code), retakes)
-    seen = [found for found in pages.measures if found is not None]
-    share = len(seen) / max(len(pages.measures), 1)
+    share = len(pages.measures) / max(len(pages.quads), 1)
     if not pages.best or share < thresholds["min_found_share"]:
         result = judged(
             name, "rejected", {"no_document_in_image": step}, score=share, threshold=thresholds["min_found_share"]
         )
         return with_retry(result, retakes)
-    best = [found for page in pages.best if (found := pages.measures[page.index]) is not None]
+    chosen = {page.index for page in pages.best}
+    best = [found for found in pages.measures if found.index in chosen]
     limits = {
         "cut_off_document": all(found.cut_off for found in best),
         "blurred_photo": max(found.sharpness for found in best) < thresholds["min_sharpness"],
         "dark_photo": max(found.brightness for found in best) < thresholds["min_brightness"],
         "glare_on_photo": min(found.glare for found in best) > thresholds["max_glare"],
-        "low_resolution": max(found.page_width for found in best) < thresholds["min_page_width"],
+        "low_resolution": max(found.resolution for found in best) < thresholds["min_resolution"],
     }
     codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
     result = clear_unless(
@@ -185,20 +184,25 @@ def mrz(mrz_lines: MrzReading | None, pages: Pages, thresholds: Mapping[str, flo
 
     A check digit is called wrong only when the characters were read with confidence; else the zone is unreadable.
     """
+    name = "mrz_back"
     if not pages.best:
-        return judged("mrz_back", "not_run")
-    if mrz_lines is None or mrz_lines.confidence < thresholds["min_confidence"]:
-        return judged("mrz_back", "rejected", {"mrz_unreadable": "back"})
-    checks = {name: holds for name, holds in asdict(mrz_lines.mrz.checks).items() if holds is not None}
+        return judged(name, "not_run")
+    if mrz_lines is None:
+        return judged(name, "rejected", {"mrz_unreadable": "back"})
+    least = thresholds["min_confidence"]
+    certain = mrz_lines.refusal == "check_digits" and mrz_lines.confidence >= least
+    code = "mrz_check_digit" if certain else "mrz_unreadable"
+    checks = {check: holds for check, holds in asdict(mrz_lines.mrz.checks).items() if holds is not None}
     return clear_unless(
-        "mrz_back",
-        {} if mrz_lines.accepted else {"mrz_check_digit": "back"},
+        name,
+        {} if mrz_lines.accepted else {code: "back"},
         score=mrz_lines.confidence,
-        threshold=thresholds["min_confidence"],
+        threshold=least,
         format=mrz_lines.mrz.format,
         lines=list(mrz_lines.lines),
         checks=checks,
         repaired=[asdict(repair) for repair in mrz_lines.repaired],
+        refusal=mrz_lines.refusal,
         model="PP-OCR, masked to the MRZ alphabet",
     )
 
@@ -250,8 +254,9 @@ def findings(frames: Frames, pages: Pages) -> Findings:
         "frames": thumbnails(frames.images),
         "frame_times": frames.timestamps,
         "page_corners": np.array(corners, np.float32).reshape(-1, 4, 2),
-        "sharpness": np.array([np.nan if m is None else m.sharpness for m in pages.measures], np.float32),
-        "glare": np.array([np.nan if m is None else m.glare for m in pages.measures], np.float32),
+        "page_frames": np.array([found.index for found in pages.measures], np.int32),
+        "sharpness": np.array([found.sharpness for found in pages.measures], np.float32),
+        "glare": np.array([found.glare for found in pages.measures], np.float32),
         "source_differences": frames.source_differences,
     }
     if best:

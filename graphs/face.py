@@ -60,7 +60,7 @@ def quality(
     frames: Frames | Failed, faces: FaceTrack | Failed, thresholds: Mapping[str, float], retakes: frozenset[str]
 ) -> CheckResult:
     """Whether one face can be seen well; if not, the person is asked at once to film the step again."""
-    from models.quality import face_quality
+    from models.quality import measure_face
 
     name = "quality_face"
     if isinstance(frames, Failed) or isinstance(faces, Failed):
@@ -77,7 +77,7 @@ def quality(
             name, "rejected", {"no_face_in_video": "face"}, score=seen, threshold=thresholds["min_seen_share"]
         )
         return with_retry(result, retakes)
-    measures = [face_quality(frames.images[found[0].frame], found[0].box) for found in per_frame if found]
+    measures = [measure_face(frames.images[found[0].frame], found[0].box) for found in per_frame if found]
     sharpness = float(np.median([found.sharpness for found in measures]))
     brightness = float(np.median([found.brightness for found in measures]))
     limits = {
@@ -101,7 +101,8 @@ def quality(
 @check(CPU)
 def liveness_active(faces: FaceTrack, challenge: tuple[str, ...], thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the head did what this case asked for, in that order: defeats recordings made before."""
-    from models.liveness.challenge import Challenge, follow
+    from models.liveness.active import follow
+    from models.liveness.challenge import Challenge
 
     name = "liveness_active_face"
     if not challenge:
