@@ -5,7 +5,7 @@ Finds candidates only: whether a group of bands is an MRZ, and which way is up, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,6 +22,8 @@ _STROKE = 17  # px; strokes and the gaps between them are narrower than this
 _WINDOW = (41, 5)  # px; about two characters wide, and lower than the space between lines
 _MIN_LENGTH = 0.28  # of the longer side of the picture
 _MIN_ASPECT = 9.0  # 30 characters of OCR-B are 29 times as long as high; blur and slant make the band thicker
+
+_MAX_EXTENSION = 0.12  # of a band's length, at each end: three to five characters
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,26 @@ def _group(bands: list[Band], side: int) -> list[tuple[float, tuple[Band, ...]]]
             if not below:
                 break
             chain.append(min(below, key=lambda band: _drop(chain[-1], band)))
-        groups += [(_score(chain[:count], side), tuple(chain[:count])) for count in range(2, len(chain) + 1)]
+        groups += [(_score(chain[:count], side), _aligned(chain[:count])) for count in range(2, len(chain) + 1)]
     return groups
+
+
+def _aligned(chain: list[Band]) -> tuple[Band, ...]:
+    """Lines of an MRZ begin and end together: a band that lost its first or last characters gets them back."""
+    along, _ = chain[0].axis()
+    ends = []
+    for band in chain:
+        middle = float(np.array(band.centre) @ along)
+        ends.append((middle - band.length / 2, middle + band.length / 2))
+    left, right = min(start for start, _ in ends), max(end for _, end in ends)
+    aligned = []
+    for band, (start, end) in zip(chain, ends, strict=True):
+        limit = _MAX_EXTENSION * band.length
+        first, last = max(left, start - limit), min(right, end + limit)
+        shift = (first + last - start - end) / 2 * band.axis()[0]
+        centre = (band.centre[0] + float(shift[0]), band.centre[1] + float(shift[1]))
+        aligned.append(replace(band, centre=centre, length=last - first))
+    return tuple(aligned)
 
 
 def _drop(upper: Band, lower: Band) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -77,18 +76,21 @@ class LineRecogniser:
         return np.asarray(np.log(kept / kept.sum(axis=1, keepdims=True)), np.float32)
 
 
-def cut_strip(image: UInt8, band: Band, width: int, flipped: bool) -> UInt8:
-    """The band of text out of uint8 RGB (H, W, 3), made level, (48, width, 3); `flipped` turns it by 180 degrees."""
+def cut_strip(image: UInt8, band: Band, width: int, flipped: bool, room: float = 1.25) -> UInt8:
+    """The band of text out of uint8 RGB (H, W, 3), made level, (48, width, 3); `flipped` turns it by 180 degrees.
+
+    room: height of what is cut, in thicknesses of the band.
+    """
     along, across = band.axis()
     if flipped:
         along, across = -along, -across
     # the band is fitted to the strokes: the network was trained on boxes with a little room around them
     half = along * (band.length / 2 + 0.3 * band.thickness)
-    rise = across * (1.25 * band.thickness / 2)
+    rise = across * (room * band.thickness / 2)
     centre = np.array(band.centre, np.float32)
     source = np.array([centre - half - rise, centre + half - rise, centre - half + rise], np.float32)
     target = np.array([[0, 0], [width, 0], [0, STRIP_HEIGHT]], np.float32)
-    shrinks = 1.25 * band.thickness > 1.5 * STRIP_HEIGHT
+    shrinks = room * band.thickness > 1.5 * STRIP_HEIGHT
     if shrinks:  # warpAffine has no area interpolation: without this, sharp large pictures alias
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), band.thickness / STRIP_HEIGHT * 0.5), np.uint8)
     matrix = cv2.getAffineTransform(source, target)
@@ -96,8 +98,3 @@ def cut_strip(image: UInt8, band: Band, width: int, flipped: bool) -> UInt8:
     return np.asarray(
         cv2.warpAffine(image, matrix, (width, STRIP_HEIGHT), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     )
-
-
-def strips(image: UInt8, bands: Sequence[Band], width: int, flipped: bool) -> list[UInt8]:
-    """The strips of a group of bands in reading order: from the bottom up when the picture is upside down."""
-    return [cut_strip(image, band, width, flipped) for band in (reversed(bands) if flipped else bands)]

@@ -67,7 +67,7 @@ class Repair:
 @dataclass(frozen=True)
 class Repaired:
     """mrz: the filling that obeys its format and check digits when it is accepted or "unclear"; else what was read,
-    with only those characters changed that cannot stand at their place.
+    with only those characters changed that cannot stand at their place and were not clear.
 
     refusal: "" when accepted; "check_digits" (nothing near what was read obeys them), "ambiguous" (more than one
     filling does), "unclear" (a name or code was not read clearly), "too_many_changes". certainty: 0..1, the least of
@@ -109,7 +109,7 @@ def repair(evidence: Sequence[Float]) -> Repaired | None:
         return None
     read = tuple("".join(ALPHABET[index] for index in rows.argmax(axis=1)) for rows in evidence)
     refusal = "check_digits"
-    # a format is told by its code and issuer, which are part of the score; sharing lengths, formats cover other characters
+    # a format is told by its code and issuer, which are part of the score
     solved = [(form, found) for form in forms if (found := solve(form, evidence)) and _is_of(form, found)]
     if solved:
         form, solution = max(solved, key=lambda item: item[1].score)
@@ -122,7 +122,12 @@ def repair(evidence: Sequence[Float]) -> Repaired | None:
     if not unchecked:
         return None
     form, solution = max(unchecked, key=lambda item: item[1].score)
-    return Repaired(parse(solution.lines), _differences(form, read, solution.lines), 0.0, False, refusal)
+    lines = [list(line) for line in solution.lines]
+    for change in _differences(form, read, solution.lines):
+        if _contradicts(change, evidence):
+            lines[change.line][change.position] = change.read
+    written = tuple("".join(line) for line in lines)
+    return Repaired(parse(written), _differences(form, read, written), 0.0, False, refusal)
 
 
 def _is_of(form: Format, solution: Solution) -> bool:
@@ -130,10 +135,11 @@ def _is_of(form: Format, solution: Solution) -> bool:
 
 
 def _refusal(solution: Solution, repairs: Sequence[Repair], evidence: Sequence[Float]) -> str:
-    if not parse(solution.lines).valid or any(_contradicts(change, evidence) for change in repairs):
+    chosen = [change for change in repairs if change.reason != "field"]
+    if not parse(solution.lines).valid or any(_contradicts(change, evidence) for change in chosen):
         return "check_digits"
-    forced = sum(change.reason == "field" for change in repairs)
-    if len(repairs) - forced > MAX_CHOSEN or forced > MAX_FORCED * sum(len(rows) for rows in evidence):
+    forced = len(repairs) - len(chosen)
+    if len(chosen) > MAX_CHOSEN or forced > MAX_FORCED * sum(len(rows) for rows in evidence):
         return "too_many_changes"
     if solution.certainty < MIN_CERTAINTY:
         return "ambiguous"
@@ -141,10 +147,10 @@ def _refusal(solution: Solution, repairs: Sequence[Repair], evidence: Sequence[F
 
 
 def _contradicts(change: Repair, evidence: Sequence[Float]) -> bool:
-    """Whether a character that was read clearly and may stand there would be overruled: then the print is wrong (an
-    altered document), not the reading. The twins of OCR-B are no contradiction: readers are sure of the wrong one.
+    """Whether a character that was read clearly would be overruled: then the print is wrong (an altered document), not
+    the reading. The twins of OCR-B are no contradiction: readers are sure of the wrong one.
     """
-    if change.reason == "field" or any(change.read in pair and change.written in pair for pair in _TWINS):
+    if any(change.read in pair and change.written in pair for pair in _TWINS):
         return False
     return float(evidence[change.line][change.position, ALPHABET.index(change.written)]) < _LOG_DOUBT
 
