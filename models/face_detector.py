@@ -32,6 +32,8 @@ MIN_FACE = 80
 _LAYER_KINDS = (*("con", "affine", "relu") * 6, "con")
 _STRIDE, _OFFSET = 8, 14
 """An output at (x, y) looks at the window centred on 8x+14, 8y+14: three unpadded 5×5 convolutions of stride 2."""
+_SMALLEST_INPUT = 29
+"""Pixels that give one output; a frame of a few pixels is filled up with the mean colour."""
 _GAP, _BORDER = 10, 11
 """Pixels of the mean colour between the levels of the tiled pyramid, and around it."""
 _MIN_LEVEL_HEIGHT = 5
@@ -152,7 +154,8 @@ def _tiling(width: int, height: int) -> _Tile:
             break
         levels.append((left, top, w, h))
         y -= h + _GAP
-    return _Tile(tuple(levels), first_width + 2 * _BORDER, column + 2 * _BORDER)
+    width, height = first_width + 2 * _BORDER, column + 2 * _BORDER
+    return _Tile(tuple(levels), max(width, _SMALLEST_INPUT), max(height, _SMALLEST_INPUT))
 
 
 def _detections(scores: npt.NDArray[np.float32], tile: _Tile, options: MmodOptions, scale: float) -> list[Detection]:

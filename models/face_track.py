@@ -89,7 +89,7 @@ def fitness(face: Face) -> float:
     middle = face.landmarks[:4].mean(axis=0)
     aside = abs(float(np.dot(face.landmarks[4] - middle, outer))) / width**2
     size = min(1.0, _size(face) / (face.chip.shape[0] / 1.5))
-    return detail * max(0.0, 1 - 2 * aside) * size
+    return float(detail * max(0.0, 1 - 2 * aside) * size)
 
 
 def _size(face: Face) -> float:
@@ -97,8 +97,8 @@ def _size(face: Face) -> float:
 
 
 def _pixels(share: float, images: npt.NDArray[np.uint8]) -> int:
-    height, width = images.shape[1:3]
-    return max(1, round(share * min(height, width)))
+    shorter: int = min(images.shape[1:3])
+    return max(1, round(share * shorter))
 
 
 def _aligned(image: npt.NDArray[np.uint8], index: int, found: list[Detection], landmarks: LandmarkFinder) -> list[Face]:
