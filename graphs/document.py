@@ -283,18 +283,20 @@ def hologram(pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
 
 
 @check(CPU)
-def recapture(frames: Frames, pages: Pages, thresholds: Mapping[str, float], step: Step) -> CheckResult:
+def recapture(pages: Pages, thresholds: Mapping[str, float], step: Step) -> CheckResult:
     """Whether the document itself was filmed, not a screen that shows it or a grey copy."""
-    from models.recapture import grey_score, screen_score
+    from models.recapture import recapture as measure
 
     name = f"recapture_{step}"
     if not pages.best:
         return judged(name, "not_run")
-    screen = float(np.median([screen_score(frames.images[page.index]) for page in pages.best]))
-    grey = float(np.median([grey_score(page.image) for page in pages.best]))
-    limits = {"photo_of_screen": screen > thresholds["max_screen"], "gray_copy": grey > thresholds["max_grey"]}
+    found = measure([page.image for page in pages.best])
+    limits = {
+        "photo_of_screen": found.screen > thresholds["max_screen"],
+        "gray_copy": found.grey > thresholds["max_grey"],
+    }
     codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
-    return clear_unless(name, codes, score=screen, threshold=thresholds["max_screen"], grey=round(grey, 4))
+    return clear_unless(name, codes, score=found.screen, threshold=thresholds["max_screen"], grey=round(found.grey, 4))
 
 
 @check(CPU)

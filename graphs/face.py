@@ -146,11 +146,19 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
     found = screen_texture(frames.images, faces)
     if not found.judged:
         return judged(name, "unidentified", {"liveness_failed": "face"})
+    signs = {
+        "max_moire": found.moire,
+        "max_colour_moire": found.colour_moire,
+        "max_banding": found.banding,
+    }
+    seen = [limit for limit, value in signs.items() if value > thresholds[limit]]
     return clear_unless(
         name,
-        {} if found.score <= thresholds["max_score"] else {"screen_replay": "face"},
-        score=found.score,
-        threshold=thresholds["max_score"],
+        {"screen_replay": "face"} if seen else {},
+        score=found.moire,
+        threshold=thresholds["max_moire"],
+        colour_moire=round(found.colour_moire, 3),
+        banding=round(found.banding, 3),
     )
 
 
