@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.page import ID1_SIZE
-from models.specimens.designs import DESIGNS, Box, Colour, Design, DesignName, Patch
+from models.specimens.designs import DESIGNS, Colour, Design, DesignName, Patch
 
 PIXELS_PER_MM = ID1_SIZE[0] / 85.60
 """Of a card picture of ID1_SIZE: 11.82, which is 300 dpi."""
@@ -60,17 +60,21 @@ def guilloche(design: Design, size: tuple[int, int]) -> npt.NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class VariableElements:
-    """The optically variable elements of a design, rasterised at ID1_SIZE inside `region` (x0, y0, x1, y1 in pixels).
+    """The optically variable elements of a design: one entry per pixel of an ID1_SIZE picture that they touch.
 
-    strength: float32 (h, w) 0..1, how much of the picture they cover; phase: float32, hue offset in cycles;
-    along, x and y of the grating's direction: float32 (h, w).
+    index: int64 (n,) into the picture's pixels in row order; x, y: float32 (n,), pixels from the card's centre;
+    strength: float32 (n,) 0..1, how much of the picture they cover; phase: float32 (n,), hue offset in cycles;
+    along_x, along_y: float32 (n,), the grating's direction; region: x0, y0, x1, y1 that holds them all.
     """
 
-    region: tuple[int, int, int, int]
+    index: npt.NDArray[np.int64]
+    x: Plane
+    y: Plane
     strength: Plane
     phase: Plane
     along_x: Plane
     along_y: Plane
+    region: tuple[int, int, int, int]
 
 
 def _shape(patch: Patch, x: Plane, y: Plane) -> Plane:
@@ -111,27 +115,30 @@ def _shape(patch: Patch, x: Plane, y: Plane) -> Plane:
 @cache
 def variable_elements(name: DesignName) -> VariableElements:
     """Rasterise a design's optically variable elements, once per process."""
-    design = DESIGNS[name]
-    boxes: list[Box] = [patch.box for patch in design.patches]
     width, height = ID1_SIZE
-    x0, y0 = (max(0, int(min(b[i] for b in boxes) * PIXELS_PER_MM)) for i in (0, 1))
-    x1 = min(width, int(max(b[2] for b in boxes) * PIXELS_PER_MM) + 1)
-    y1 = min(height, int(max(b[3] for b in boxes) * PIXELS_PER_MM) + 1)
-    px, py = np.meshgrid(np.arange(x0, x1, dtype=np.float32), np.arange(y0, y1, dtype=np.float32))
+    px, py = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
     x, y = (px / PIXELS_PER_MM).astype(np.float32), (py / PIXELS_PER_MM).astype(np.float32)
-    strength, phase = np.zeros_like(x), np.zeros_like(x)
-    along_x, along_y = np.zeros_like(x), np.zeros_like(x)
-    for patch in design.patches:
+    strength, phase, turn = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
+    for patch in DESIGNS[name].patches:
         shape = cv2.GaussianBlur(_shape(patch, x, y), (0, 0), 1.0)
         mine = shape > strength
         left, top, right, bottom = patch.box
-        spread = 0.45 * (x - left) / (right - left) + 0.3 * (y - top) / (bottom - top)
-        turn = patch.grating + 0.5 * (x - left) / (right - left)  # the grating turns slowly over the element
+        u, v = (x - left) / (right - left), (y - top) / (bottom - top)
         strength = np.where(mine, shape, strength)
-        phase = np.where(mine, patch.phase + spread, phase)
-        along_x = np.where(mine, np.cos(turn), along_x)
-        along_y = np.where(mine, np.sin(turn), along_y)
-    return VariableElements((x0, y0, x1, y1), strength, phase, along_x, along_y)
+        phase = np.where(mine, patch.phase + 0.45 * u + 0.3 * v, phase)
+        turn = np.where(mine, patch.grating + 0.5 * u, turn)  # the grating turns slowly over the element
+    rows, columns = np.nonzero(strength > 0.02)
+    at = (rows, columns)
+    return VariableElements(
+        index=np.asarray(rows * width + columns, np.int64),
+        x=px[at] - width / 2,
+        y=py[at] - height / 2,
+        strength=strength[at],
+        phase=phase[at],
+        along_x=np.cos(turn[at]),
+        along_y=np.sin(turn[at]),
+        region=(int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1),
+    )
 
 
 _WHEEL = np.array([colorsys.hsv_to_rgb(i / 256, 0.92, 1.0) for i in range(256)], np.float32) * 255.0
@@ -140,21 +147,18 @@ _WHEEL = np.array([colorsys.hsv_to_rgb(i / 256, 0.92, 1.0) for i in range(256)],
 def shine(picture: npt.NDArray[np.uint8], name: DesignName, direction: npt.NDArray[np.float64], gain: float) -> None:
     """Add, in place, what the optically variable elements of a card show.
 
-    picture: uint8 (638, 1012, 3) RGB of the front. direction: float (3, 2): at the card's centre, and its change per
+    picture: uint8 (638, 1012, 3) RGB of the front, contiguous. direction: float (3, 2): at the card's centre, and its change per
     pixel along x and along y, of the sum of the sines of the directions to eye and light on the card's own x and y.
     gain: brightness of the light, about 1.
     """
     elements = variable_elements(name)
-    x0, y0, x1, y1 = elements.region
-    px = np.arange(x0, x1, dtype=np.float32)[None, :] - ID1_SIZE[0] / 2
-    py = np.arange(y0, y1, dtype=np.float32)[:, None] - ID1_SIZE[1] / 2
     centre, by_x, by_y = direction.astype(np.float32)
-    sx = centre[0] + by_x[0] * px + by_y[0] * py
-    sy = centre[1] + by_x[1] * px + by_y[1] * py
+    sx = centre[0] + by_x[0] * elements.x + by_y[0] * elements.y
+    sy = centre[1] + by_x[1] * elements.x + by_y[1] * elements.y
     cycles = elements.phase + _HUE_CYCLES * (elements.along_x * sx + elements.along_y * sy)
-    hue = (cycles * 256).astype(np.int32) & 255
     glow = np.cos(np.pi * _GLOW_CYCLES * (elements.along_x * sy - elements.along_y * sx)) ** 2
-    alpha = (elements.strength * (0.16 + 0.5 * gain * glow))[..., None]
-    part = picture[y0:y1, x0:x1].astype(np.float32)
-    part += alpha * (_WHEEL[hue] - 0.72 * part)
-    picture[y0:y1, x0:x1] = np.clip(part, 0, 255).astype(np.uint8)
+    alpha = (elements.strength * (0.16 + 0.5 * gain * glow))[:, None]
+    pixels = picture.reshape(-1, 3)
+    part = pixels[elements.index].astype(np.float32)
+    part += alpha * (_WHEEL[(cycles * 256).astype(np.int32) & 255] - 0.72 * part)
+    pixels[elements.index] = np.clip(part, 0, 255).astype(np.uint8)
