@@ -29,7 +29,8 @@ recogniser begins to lose characters, at 12 it reads nothing; its time grows wit
 _LENGTHS = {2: (36, 44), 3: (30,)}
 _COUNT_SLACK = 0.1  # of the length: a plain reading loses or doubles few characters
 _SURENESS = 0.9  # of the plain reading of a line; lines read upside down stay below 0.9 and are far too short
-_MAX_GROUPS = 4  # candidates read in one picture before giving up
+_MAX_GROUPS = 4  # candidates looked at in one picture before giving up
+_MAX_SIGHTINGS = 2  # of them that look like an MRZ
 _ERROR_RATE = 0.005  # of the recogniser where it is sure, beyond the doubt that it reports; a round, cautious figure
 _ANGLES = (0, 90, 45, 135)  # degrees; lines within 25 degrees of level are found, either way up
 
@@ -114,14 +115,16 @@ class MrzReader:
     def _sightings(self, image: UInt8, index: int, any_angle: bool, view: _View) -> Iterator[_Sighting]:
         for degrees in _ANGLES if any_angle else _ANGLES[:1]:
             turned, matrix = _turn(image, degrees)
-            seen = False
+            seen = 0
             for group in find_groups(_gray(turned))[:_MAX_GROUPS]:
+                if seen == _MAX_SIGHTINGS:
+                    break
                 # an MRZ is printed on the lower half of its page: try that way first
                 upside_down = group[0].centre[1] < turned.shape[0] / 2
                 for flipped in (upside_down, not upside_down):
                     evidence = self._read_group(turned, group, flipped, view)
                     if evidence is not None:
-                        seen = True
+                        seen += 1
                         yield _Sighting(evidence, _corners(group, flipped, matrix), index, flipped)
                         break
             if seen:

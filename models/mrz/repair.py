@@ -36,8 +36,8 @@ MIN_CERTAINTY = 0.9
 """The best filling must be nine times as likely as all others that obey the check digits together. A convention, not
 fitted to data: about the chance with which one check digit lets a wrong field pass."""
 
-MIN_WEAKEST = 0.7
-"""For a character that no check digit covers: more than twice as likely as all else that may stand there."""
+MIN_WEAKEST = 0.8
+"""For a character that no check digit covers: four times as likely as all else that may stand there. A convention."""
 
 MAX_CHOSEN = 3
 """Characters changed for a check digit or for grammar. Three of the about forty that are covered: beyond that, a search
