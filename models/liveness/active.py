@@ -1,4 +1,4 @@
-"""Active liveness: did the head follow the case's challenge, action by action, in that order?
+"""Active liveness: whether the head followed the case's challenge, action by action, in that order.
 
 It defeats recordings made before the case existed. It says nothing about how the face was shown: a flat photo is
 `planar`'s business, a screen `screen`'s, an edited video `continuity`'s.
@@ -51,7 +51,8 @@ class ActiveLiveness:
     score: strength of the weakest action when the time is cut into consecutive parts, one per action, in the way
     that makes it largest; 0 when not judged. actions: in the order of the challenge. stray: the strongest deflection
     that nobody asked for, at moments when nothing asked is being done, in the same unit: a head that is waved in all
-    directions follows any challenge, and so may a recording of a longer one; both show here. frames: how many show a pose. judged: False with fewer than MIN_FRAMES, or an empty challenge.
+    directions follows any challenge, and so may a recording of a longer one; both show here. frames: how many show a
+    pose. judged: False with fewer than MIN_FRAMES, or an empty challenge.
     """
 
     score: float

@@ -1,4 +1,4 @@
-"""Continuity: is this one unbroken film of one and the same face?
+"""Continuity: whether this is one unbroken film of one and the same face.
 
 Frames that repeat, stand still or come at odd times mean an edited or injected video; a face that changes, jumps or
 has company means that not one person was filmed. Only measures here: the policy says how much of each is too much.
@@ -24,8 +24,10 @@ COMPANION_SIZE = 0.4
 """A second face counts from this share of the largest one's height: smaller ones are passers-by and pictures."""
 _LOOP_FRAMES = 24
 """Length of the stretches that are compared to find a loop: 0.8 s at 30 Hz."""
-_MIN_SIDE = 4
+_MIN_SIDE = 2
+"""Embeddings on each side of a moment; a track embeds only a few of its faces, spread over time."""
 _NEIGHBOURS_S = 0.25
+_STRETCH_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,19 +37,21 @@ class Continuity:
     face_share: frames with a face, 0..1. company_share: frames with a second face of at least COMPANION_SIZE, of those
     with a face. identity_change: the largest distance between the mean embeddings before and after any moment, 0 for
     one face without noise, about the distance of two people for a swap; NaN without enough embeddings. largest_jump:
-    of the face between two neighbouring samples at most 0.25 s apart, in widths of the face. still_s: the longest time
-    that the source repeats one frame, seconds. still_share: repeated frames of the source, 0..1. loop_difference: how
-    far, in shares of themselves, the frame-to-frame changes of any two stretches of the source differ at least: near 0
-    when a stretch comes again, NaN when the video is too short to tell. largest_gap_s: between source frames. backwards: source frames
-    whose time does not grow. frames: sampled; source_frames: in the media.
+    of the face between two neighbouring samples at most 0.25 s apart, in widths of the face. still_share: repeated
+    frames of the source, 0..1. least_change: the smallest mean luma difference over any half second of the source,
+    levels: a frozen video falls towards 0 though its encoder goes on correcting, a living one stays at its noise; NaN
+    when shorter. loop_difference: how far, in shares of themselves, the frame-to-frame changes of any two stretches of
+    the source differ at least: near 0 when a stretch comes again, NaN when the video is too short to tell.
+    largest_gap_s: between source frames. backwards: source frames whose time does not grow. frames: sampled;
+    source_frames: in the media.
     """
 
     face_share: float
     company_share: float
     identity_change: float
     largest_jump: float
-    still_s: float
     still_share: float
+    least_change: float
     loop_difference: float
     largest_gap_s: float
     backwards: int
@@ -68,8 +72,8 @@ def continuity(frames: Frames, track: FaceTrack) -> Continuity:
         company_share=company / max(len(faces), 1),
         identity_change=_identity_change(faces),
         largest_jump=_largest_jump(faces, track.timestamps),
-        still_s=_longest_still(still, steps),
         still_share=float(still.mean()) if len(still) else 0.0,
+        least_change=_least_change(frames),
         loop_difference=_loop_difference(frames.source_differences),
         largest_gap_s=float(steps.max()) if len(steps) else 0.0,
         backwards=int((steps <= 0).sum()),
@@ -105,17 +109,20 @@ def _largest_jump(faces: list[Face], timestamps: F64) -> float:
     return float(np.where(np.diff(times) <= _NEIGHBOURS_S, jumps, 0).max())
 
 
-def _longest_still(still: npt.NDArray[np.bool_], steps: F64) -> float:
-    longest = current = 0.0
-    for same, step in zip(still, steps, strict=True):
-        current = current + float(step) if same else 0.0
-        longest = max(longest, current)
-    return longest
+def _least_change(frames: Frames) -> float:
+    times, changes = frames.source_timestamps[1:], frames.source_differences.astype(np.float64)
+    total = np.concatenate([[0.0], changes.cumsum()])
+    ends = np.searchsorted(times, times + _STRETCH_S)
+    whole = ends < len(times)
+    starts = np.flatnonzero(whole)
+    if not len(starts):
+        return float("nan")
+    return float(((total[ends[whole]] - total[starts]) / (ends[whole] - starts)).min())
 
 
 def _loop_difference(differences: npt.NDArray[np.float32]) -> float:
     """A recording that plays again repeats its changes from frame to frame; sensor noise and the sway of a living
-    head never do. The changes survive re-encoding, which pixels do not. Still stretches are `still_s`'s business.
+    head never do. The changes survive re-encoding, which pixels do not. Still stretches are `least_change`'s business.
     """
     changes = differences.astype(np.float64)
     least = float("nan")

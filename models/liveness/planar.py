@@ -1,4 +1,4 @@
-"""Geometric liveness: is the moving face a head, or a flat or bent picture of one?
+"""Geometric liveness: whether the moving face is a head, or a flat or bent picture of one.
 
 What a moved photo does between two frames is a homography; what a head does is not, and the difference grows with the
 turn (idea: De Marsico, Nappi, Riccio and Dugelay, "Moving face spoofing detection via 3D projective invariants", ICB

@@ -32,7 +32,7 @@ MIN_POINTS = 20
 _POINTS = 90
 _UNIT = 50.0
 _CENTRE = np.array([74.0, 75.0])
-_FLOW = {"winSize": (17, 17), "maxLevel": 3, "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)}
+_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ def face_depth(points: F64) -> F64:
 def relief_motion(faces: Sequence[Face], neutral: int) -> list[Relief | None]:
     """Follow the skin from faces[neutral] to each other face. None where fewer than MIN_POINTS could be followed.
 
-    About 8 ms a face. The chips must be of one track in time, at some ten a second: points are handed from chip to chip.
+    About 8 ms a face. The chips must be of one track in time, at some ten a second: points are handed from chip to
+    chip.
     """
     grey = [np.asarray(cv2.cvtColor(face.chip, cv2.COLOR_RGB2GRAY), np.uint8) for face in faces]
     found = cv2.goodFeaturesToTrack(grey[neutral], _POINTS, 0.005, 6, mask=_skin())
@@ -114,9 +115,12 @@ def _along(grey: list[U8], neutral: int, start: F64, order: Iterable[int]) -> It
 def _flow(one: U8, other: U8, points: F64, guess: F64) -> tuple[F64, npt.NDArray[np.bool_]]:
     """Points of `one` found in `other` (P, 2), and which of them lead back to within a pixel."""
     p, g = points[:, None].astype(np.float32), guess[:, None].astype(np.float32)
-    there, ok, _ = cv2.calcOpticalFlowPyrLK(one, other, p, g.copy(), flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **_FLOW)
+    flags = cv2.OPTFLOW_USE_INITIAL_FLOW
+    there, ok, _ = cv2.calcOpticalFlowPyrLK(
+        one, other, p, g.copy(), winSize=(17, 17), maxLevel=3, criteria=_STOP, flags=flags
+    )
     back, ok_back, _ = cv2.calcOpticalFlowPyrLK(
-        other, one, there, p.copy(), flags=cv2.OPTFLOW_USE_INITIAL_FLOW, **_FLOW
+        other, one, there, p.copy(), winSize=(17, 17), maxLevel=3, criteria=_STOP, flags=flags
     )
     good = (ok[:, 0] > 0) & (ok_back[:, 0] > 0) & (np.linalg.norm(back[:, 0] - p[:, 0], axis=1) < 1)
     return there[:, 0].astype(np.float64), good

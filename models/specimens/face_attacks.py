@@ -108,7 +108,7 @@ def _company(scene: Scene, me: Head, them: Head, poses: list[Pose], rng: random.
     """Somebody else stands a little behind, beside the person."""
     side, sway = rng.choice((-1, 1)), wander(rng, len(poses), scene.conditions.frame_rate, 3)
     for i, (pose, s) in enumerate(zip(poses, sway, strict=True)):
-        place = (float(side * 24 + s[0]), float(-4 + s[1] * 0.5), scene.conditions.distance_cm + 28)
+        place = (float(side * 21 + s[0]), float(-4 + s[1] * 0.5), scene.conditions.distance_cm + 18)
         behind = Pose(yaw=float(-side * 6 + 3 * s[2]), pitch=0.0, roll=0.0, place=place)
-        moved = replace(pose, place=(pose.place[0] - side * 4, *pose.place[1:]))
+        moved = replace(pose, place=(pose.place[0] - side * 6, *pose.place[1:]))
         yield scene.frame(i, (*scene.person(i, them, behind), *scene.person(i, me, moved)))

@@ -78,7 +78,8 @@ class FaceCapture:
 def face_scan(
     portrait: str, challenge: Challenge, *, seed: int, conditions: FaceConditions | None = None
 ) -> FaceCapture:
-    """Film `portrait` ("astronaut" or "grace_hopper") following the challenge: about 0.7 + 1.2 s an action, 640×480, 30 fps.
+    """Film `portrait` ("astronaut" or "grace_hopper") following the challenge: about 0.7 + 1.2 s an action, 640×480,
+    30 fps.
 
     The same arguments give the same bytes with the same encoder. Conditions are drawn from the seed when not given.
     """
@@ -170,7 +171,7 @@ class Scene:
         return _shoulders(head, pose, camera), render_head(head, pose, camera, light)
 
     def frame(self, i: int, layers: Sequence[U8]) -> U8:
-        """Frame i with these RGBA layers before the wall, farthest first: uint8 (H, W, 3) RGB as the sensor gives it."""
+        """Frame i with RGBA layers before the wall, farthest first: uint8 (H, W, 3) RGB as the sensor gives it."""
         return self.finish(i, self.place(i, layers))
 
     def place(self, i: int, layers: Sequence[U8]) -> U8:
@@ -178,7 +179,8 @@ class Scene:
         c = self.conditions
         shift = c.camera.focal * c.shake_cm * self._drift[i, :2] / _WALL_CM
         view = np.array([[1, 0, shift[0] - 32], [0, 1, shift[1] - 32]])
-        picture = np.asarray(cv2.warpAffine(self._wall, view, c.camera.size, borderMode=cv2.BORDER_REPLICATE))
+        wall = cv2.warpAffine(self._wall, view, c.camera.size, borderMode=cv2.BORDER_REPLICATE)
+        picture = np.asarray(wall, np.uint8)
         for layer in layers:
             _lay(picture, layer)
         return picture
@@ -186,12 +188,12 @@ class Scene:
     def finish(self, i: int, picture: U8) -> U8:
         """Lens blur, exposure and colour of the light, sensor noise."""
         c = self.conditions
-        picture = cv2.GaussianBlur(picture, (0, 0), c.blur)
+        blurred = cv2.GaussianBlur(picture, (0, 0), c.blur)
         levels = np.clip(self._levels * (1 + 0.025 * self._drift[i, 4]), 0, 255).astype(np.uint8)
-        picture = cv2.LUT(picture, levels[:, None, :])
+        exposed = cv2.LUT(blurred, levels[:, None, :])
         y, x = self._offsets[i]
         grain = self._grain[y : y + picture.shape[0], x : x + picture.shape[1]]
-        return np.asarray(cv2.addWeighted(picture, 1, grain, 1, -128))
+        return np.asarray(cv2.addWeighted(exposed, 1, grain, 1, -128), np.uint8)
 
 
 def _wall(noise: np.random.Generator, w: int, h: int) -> U8:

@@ -42,7 +42,8 @@ def build_sheet(portrait: str, margin_cm: float = 1.0) -> Sheet:
 
 def render_sheet(sheet: Sheet, pose: Pose, camera: Camera, sagitta_cm: float = 0.0) -> U8:
     """The sheet under a pose, uint8 (H, W, 4) RGBA, flat or bent about its upright middle, which then stands out by
-    `sagitta_cm` from the plane through its sides (in, when negative). The bend is a parabola, met by rays in closed form.
+    `sagitta_cm` from the plane through its sides (in, when negative). The bend is a parabola, met by rays in closed
+    form.
     """
     (w, h), rotation = camera.size, pose.rotation()
     x, y = np.meshgrid(np.arange(w, dtype=np.float32) - w / 2, np.arange(h, dtype=np.float32) - h / 2)
@@ -123,7 +124,7 @@ def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random)
         )
         lit = cv2.resize(cv2.multiply(light, grid), (w, h), interpolation=cv2.INTER_AREA) + np.float32(0.004)
         lit *= 1 + bands * np.sin(2 * np.pi * (rows * 1.7 + i * beat)).astype(np.float32)
-        picture = np.clip(lit, 0, 1) ** np.float32(1 / 2.2) * np.float32([240, 250, 262])
+        picture = np.clip(lit, 0, 1) ** np.float32(1 / 2.2) * np.array([240, 250, 262], np.float32)
         yield scene.finish(i, np.minimum(picture, 255).astype(np.uint8))
 
 
