@@ -66,7 +66,7 @@ async def create_case(
 @router.get("/v1/cases/{case_id}", tags=["cases"], responses=problems(401, 404, 503))
 async def get_case(parts: Parts, case: TheCase) -> CaseView:
     """Status, steps with the reasons for a retake, checks as far as they have come, decision and timings."""
-    so_far = await parts.store.events(case.id, of_type="check") if case.recorded is None else []
+    so_far = await parts.store.events(case.id) if case.recorded is None else []
     return CaseView.of(case, so_far)
 
 

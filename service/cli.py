@@ -122,7 +122,7 @@ def doctor() -> None:
     """Say what is missing or too slow on this machine."""
     from service.doctor import doctor as run_doctor
 
-    raise typer.Exit(run_doctor())
+    raise typer.Exit(run_doctor(Settings().data_dir.resolve()))
 
 
 if __name__ == "__main__":

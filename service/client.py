@@ -18,6 +18,8 @@ from models.errors import VeridaskError
 from service.schemas import CaseView, CreatedView, Problem, ProfileView, Readiness
 
 _WAIT_S = 0.05
+_SILENCE_S = 5.0
+"""Below the server's ping, which would otherwise keep a wait going past its deadline."""
 
 
 class ProblemError(VeridaskError):
@@ -58,6 +60,7 @@ class VeridaskClient:
     def __init__(self, url: str, secret: str | None = None, timeout_s: float = 60.0) -> None:
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+        self._seen: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -116,25 +119,25 @@ class VeridaskClient:
         A case that still wants its first uploads is waited for. Raises TimeoutError.
         """
         deadline = time.monotonic() + timeout_s
-        last = 0
         while True:
             case = self.case(case_id)
             if case.status not in ("processing", "requires_input") or any(s.state == "retake" for s in case.steps):
                 return case
-            last = self._follow(case_id, last, deadline)
+            self._follow(case_id, deadline)
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"case {case_id} is {case.status} after {timeout_s:.0f} s")
 
-    def _follow(self, case_id: str, last: int, deadline: float) -> int:
-        """Read events past `last` until one that may end the waiting; gives its id."""
+    def _follow(self, case_id: str, deadline: float) -> None:
+        """Read the events that were not read yet, until one that may end the waiting."""
+        silence = min(_SILENCE_S, max(0.1, deadline - time.monotonic()))
         try:
-            for event in self.events(case_id, last, timeout_s=max(0.1, deadline - time.monotonic())):
-                last = event.id
-                if event.type == "decision" or event.data.get("state") == "retake" or event.type == "status":
+            for event in self.events(case_id, self._seen.get(case_id, 0), timeout_s=silence):
+                self._seen[case_id] = event.id
+                ended = event.type == "status" and event.data["status"] not in ("requires_input", "processing")
+                if ended or event.data.get("state") == "retake" or time.monotonic() >= deadline:
                     break
         except httpx.TransportError:
             time.sleep(_WAIT_S)  # the stream broke or was silent too long; look at the case and go on
-        return last
 
     def events(self, case_id: str, after: int = 0, timeout_s: float = 60.0) -> Iterator[CaseEvent]:
         """The events of a case past the id `after`, until it is closed. timeout_s: longest silence."""

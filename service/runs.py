@@ -20,6 +20,7 @@ from distributed import Client, Future
 from distributed.client import FutureCancelledError
 
 from graphs.case import CaseFutures
+from graphs.findings import Findings
 from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import CHECK_TOPIC
@@ -151,7 +152,7 @@ class CaseRuns:
             if future is None or future.status == "lost":
                 async with self._deliveries:
                     media = await self._evidence.read(upload.evidence_key)
-                    run.held[step] = await self.link.graphs.deliver(case_id, step, upload.attempt, media)
+                    run.held[step] = await self.link.deliver(case_id, step, upload.attempt, media)
             self._watch(run, f"quality_{step}", self._quality(case_id, run, step))
         if all(state.attempts for state in case.steps.values()):
             self._watch(run, "verdict", self._verdict(case_id, run))
@@ -258,6 +259,8 @@ class CaseRuns:
             try:
                 async with asyncio.timeout(_FINDINGS_S):
                     found = await future
+                if not isinstance(found, Findings):
+                    continue  # the media was broken: there is nothing to keep but the media itself
                 arguments = (self._evidence.root, case_id, step, run.spec.attempts[step])
                 await asyncio.to_thread(write_step, *arguments, found.arrays, found.attributes)
             except FutureCancelledError:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from graphs.flow import steps_of
 from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
 from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
@@ -89,11 +90,16 @@ class CheckView(BaseModel):
         return cls.model_validate(jsonable(check))
 
     @classmethod
-    def so_far(cls, event: StoredEvent) -> CheckView:
-        """From the event of a check that ended in a case that is not decided yet."""
-        data = event.data
-        known = {key: data.get(key) for key in ("result", "started_at", "duration_ms", "worker")}
-        return cls.model_validate({"name": data.get("check"), **known})
+    def so_far(cls, events: Sequence[StoredEvent]) -> list[CheckView]:
+        """The checks that ended in a case without a decision, by its events; an upload undoes its step's."""
+        known: dict[str, CheckView] = {}
+        for event in events:
+            if event.type == "step" and event.data["state"] == "received":
+                known = {name: view for name, view in known.items() if event.data["step"] not in steps_of(name)}
+            elif event.type == "check":
+                fields = {key: event.data[key] for key in ("result", "started_at", "duration_ms", "worker")}
+                known[event.data["check"]] = cls.model_validate({"name": event.data["check"], **fields})
+        return list(known.values())
 
 
 class DecisionView(BaseModel):
@@ -147,10 +153,10 @@ class CaseView(BaseModel):
 
     @classmethod
     def of(cls, case: Case, so_far: Sequence[StoredEvent] = ()) -> CaseView:
-        """From a case; so_far: check events, shown while there is no decision."""
+        """From a case; so_far: its events, for the checks that are shown while there is no decision."""
         recorded, checks = case.recorded, [CheckView.of(check) for check in case.checks]
         if recorded is None:
-            checks = list({event.data.get("check"): CheckView.so_far(event) for event in so_far}.values())
+            checks = CheckView.so_far(so_far)
         waited = None
         if recorded is not None and case.last_received_at is not None:
             waited = (recorded.decided_at - case.last_received_at).total_seconds() * 1000

@@ -176,11 +176,9 @@ class Store:
         for case_id in known:
             self._told(case_id)
 
-    async def events(self, case_id: str, after: int = 0, of_type: str | None = None) -> list[StoredEvent]:
-        """The events of a case past the id `after`, oldest first; of one type if it is given."""
+    async def events(self, case_id: str, after: int = 0) -> list[StoredEvent]:
+        """The events of a case past the id `after`, oldest first."""
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
-        if of_type is not None:
-            query = query.where(EventRow.type == of_type)
         async with self._reading() as session:
             rows = (await session.scalars(query)).all()
         return [StoredEvent(row.id, row.case_id, row.type, row.data, row.at) for row in rows]
