@@ -9,6 +9,7 @@ nothing twice, and after a retake only what the new attempt changes is new:
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import run_node
 from workers.errors import ClusterError
 from workers.placement import CPU, LATER, RETRIES
-from workers.uploads import UPLOAD_RESOURCE, missing_upload
+from workers.uploads import SUBMITTED, UPLOAD_RESOURCE, missing_upload
+
+SUBMIT_SECONDS = 30.0
 
 
 def verdict(results: list[CheckResult], policy: Policy, attempts: Mapping[Step, int]) -> Verdict:
@@ -111,13 +114,20 @@ class CaseGraphs:
         self.client = client
 
     async def submit(self, spec: CaseSpec) -> CaseFutures:
-        """Submit the graph of a case or of a retake. Harmless when repeated. ClusterError without a scheduler."""
+        """Submit the graph of a case or of a retake, and wait until the scheduler has it. Harmless when repeated.
+
+        Raises ClusterError when the scheduler is away or does not take the graph within its time.
+        """
         if self.client.status != "running":
             raise ClusterError("the scheduler is not connected")
         keys = {name: node_key(name, spec) for name in ("verdict", *nodes_for(profile(spec.profile)))}
         wanted = {step: (keys[f"quality_{step}"], keys[f"findings_{step}"]) for step in spec.attempts}
         flat = [keys["verdict"], *(key for pair in wanted.values() for key in pair)]
         futures = dict(zip(flat, self.client.get(build(spec), flat, sync=False), strict=True))
+        try:
+            await asyncio.wait_for(getattr(self.client.scheduler, SUBMITTED)(key=keys["verdict"]), SUBMIT_SECONDS)
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(f"the scheduler did not take the graph: {type(error).__name__}") from error
         return CaseFutures(
             verdict=futures[keys["verdict"]],
             quality={step: futures[pair[0]] for step, pair in wanted.items()},

@@ -12,7 +12,7 @@ from distributed import Client, Future, LocalCluster
 
 from workers.errors import LabelError, UntestedBuildError
 from workers.placement import label_of
-from workers.uploads import UPLOAD_RESOURCE, UploadPlugin, missing_upload, require_tested_build
+from workers.uploads import SUBMITTED, UPLOAD_RESOURCE, UploadPlugin, missing_upload, require_tested_build
 
 pytestmark = pytest.mark.cluster
 
@@ -111,6 +111,18 @@ async def test_scatter_before_the_graph_is_known(client: Client) -> None:
     held = await client.scatter(dict.fromkeys(uploads, b"xyz"), hash=False)
     assert await submit(client, graph, total) == 6
     assert len(held) == 2
+
+
+async def test_submitted_answers_when_the_graph_is_known(client: Client) -> None:
+    """A retake once let go of the old graph before the new one was taken in, and all shared work was done again."""
+    graph, total, uploads = blocked_sum("s", gates=40)
+    answer = asyncio.create_task(getattr(client.scheduler, SUBMITTED)(key=total))
+    await asyncio.sleep(0.1)
+    assert not answer.done()
+    future = submit(client, graph, total)
+    await asyncio.wait_for(answer, 10)
+    assert await states(client, [uploads[0], total]) == ["no-worker", "waiting"]
+    future.release()
 
 
 async def test_upload_lost_with_its_worker_can_be_scattered_again(client: Client) -> None:

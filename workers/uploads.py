@@ -13,6 +13,7 @@ not decide *when* to scatter (service) nor build graphs (graphs).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 TESTED_VERSIONS = frozenset({"2026.8.0"})
 UPLOAD_RESOURCE = "UPLOAD"
+SUBMITTED = "veridask_submitted"
+"""Name of the scheduler's handler that answers when a graph was taken in."""
 SEND_INTERVAL = 0.0002
 """Seconds between two sends on a stream. The stock 2–10 ms cost about 6 ms for each level of a graph."""
 
@@ -58,8 +61,17 @@ class UploadPlugin(SchedulerPlugin):
         self.stock_update_data = scheduler.update_data
         scheduler.update_data = self.update_data  # type: ignore[method-assign]
         scheduler.handlers["update_data"] = self.update_data
+        scheduler.handlers[SUBMITTED] = self.submitted
         for stream in [*scheduler.stream_comms.values(), *scheduler.client_comms.values()]:
             stream.interval = SEND_INTERVAL
+
+    async def submitted(self, key: str) -> None:
+        """Answer once the scheduler knows `key`: graphs are taken in beside the message stream, at their own pace.
+
+        A release or an upload sent right after a graph would otherwise overtake it.
+        """
+        while key not in self.scheduler.tasks:
+            await asyncio.sleep(0.001)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Shorten the send timer towards a new worker."""
