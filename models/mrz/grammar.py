@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,6 +20,14 @@ _UNKNOWN_STATE = -4.0
 _NEXT: tuple[tuple[int, ...], ...] = ((0, 1), (0, 2), (3, 5), (3, 4), (3, 5), (5,))
 """Part 3, section 4.6: 0 surname, 1 one filler, 2 the second filler, 3 given names, 4 one filler, 5 only filler."""
 _IS_LETTER = (True, False, False, True, False, False)
+
+
+def _columns(codes: Sequence[str]) -> npt.NDArray[np.intp]:
+    return np.array([[ALPHABET.index(character) for character in code] for code in codes], np.intp)
+
+
+_STATES = tuple(sorted(code.ljust(3, "<") for code in CODES))
+_STATE_COLUMNS = _columns(_STATES)
 
 
 def best_name(rows: Float) -> tuple[str, float]:
@@ -51,16 +61,11 @@ def best_state(rows: Float) -> tuple[str, float, float]:
 
     rows: float32 (3, 37). A code in no table, or none at all, must be much likelier than those in the tables.
     """
-    spelled = [ALPHABET[10 + int(row[_LETTERS].argmax())] for row in rows]
-    candidates = {code.ljust(3, "<") for code in CODES} | {"".join(spelled)}
-    candidates |= {(spelled[0] + spelled[1]).ljust(3, "<"), spelled[0].ljust(3, "<"), "<<<"}
-    ranked = sorted(
-        (
-            sum(float(row[ALPHABET.index(c)]) for row, c in zip(rows, code, strict=True))
-            + (0.0 if code.rstrip("<") in CODES else _UNKNOWN_STATE),
-            code,
-        )
-        for code in candidates
-    )
-    scores = np.array([score for score, _ in ranked])
-    return ranked[-1][1], float(ranked[-1][0]), float(1 / np.exp(scores - scores[-1]).sum())
+    spelled = "".join(ALPHABET[10 + int(row[_LETTERS].argmax())] for row in rows)
+    others = {spelled, spelled[:2] + "<", spelled[0] + "<<", "<<<"} - set(_STATES)
+    table = np.concatenate([_STATE_COLUMNS, _columns(sorted(others))])
+    scores = rows[np.arange(3), table].sum(axis=1)
+    scores[len(_STATES) :] += _UNKNOWN_STATE
+    best = int(scores.argmax())
+    text = "".join(ALPHABET[column] for column in table[best])
+    return text, float(scores[best]), float(1 / np.exp(scores - scores[best]).sum())

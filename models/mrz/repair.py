@@ -29,15 +29,14 @@ _SIMILAR = (
 )  # fmt: skip
 """Characters that blur, glare or low resolution turn into one another."""
 
-_TWIN, _STRAY = 0.8, 0.08
+_TWIN, _STRAY = 0.94, 0.02
 """Of the misreadings of a character, the shares that are its twin and that follow no similarity at all."""
 
-MIN_CERTAINTY = 0.9
-"""The best filling must be nine times as likely as all others that obey the check digits together. A convention, not
-fitted to data: about the chance with which one check digit lets a wrong field pass."""
+MIN_CERTAINTY = 0.97
+"""Of the filling, against all others that obey the check digits: the risk of a wrong field that is taken at most."""
 
-MIN_WEAKEST = 0.8
-"""For a character that no check digit covers: four times as likely as all else that may stand there. A convention."""
+MIN_WEAKEST = 0.9
+"""For a character that no check digit covers: nine times as likely as all else that may stand there."""
 
 MAX_CHOSEN = 3
 """Characters changed for a check digit or for grammar. Three of the about forty that are covered: beyond that, a search
@@ -48,13 +47,14 @@ MAX_FORCED = 0.2
 
 
 _LOG_DOUBT = float(np.log(0.01))
-"""Log probability below which the reader did not consider a character at all."""
+"""Log probability below which the reader did not consider a character at all. A check digit lets one wrong field in ten
+pass, and a document number has several twins: swapping one that was read clearly would hide every third forgery."""
 
 
 @dataclass(frozen=True)
 class Repair:
     """One changed character. line, position: from 0. reason: "field" (what was read cannot stand there), "check" (a
-    check digit wants it) or "grammar" (names and state codes).
+    check digit wants it) or "grammar" (names and state codes). unchecked: no check digit covers this place.
     """
 
     line: int
@@ -62,6 +62,12 @@ class Repair:
     read: str
     written: str
     reason: str
+    unchecked: bool
+
+    @property
+    def is_twin(self) -> bool:
+        """Whether OCR-B draws the two almost alike."""
+        return any(self.read in pair and self.written in pair for pair in _TWINS)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,11 @@ class Repaired:
 
 
 def evidence_of_text(lines: Sequence[str], error_rate: float = 0.02) -> tuple[Float, ...]:
-    """Evidence for `repair` from bare text of MRZ characters: each is right but for `error_rate`, 0..1."""
+    """Evidence for `repair` from bare text of MRZ characters: each is right but for `error_rate`, 0..1.
+
+    At the default a twin may be swapped for a check digit, which suits text typed or read by others; below 0.0125 it
+    may not.
+    """
     rows = [
         np.eye(len(ALPHABET), dtype=np.float32)[[ALPHABET.index(character) for character in line]] for line in lines
     ]
@@ -108,23 +118,25 @@ def repair(evidence: Sequence[Float]) -> Repaired | None:
     if not forms:
         return None
     read = tuple("".join(ALPHABET[index] for index in rows.argmax(axis=1)) for rows in evidence)
+    # which format it is, the first letter says and then the kinds of the fields, never the check digits: otherwise a
+    # TD3 with a wrong one would pass as a visa, which has none over all
+    first = max(float(evidence[0][0][ALPHABET.index(letter)]) for form in forms for letter in form.code)
+    forms = [form for form in forms if any(evidence[0][0][ALPHABET.index(letter)] == first for letter in form.code)]
+    unchecked = [(form, found) for form in forms if _is_of(form, found := as_read(form, evidence))]
+    if not unchecked:
+        return None
+    form, plain = max(unchecked, key=lambda item: item[1].score)
     refusal = "check_digits"
-    # a format is told by its code and issuer, which are part of the score
-    solved = [(form, found) for form in forms if (found := solve(form, evidence)) and _is_of(form, found)]
-    if solved:
-        form, solution = max(solved, key=lambda item: item[1].score)
+    solution = solve(form, evidence)
+    if solution is not None and _is_of(form, solution):
         repairs = _differences(form, read, solution.lines)
         refusal = _refusal(solution, repairs, evidence)
         if refusal in ("", "unclear"):
             certainty = min(solution.certainty, solution.weakest)
             return Repaired(parse(solution.lines), repairs, certainty, not refusal, refusal)
-    unchecked = [(form, found) for form in forms if _is_of(form, found := as_read(form, evidence))]
-    if not unchecked:
-        return None
-    form, solution = max(unchecked, key=lambda item: item[1].score)
-    lines = [list(line) for line in solution.lines]
-    for change in _differences(form, read, solution.lines):
-        if _contradicts(change, evidence):
+    lines = [list(line) for line in plain.lines]
+    for change in _differences(form, read, plain.lines):
+        if _is_clear(change, evidence) and not change.is_twin:
             lines[change.line][change.position] = change.read
     written = tuple("".join(line) for line in lines)
     return Repaired(parse(written), _differences(form, read, written), 0.0, False, refusal)
@@ -136,39 +148,39 @@ def _is_of(form: Format, solution: Solution) -> bool:
 
 def _refusal(solution: Solution, repairs: Sequence[Repair], evidence: Sequence[Float]) -> str:
     chosen = [change for change in repairs if change.reason != "field"]
-    if not parse(solution.lines).valid or any(_contradicts(change, evidence) for change in chosen):
+    if not parse(solution.lines).valid or any(_is_clear(change, evidence) for change in chosen):
         return "check_digits"
     forced = len(repairs) - len(chosen)
     if len(chosen) > MAX_CHOSEN or forced > MAX_FORCED * sum(len(rows) for rows in evidence):
         return "too_many_changes"
     if solution.certainty < MIN_CERTAINTY:
         return "ambiguous"
-    return "unclear" if solution.weakest < MIN_WEAKEST else ""
+    guessed = any(change.unchecked and not change.is_twin and _is_clear(change, evidence) for change in repairs)
+    return "unclear" if guessed or solution.weakest < MIN_WEAKEST else ""
 
 
-def _contradicts(change: Repair, evidence: Sequence[Float]) -> bool:
-    """Whether a character that was read clearly would be overruled: then the print is wrong (an altered document), not
-    the reading. The twins of OCR-B are no contradiction: readers are sure of the wrong one.
-    """
-    if any(change.read in pair and change.written in pair for pair in _TWINS):
-        return False
+def _is_clear(change: Repair, evidence: Sequence[Float]) -> bool:
+    """Whether the reader did not doubt what it read: then the print is wrong (an altered document), not the reading."""
     return float(evidence[change.line][change.position, ALPHABET.index(change.written)]) < _LOG_DOUBT
 
 
 def _differences(form: Format, read: Sequence[str], written: Sequence[str]) -> tuple[Repair, ...]:
+    covered = {
+        (span.line, position)
+        for check in form.checks.values()
+        for span in (*check.over, check.digit)
+        for position in range(span.start, span.stop)
+    }
     repairs = []
     for line, (before, after) in enumerate(zip(read, written, strict=True)):
         for position, (old, new) in enumerate(zip(before, after, strict=True)):
             if old != new:
-                repairs.append(Repair(line, position, old, new, _reason(form, line, position, old)))
+                unchecked = (line, position) not in covered
+                reason = "grammar" if unchecked else "check"
+                if old not in form.alphabet(line, position):
+                    reason = "field"
+                repairs.append(Repair(line, position, old, new, reason, unchecked))
     return tuple(repairs)
-
-
-def _reason(form: Format, line: int, position: int, old: str) -> str:
-    if old not in form.alphabet(line, position):
-        return "field"
-    kinds = [kind for span, kind in form.fields.values() if span.line == line and span.start <= position < span.stop]
-    return "grammar" if kinds and kinds[0] in ("name", "state") else "check"
 
 
 def _confusion() -> Float:
