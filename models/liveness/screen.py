@@ -37,8 +37,8 @@ class PassiveLiveness:
 
     moire: how far the sharpest peak of the luma spectrum stands over its surroundings, natural log of power; about 2
     for skin and hair, 3 to 6 for moiré. colour_moire: the same for the differences of the colours; about 3 without.
-    banding: root mean square in percent of brightness that comes and goes by rows, beside the face. frames: used.
-    judged: False with fewer than MIN_FRAMES faces, or frames smaller than WINDOW.
+    banding: root mean square in percent of brightness that comes and goes by rows, alike on both sides of the face.
+    frames: used. judged: False with fewer than MIN_FRAMES faces, or frames smaller than WINDOW.
     """
 
     moire: float
@@ -93,20 +93,25 @@ def _peak(channel: npt.NDArray[np.floating]) -> float:
 
 
 def _banding(images: U8, boxes: npt.NDArray[np.float32]) -> float:
-    """Percent. Beside the face's whole path, each row's brightness against its own median over time; what all rows
-    have in common is the lamp or the exposure, what runs evenly down the picture is a lamp that moves.
+    """Percent; 0 when there is no room beside the face. A band runs through the whole row, so only what the picture's
+    two sides have in common counts: somebody who moves on one side does not.
     """
-    w = images.shape[2]
-    beside = np.ones(w, bool)
-    left, right = boxes[:, 0].min(), boxes[:, 2].max()
-    margin = 0.25 * (right - left)
-    beside[max(int(left - margin), 0) : max(int(right + margin), 0)] = False
-    if beside.sum() < w // 8:
+    left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
+    margin, w = 0.25 * (right - left), images.shape[2]
+    sides = (images[:, :, : max(int(left - margin), 0)], images[:, :, min(int(right + margin), w) :])
+    if min(side.shape[2] for side in sides) < w // 16:
         return 0.0
-    luma = np.log(images[:, :, beside].mean(3, dtype=np.float32) + 8)  # (N, H, columns)
+    one, other = (_row_flicker(side) for side in sides)
+    return float(100 * np.sqrt(max(0.0, float(np.median((one * other).mean(1))))))
+
+
+def _row_flicker(images: U8) -> npt.NDArray[np.floating]:
+    """Log brightness of each row against its own median over time, (N, H), without what all rows have in common (the
+    exposure) or what runs evenly down the picture (a lamp that moves).
+    """
+    luma = np.log(images.mean(3, dtype=np.float32) + 8)
     # Median over columns: what moves before the wall covers few of them.
     rows = np.median(luma - np.median(luma, axis=0), axis=2)
     y = np.linspace(-1, 1, rows.shape[1])
     trend = np.polynomial.polynomial.polyvander(y, 1)
-    rest = rows - (trend @ np.linalg.lstsq(trend, rows.T, rcond=None)[0]).T
-    return float(100 * np.median(np.sqrt((rest**2).mean(1))))
+    return np.asarray(rows - (trend @ np.linalg.lstsq(trend, rows.T, rcond=None)[0]).T)
