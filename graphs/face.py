@@ -20,6 +20,7 @@ from workers.placement import CPU, GPU
 
 if TYPE_CHECKING:
     from models.faces import Face, FaceTrack
+    from models.liveness.pose import HeadMotion
     from models.media import Frames
     from workers.pool import ModelPool
 
@@ -98,16 +99,24 @@ def quality(
     return with_retry(result, retakes)
 
 
+@data(CPU)
+def motion(faces: FaceTrack) -> HeadMotion:
+    """How the head moves over the frames: two kinds of liveness judge it."""
+    from models.liveness.pose import head_motion
+
+    return head_motion(faces)
+
+
 @check(CPU)
-def liveness_active(faces: FaceTrack, challenge: tuple[str, ...], thresholds: Mapping[str, float]) -> CheckResult:
+def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the head did what this case asked for, in that order: defeats recordings made before."""
-    from models.liveness.active import follow
+    from models.liveness.active import match_motion
     from models.liveness.challenge import Challenge
 
     name = "liveness_active_face"
     if not challenge:
         return judged(name, "not_run")
-    found = follow(faces, Challenge.from_list(challenge))
+    found = match_motion(motion, Challenge.from_list(challenge))
     if not found.judged:
         return judged(name, "unidentified", {"liveness_failed": "face"}, frames=found.frames)
     return clear_unless(
@@ -121,12 +130,12 @@ def liveness_active(faces: FaceTrack, challenge: tuple[str, ...], thresholds: Ma
 
 
 @check(CPU)
-def liveness_geometric(faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
+def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the landmarks move as a head's do and not as a plane's (De Marsico et al., ICB 2012)."""
-    from models.liveness.planar import planarity
+    from models.liveness.planar import judge_motion
 
     name = "liveness_geometric_face"
-    found = planarity(faces)
+    found = judge_motion(motion)
     if not found.judged:
         return judged(name, "unidentified", {"liveness_failed": "face"})
     return clear_unless(

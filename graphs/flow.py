@@ -46,6 +46,7 @@ NODES: Mapping[str, Node] = wire(
             face.frames,
             face.faces,
             face.quality,
+            face.motion,
             face.liveness_active,
             face.liveness_geometric,
             face.liveness_passive,
