@@ -103,7 +103,9 @@ class FaceDetector:
     @torch.inference_mode()
     def _scores(self, images: npt.NDArray[np.uint8], tile: _Tile) -> npt.NDArray[np.float32]:
         """Scores of all windows, float32 (N, h, w), of the frames' tiled pyramids."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self._mean.device).permute(0, 3, 1, 2)
+        # What comes from another process is read-only, which torch does not take: copied then.
+        owned = np.require(images, requirements=["C", "W"])
+        pixels = torch.from_numpy(owned).to(self._mean.device).permute(0, 3, 1, 2)
         level = (pixels.float() - self._mean) / 256
         tiled = torch.zeros((len(images), 3, tile.height, tile.width), device=level.device)
         tiled = tiled.contiguous(memory_format=torch.channels_last)

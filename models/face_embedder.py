@@ -55,7 +55,8 @@ class FaceEmbedder:
             raise ValueError(f"chips are {chips.dtype} {chips.shape}, not uint8 (N, {CHIP_SIZE}, {CHIP_SIZE}, 3)")
         embeddings = np.empty((len(chips), DIMENSIONS), np.float32)
         for start in range(0, len(chips), _BATCH):
-            batch = torch.from_numpy(np.ascontiguousarray(chips[start : start + _BATCH]))
+            # What comes from another process is read-only, which torch does not take: copied then.
+            batch = torch.from_numpy(np.require(chips[start : start + _BATCH], requirements=["C", "W"]))
             # (B, 150, 150, 3) seen as (B, 3, 150, 150) is already channels_last: no copy.
             pixels = batch.to(self._mean.device).permute(0, 3, 1, 2).float()
             embeddings[start : start + _BATCH] = self._net((pixels - self._mean) / 256).cpu().numpy()

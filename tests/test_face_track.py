@@ -1,0 +1,153 @@
+"""From frames to faces to a match: same person near, others far, nobody is no match."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import matplotlib.cbook
+import matplotlib.image
+import numpy as np
+import numpy.typing as npt
+import pytest
+import skimage.data
+
+from models.face_detector import FaceDetector
+from models.face_embedder import FaceEmbedder
+from models.face_match import BEST_PAIRS, PUBLISHED_THRESHOLD, match
+from models.face_track import SMALLEST_IN_SCAN, fitness, largest_face, track
+from models.faces import Face, FaceTrack
+from models.landmarks import LandmarkFinder
+from models.weights import dlib_path
+
+U8 = npt.NDArray[np.uint8]
+Models = tuple[FaceDetector, LandmarkFinder, FaceEmbedder]
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return (
+        FaceDetector(dlib_path("mmod_human_face_detector")),
+        LandmarkFinder(dlib_path("shape_predictor_5_face_landmarks")),
+        FaceEmbedder(dlib_path("dlib_face_recognition_resnet_model_v1")),
+    )
+
+
+def portrait(name: str) -> U8:
+    if name == "astronaut":
+        return np.asarray(skimage.data.astronaut(), np.uint8)  # type: ignore[no-untyped-call]
+    path = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    return np.asarray(matplotlib.image.imread(path), np.uint8)
+
+
+CENTRES = {"astronaut": (215, 116), "hopper": (273, 228)}
+
+
+def frame(name: str, turn: float = 0.0, scale: float = 1.0, at: tuple[int, int] = (160, 130)) -> U8:
+    """A 320×240 frame with the face at a place, turned and scaled."""
+    matrix = cv2.getRotationMatrix2D(CENTRES[name], turn, scale)
+    matrix[:, 2] += np.subtract(at, CENTRES[name])
+    return np.asarray(cv2.warpAffine(portrait(name), matrix, (320, 240), flags=cv2.INTER_AREA), np.uint8)
+
+
+def filmed(frames: list[U8], models: Models, embed_best: int = 4) -> FaceTrack:
+    times = np.arange(len(frames)) / 10
+    return track(np.stack(frames), times, *models, embed_best=embed_best)
+
+
+@pytest.fixture(scope="module")
+def scan(models: Models) -> FaceTrack:
+    """Ten frames of the astronaut who leans; the third is empty."""
+    frames = [frame("astronaut", turn) for turn in range(-20, 20, 4)]
+    frames[2] = np.full_like(frames[0], 120)
+    return filmed(frames, models)
+
+
+def test_every_frame_is_accounted_for(scan: FaceTrack) -> None:
+    assert [len(group) for group in scan.per_frame()] == [1, 1, 0, 1, 1, 1, 1, 1, 1, 1]
+    assert scan.shape == (240, 320)
+    for face in scan.faces:
+        assert face.chip.shape == (150, 150, 3)
+        assert face.landmarks.shape == (5, 2)
+        left, top, right, bottom = face.box
+        assert (left < face.landmarks[:, 0]).all()
+        assert (face.landmarks[:, 0] < right).all()
+        assert (top < face.landmarks[:, 1]).all()
+        assert (face.landmarks[:, 1] < bottom).all()
+
+
+def test_embedded_faces_are_spread_over_time(scan: FaceTrack) -> None:
+    embedded = [face.frame for face in scan.faces if face.embedding.size]
+    assert len(embedded) == 4
+    assert [min(round(index / 9 * 4 - 0.5), 3) for index in embedded] == [0, 1, 2, 3]
+
+
+def test_same_person_is_near_and_another_far(scan: FaceTrack, models: Models) -> None:
+    for name, near in (("astronaut", True), ("hopper", False)):
+        face = largest_face(portrait(name), *models)
+        assert face is not None
+        found = match(scan, face.embedding)
+        assert found is not None
+        assert (found.distance < 0.3) if near else (found.distance > PUBLISHED_THRESHOLD)
+
+
+def test_a_change_of_person_shows_in_the_embeddings(models: Models) -> None:
+    changed = filmed([frame("astronaut")] * 6 + [frame("hopper", 0, 0.6)] * 2, models, embed_best=4)
+    embedded = [face for face in changed.faces if face.embedding.size]
+    assert embedded[0].frame < 6 <= embedded[-1].frame
+    assert np.linalg.norm(embedded[0].embedding - embedded[-1].embedding) > PUBLISHED_THRESHOLD
+
+
+def test_small_faces_are_dropped(models: Models) -> None:
+    """The face measures 96 pixels at full scale; boxes come in steps of a fifth, so the limit is that sharp."""
+    assert 96 * 0.4 < SMALLEST_IN_SCAN * 240 / 1.2 < SMALLEST_IN_SCAN * 240 < 96
+    assert not filmed([frame("astronaut", 0, 0.4)], models).faces
+
+
+def test_two_people_are_both_kept_and_the_larger_is_embedded(models: Models) -> None:
+    both = np.hstack([frame("astronaut", 0, 1.3)[:, 40:280], frame("hopper", 0, 0.5)[:, 60:260]])
+    (group,) = filmed([both], models, embed_best=2).per_frame()
+    assert len(group) == 2
+    assert group[0].embedding.size == 128
+    assert group[1].embedding.size == 0
+
+
+def test_nobody_is_never_a_match(models: Models) -> None:
+    empty = filmed([np.full((240, 320, 3), 120, np.uint8)] * 2, models)
+    assert empty.faces == ()
+    assert match(empty, np.zeros(128, np.float32)) is None
+    assert largest_face(np.full((240, 320, 3), 120, np.uint8), *models) is None
+
+
+def test_no_embedding_on_the_portrait_is_never_a_match(scan: FaceTrack) -> None:
+    assert match(scan, np.empty(0, np.float32)) is None
+
+
+def bare(index: int, embedding: npt.NDArray[np.float32]) -> Face:
+    nothing = np.zeros(0, np.float32)
+    return Face(index, nothing, 1.0, nothing, np.zeros((0, 0, 3), np.uint8), embedding)
+
+
+def test_match_takes_the_mean_of_the_best_pairs() -> None:
+    distances = [0.9, 0.2, 0.5, 0.3, 1.4]
+    faces = [bare(index, np.array([distance, 0], np.float32)) for index, distance in enumerate(distances)]
+    faces.append(bare(5, np.empty(0, np.float32)))
+    found = match(FaceTrack(tuple(faces), np.arange(6.0), (240, 320)), np.zeros(2, np.float32))
+    assert found is not None
+    assert BEST_PAIRS == 3
+    assert found.distance == pytest.approx((0.2 + 0.3 + 0.5) / 3)
+    assert [pair.frame for pair in found.pairs] == [1, 3, 2, 0, 4]
+
+
+def test_embeddings_of_two_networks_are_not_compared() -> None:
+    faces = (bare(0, np.zeros(128, np.float32)),)
+    with pytest.raises(ValueError, match="portrait's shape"):
+        match(FaceTrack(faces, np.zeros(1), (240, 320)), np.zeros(512, np.float32))
+
+
+def test_fitness_prefers_sharp_frontal_and_large_faces(scan: FaceTrack) -> None:
+    face = scan.faces[4]
+    blurred = replace(face, chip=np.asarray(cv2.GaussianBlur(face.chip, (0, 0), 4), np.uint8))
+    aside = replace(face, landmarks=face.landmarks + np.array([[0, 0]] * 4 + [[12, 0]], np.float32))
+    small = replace(face, box=(face.box / 2).astype(np.float32))
+    assert fitness(face) > max(fitness(blurred), fitness(aside), fitness(small)) > 0
