@@ -61,7 +61,7 @@ def attack_scan(
             )
             return face_scan(portrait, before, seed=rng.getrandbits(32), conditions=conditions)
         case FaceAttack.SCREEN_REPLAY:
-            conditions = replace(conditions, frame_rate=20)
+            conditions = replace(conditions, frame_rate=min(conditions.frame_rate, 20))
     poses = plan_poses(Challenge(()) if attack is FaceAttack.NO_ACTION else challenge, rng, conditions)
     if attack is FaceAttack.NO_ACTION:
         poses = _longer(poses, 3 * conditions.frame_rate)
