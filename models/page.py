@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -24,10 +25,55 @@ class Quad:
 @dataclass(frozen=True)
 class Page:
     """A rectified page. image: uint8 (H, W, 3) RGB, level but possibly upside down; index: of its frame; sharpness:
-    variance of the Laplacian on the page at this size, higher is sharper.
+    of that frame as `models.quality` measures it, higher is sharper.
     """
 
     image: npt.NDArray[np.uint8]
     index: int
     quad: Quad
     sharpness: float
+
+
+def order_corners(corners: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Four corners (4, 2) of a convex quadrilateral in any order → float32 (4, 2) as `Quad` wants them.
+
+    Sides are compared by the mean of opposite ones, which perspective changes least. Of the two level ways, the one
+    is taken that turns the picture by less than a half turn's half: the first side runs to the right.
+    """
+    points = corners.astype(np.float32)
+    centre = points.mean(axis=0)
+    # y grows downwards, so growing angles run clockwise as seen.
+    points = points[np.argsort(np.arctan2(*(points - centre).T[::-1]))]
+    lengths = side_lengths(points)
+    if lengths[0] + lengths[2] < lengths[1] + lengths[3]:
+        points = np.roll(points, -1, axis=0)
+    along = (points[1] - points[0]) + (points[2] - points[3])
+    if along[0] < 0:
+        points = np.roll(points, -2, axis=0)
+    return np.ascontiguousarray(points)
+
+
+def side_lengths(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Lengths in pixels of the sides 0–1, 1–2, 2–3, 3–0: float32 (4,)."""
+    return np.asarray(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1), np.float32)
+
+
+def rectify(image: npt.NDArray[np.uint8], quad: Quad, size: tuple[int, int] = ID1_SIZE) -> npt.NDArray[np.uint8]:
+    """The page seen from straight above: uint8 (H, W, 3) of `size` = (width, height). Parts outside the picture repeat
+    its border.
+
+    Where the page is more than 1.5 times as large in the picture as in the result, the picture is reduced by area
+    first: the warp alone would skip pixels and alias (Moiré on guilloches, torn MRZ strokes).
+    """
+    width, height = size
+    corners = quad.corners
+    reduction = float(np.min(side_lengths(corners) / np.asarray([width, height, width, height])))
+    if reduction > 1.5:
+        image = np.asarray(cv2.resize(image, None, fx=1 / reduction, fy=1 / reduction, interpolation=cv2.INTER_AREA))
+        corners = (corners + 0.5) / reduction - 0.5
+    target = np.asarray([(0, 0), (width, 0), (width, height), (0, height)], np.float32) - 0.5
+    transform = cv2.getPerspectiveTransform(corners.astype(np.float32), target)
+    warped = cv2.warpPerspective(
+        image, transform, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(warped, np.uint8)
