@@ -143,7 +143,7 @@ def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResul
         "clear" if enough else "unidentified",
         score=mean,
         lines=len(scores),
-        upside_down=text_lines.upside_down,
+        upside_down=bool(text_lines.upside_down),
         model="PP-OCR",
     )
 
