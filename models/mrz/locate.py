@@ -58,15 +58,23 @@ def find_groups(gray: UInt8) -> list[tuple[Band, ...]]:
         scale = side / max(gray.shape)
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         copy = np.asarray(cv2.resize(gray, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8)
-        bands = [band for band in _join(_bands(copy)) if _is_long(band, side)]
-        found += [(score, tuple(band.scaled(1 / scale) for band in group)) for score, group in _group(bands, side)]
+        energy = _energy(copy)
+        # the root lets thin fillers pass where something dense and black, such as a bar code, sets the threshold; it
+        # also joins lines to frames and background, so both are tried
+        for level in (energy, np.sqrt(energy)):
+            bands = [band for band in _join(_bands(level)) if _is_long(band, side)]
+            found += [(score, tuple(band.scaled(1 / scale) for band in group)) for score, group in _group(bands, side)]
     return [group for _, group in sorted(found, key=lambda item: -item[0])]
 
 
-def _bands(gray: UInt8) -> list[Band]:
+def _energy(gray: UInt8) -> Float:
+    """How dense dark strokes are about each pixel, float32 (H, W), not negative."""
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (_STROKE, _STROKE))
     strokes = cv2.morphologyEx(gray, cv2.MORPH_BLACKHAT, kernel)
-    energy = cv2.boxFilter(np.abs(cv2.Sobel(strokes, cv2.CV_32F, 1, 0, ksize=3)), -1, _WINDOW)
+    return np.asarray(cv2.boxFilter(np.abs(cv2.Sobel(strokes, cv2.CV_32F, 1, 0, ksize=3)), -1, _WINDOW), np.float32)
+
+
+def _bands(energy: Float) -> list[Band]:
     level = np.asarray(np.clip(energy * (255 / max(float(energy.max()), 1.0)), 0, 255), np.uint8)
     _, binary = cv2.threshold(level, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)
     binary = cv2.morphologyEx(binary, cv2.MORPH_OPEN, np.ones((5, 15), np.uint8))

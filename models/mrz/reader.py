@@ -29,7 +29,7 @@ recogniser begins to lose characters, at 12 it reads nothing; its time grows wit
 _LENGTHS = {2: (36, 44), 3: (30,)}
 _COUNT_SLACK = 0.1  # of the length: a plain reading loses or doubles few characters
 _SURENESS = 0.9  # of the plain reading of a line; lines read upside down stay below 0.9 and are far too short
-_MAX_GROUPS = 4  # candidates looked at in one picture before giving up
+_MAX_GROUPS = 6  # candidates looked at in one picture before giving up
 _MAX_SIGHTINGS = 2  # of them that look like an MRZ
 _ERROR_RATE = 0.005  # of the recogniser where it is sure, beyond the doubt that it reports; a round, cautious figure
 _ANGLES = (0, 90, 45, 135)  # degrees; lines within 25 degrees of level are found, either way up
