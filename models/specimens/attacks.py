@@ -1,4 +1,4 @@
-"""Attacks with a document. Some change what the document says (here), the others what lies before the camera (`surfaces`).
+"""Attacks with a document. Some change what it says (here), the others what lies before the camera (`surfaces`).
 
 The values are reason codes of the API where one says exactly what the attack is.
 """

@@ -47,8 +47,10 @@ class Capture:
 
 @dataclass(frozen=True)
 class Lens:
-    """How a camera falls short. defocus: float64 (N,), standard deviation in pixels per frame; noise: the same in
-    levels; shutter: seconds; exposure: float64 (N,) gain per frame; tint: gain of red, green and blue; seed: of the noise.
+    """How a camera falls short.
+
+    defocus: float64 (N,), standard deviation in pixels per frame; noise: standard deviation in levels; shutter: in
+    seconds; exposure: float64 (N,), gain per frame; tint: gain of red, green and blue; seed: of the noise.
     """
 
     defocus: Matrix
@@ -87,33 +89,32 @@ class Scene:
             if before is not None:
                 picture = _smear(picture, (here - before) * self.lens.shutter * FRAME_RATE)
             before = here
-            picture = cv2.LUT(picture, self._tone)
+            picture = np.asarray(cv2.LUT(picture, self._tone), np.uint8)
             y, x = rng.integers(0, grain.shape[0] - height), rng.integers(0, grain.shape[1] - width)
             # Shot noise grows with the root of the light and gamma flattens it again: about even over all tones.
-            yield cv2.addWeighted(picture, 1.0, grain[y : y + height, x : x + width], 1.0, -128)
+            noisy = cv2.addWeighted(picture, 1.0, grain[y : y + height, x : x + width], 1.0, -128)
+            yield np.asarray(noisy, np.uint8)
 
     def _seen(self, pose: Pose) -> Image3:
         """The plane as the sensor samples it."""
         surface, size = self.surface, (self.camera.width, self.camera.height)
         texture = surface.lit(self.light.direction(pose), 1.0)
         warp = pose.homography(self.camera) @ surface.texel_to_mm()
-        return cv2.warpPerspective(texture, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return _warp(texture, warp, size)
 
     def _lit(self, picture: Image3, pose: Pose, index: int) -> Image3:
         size = (self.camera.width, self.camera.height)
         to_grid = np.diag([GRID[0] / size[0], GRID[1] / size[1], 1.0])
         step = self.surface.texture.shape[1] / self.surface.gloss.shape[1]
         warp = to_grid @ pose.homography(self.camera) @ self.surface.texel_to_mm() @ np.diag([step, step, 1.0])
-        gloss = cv2.warpPerspective(
-            self.surface.gloss, warp, GRID, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-        )
-        gain, addend = self.light.maps(self.camera, pose, gloss)
+        gloss = cv2.warpPerspective(self.surface.gloss, warp, GRID, borderMode=cv2.BORDER_REFLECT)
+        gain, addend = self.light.maps(self.camera, pose, np.asarray(gloss, np.float32))
         if self.surface.screen:
             gain = 0.85 + 0.15 * gain  # it glows by itself
         levels = np.clip(gain * self.lens.exposure[index] * 128, 0, 255).astype(np.uint8)
         shade = cv2.merge([cv2.resize(levels, size)] * 3)
         glare = cv2.merge([cv2.resize(np.clip(addend, 0, 255).astype(np.uint8), size)] * 3)
-        return cv2.add(cv2.multiply(picture, shade, scale=1 / 128), glare)
+        return np.asarray(cv2.add(cv2.multiply(picture, shade, scale=1 / 128), glare), np.uint8)
 
     @cached_property
     def _grain(self) -> Image3:
@@ -129,7 +130,7 @@ class Scene:
         """White balance and a phone's slight S-curve: uint8 (256, 1, 3)."""
         level = np.arange(256)[:, None] / 255.0 * np.array(self.lens.tint)
         curve = level + 0.035 * np.sin(2 * np.pi * (np.clip(level, 0, 1) - 0.5))
-        return np.clip(255 * curve, 0, 255).astype(np.uint8)[:, None, :]
+        return np.asarray(np.clip(255 * curve, 0, 255)[:, None, :], np.uint8)
 
 
 def front_video(
@@ -233,14 +234,18 @@ def _scene(
     return Scene(camera, poses, surface, light, lens)
 
 
+def _warp(texture: Image3, warp: Matrix, size: tuple[int, int]) -> Image3:
+    return np.asarray(cv2.warpPerspective(texture, warp, size, borderMode=cv2.BORDER_REFLECT), np.uint8)
+
+
 def _soften(picture: Image3, sigma: float) -> Image3:
     """Defocus. Wide ones at half size: four times cheaper and the same to the eye."""
     if sigma < 0.3:
         return picture
     if sigma < 3:
-        return cv2.GaussianBlur(picture, (0, 0), sigma)
+        return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
     half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    return cv2.resize(cv2.GaussianBlur(half, (0, 0), sigma / 2), picture.shape[1::-1])
+    return np.asarray(cv2.resize(cv2.GaussianBlur(half, (0, 0), sigma / 2), picture.shape[1::-1]), np.uint8)
 
 
 def _smear(picture: Image3, motion: Matrix) -> Image3:
@@ -254,4 +259,4 @@ def _smear(picture: Image3, motion: Matrix) -> Image3:
     ends = [tuple(int(v) for v in middle + sign * motion * 4) for sign in (-1, 1)]
     cv2.line(kernel, ends[0], ends[1], 255, 8)
     weights = cv2.resize(kernel.astype(np.float32), (side, side), interpolation=cv2.INTER_AREA)
-    return cv2.filter2D(picture, -1, weights / weights.sum())
+    return np.asarray(cv2.filter2D(picture, -1, weights / weights.sum()), np.uint8)

@@ -39,8 +39,9 @@ class Light:
         width, height = GRID
         u = (np.arange(width) + 0.5) * camera.width / width
         v = (np.arange(height) + 0.5) * camera.height / height
-        frame = np.stack(np.meshgrid(u, v), axis=-1)
-        plane = project(np.linalg.inv(pose.homography(camera)), frame)
+        frame: Matrix = np.asarray(np.stack(np.meshgrid(u, v), axis=-1), np.float64)
+        back = np.asarray(np.linalg.inv(pose.homography(camera)), np.float64)
+        plane = project(back, frame)
         away = np.sqrt(np.sum((plane - self.position[:2]) ** 2, axis=-1) + self.position[2] ** 2)
         gain = (np.linalg.norm(self.position) / away) ** 3  # inverse square law times Lambert's cosine
         edge = plane @ np.array(self.shadow_normal) - self.shadow_at
@@ -76,7 +77,8 @@ def draw_light(rng: np.random.Generator, *, aside: float, scale: float) -> Light
     """A lamp beside and above the document, drawn so that its glare crosses a part of it now and then.
 
     aside: distance from above the document as a share of the lamp's height, about; from 0.8 on the glare keeps off a
-    card that is held nearly level. scale: how much larger than a card the scene is, so that light and scene keep their proportions.
+    card that is held nearly level. scale: how much larger than a card the scene is, so that light and scene keep
+    their proportions.
     """
     azimuth = rng.uniform(0, 2 * np.pi)
     height = rng.uniform(350, 600)

@@ -95,7 +95,7 @@ def years_later(day: date, years: int) -> date:
 def portrait_image(name: PortraitName) -> npt.NDArray[np.uint8]:
     """Head and shoulders: uint8 (H, W, 3) RGB at 35:45, read-only because it is shared."""
     if name == "astronaut":
-        whole = np.asarray(samples.astronaut())
+        whole = np.asarray(samples.astronaut())  # type: ignore[no-untyped-call]
     else:
         path = cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
         with Image.open(str(path)) as picture:

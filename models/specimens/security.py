@@ -82,23 +82,23 @@ def _shape(patch: Patch, x: Plane, y: Plane) -> Plane:
     left, top, right, bottom = patch.box
     w, h = right - left, bottom - top
     u, v = x - left, y - top
-    inside = ((u > 0) & (u < w) & (v > 0) & (v < h)).astype(np.float32)
+    inside = np.asarray((u > 0) & (u < w) & (v > 0) & (v < h), np.float32)
     if patch.kind == "rosette":
         radius = np.hypot(u - w / 2, v - h / 2) / (w / 2)
         angle = np.arctan2(v - h / 2, u - w / 2)
         rim = 0.82 + 0.14 * np.cos(8 * angle)
         rings = 0.62 + 0.38 * np.sin(2 * np.pi * (3.2 * radius + 0.35 * np.sin(8 * angle)))
-        return (inside * np.clip((rim - radius) * 12, 0, 1) * np.clip(rings * 1.6, 0, 1)).astype(np.float32)
+        return np.asarray(inside * np.clip((rim - radius) * 12, 0, 1) * np.clip(rings * 1.6, 0, 1), np.float32)
     if patch.kind == "waves":
         body = np.clip((h * 0.46 - np.abs(v - h / 2 + 1.1 * np.sin(2 * np.pi * u / w * 1.5))) * 2, 0, 1)
         stripes = 0.6 + 0.4 * np.sin(2 * np.pi * (v * 0.7 + 0.8 * np.sin(2 * np.pi * u / w)))
-        return (inside * body * np.clip(stripes * 1.5, 0, 1)).astype(np.float32)
+        return np.asarray(inside * body * np.clip(stripes * 1.5, 0, 1), np.float32)
     if patch.kind == "stars":
         radius = np.hypot(u - w / 2, v - h / 2) / (w / 2)
         angle = np.arctan2(v - h / 2, u - w / 2)
         star = np.clip((0.62 + 0.3 * np.cos(5 * angle) - radius) * 9, 0, 1)
         inner = np.clip((radius - 0.22 - 0.1 * np.cos(5 * angle + np.pi)) * 9, 0, 1)
-        return (inside * star * np.clip(inner + 0.25, 0, 1)).astype(np.float32)
+        return np.asarray(inside * star * np.clip(inner + 0.25, 0, 1), np.float32)
     canvas = np.zeros(x.shape, np.uint8)
     step_x, step_y = 9.2, 4.9
     scale = PIXELS_PER_MM
@@ -109,7 +109,7 @@ def _shape(patch: Patch, x: Plane, y: Plane) -> Plane:
                 round((top - y[0, 0] + row * step_y + 3.9) * scale),
             )
             cv2.putText(canvas, "UTO", at, cv2.FONT_HERSHEY_DUPLEX, 1.45, 255, 4, cv2.LINE_AA)
-    return (inside * canvas.astype(np.float32) / 255.0).astype(np.float32)
+    return np.asarray(inside * canvas / 255.0, np.float32)
 
 
 @cache
@@ -147,9 +147,9 @@ _WHEEL = np.array([colorsys.hsv_to_rgb(i / 256, 0.92, 1.0) for i in range(256)],
 def shine(picture: npt.NDArray[np.uint8], name: DesignName, direction: npt.NDArray[np.float64], gain: float) -> None:
     """Add, in place, what the optically variable elements of a card show.
 
-    picture: uint8 (638, 1012, 3) RGB of the front, contiguous. direction: float (3, 2): at the card's centre, and its change per
-    pixel along x and along y, of the sum of the sines of the directions to eye and light on the card's own x and y.
-    gain: brightness of the light, about 1.
+    picture: uint8 (638, 1012, 3) RGB of the front, contiguous. direction: float (3, 2): at the card's centre, and its
+    change per pixel along x and along y, of the sum of the sines of the directions to eye and light on the card's own
+    x and y. gain: brightness of the light, about 1.
     """
     elements = variable_elements(name)
     centre, by_x, by_y = direction.astype(np.float32)

@@ -139,7 +139,7 @@ def card_on_screen(rng: np.random.Generator, card: Image3) -> Surface:
     width = share * shown[0]
     density = width / _CARD_MM[0]
     _lay(photo, gloss_in_photo, card, Place(), density, gloss_of_card=0, corner_mm=_CORNER_MM, thick_mm=0.76)
-    photo = cv2.GaussianBlur(photo, (0, 0), 0.6)
+    photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.6), np.uint8)
     tone = np.clip(255 * (np.arange(256) / 255.0) ** 0.92 * 1.03, 0, 255).astype(np.uint8)
     fine = np.repeat(np.repeat(cv2.LUT(photo, tone), 3, axis=0), 3, axis=1)
     stripes = np.zeros((3, 3, 3), np.uint8)
@@ -153,7 +153,7 @@ def card_on_screen(rng: np.random.Generator, card: Image3) -> Surface:
     frame = 3 * 120
     size = (glowing.shape[1] + 2 * frame, glowing.shape[0] + 2 * frame)
     around = desk(rng, (size[0] // 6, size[1] // 6), texels_per_mm / 6)
-    texture = cv2.resize((around * 0.45).astype(np.uint8), size)
+    texture = np.asarray(cv2.resize((around * 0.45).astype(np.uint8), size), np.uint8)
     rim = round(0.7 * frame)
     texture[frame - rim : -(frame - rim), frame - rim : -(frame - rim)] = round(rng.uniform(14, 34))
     texture[frame:-frame, frame:-frame] = glowing
@@ -188,24 +188,31 @@ def _lay(
     thick_mm: float,
 ) -> None:
     """Paint a card at 300 dpi with its shadow onto a plane and its gloss onto the plane's gloss, in place."""
-    height, width = texture.shape[:2]
     scale = texels_per_mm / PIXELS_PER_MM
     h, w = card.shape[:2]
     fit = cv2.resize(card, (round(w * scale), round(h * scale)), interpolation=cv2.INTER_AREA) if scale < 1 else card
     rest_x, rest_y = w * scale / fit.shape[1], h * scale / fit.shape[0]
     angle = np.radians(place.turn)
     across = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([rest_x, rest_y])
-    middle = np.array([(width - 1) / 2, (height - 1) / 2]) + texels_per_mm * np.array([place.x, place.y])
-    shift = middle - across @ np.array([(fit.shape[1] - 1) / 2, (fit.shape[0] - 1) / 2])
+    middle = (np.array(texture.shape[1::-1]) - 1) / 2 + texels_per_mm * np.array([place.x, place.y])
+    thick = thick_mm * texels_per_mm
+    # Work in the card's surroundings only: as far as its shadow falls.
+    reach = np.abs(across) @ np.array(fit.shape[1::-1]) / 2 + 12 * thick
+    x0, y0 = (max(0, int(v)) for v in middle - reach)
+    x1, y1 = (int(v) for v in middle + reach)
+    part = texture[y0:y1, x0:x1]
+    size = part.shape[1::-1]
+    shift = middle - (x0, y0) - across @ np.array([(fit.shape[1] - 1) / 2, (fit.shape[0] - 1) / 2])
     matrix = np.column_stack([across, shift])
     mask = _rounded(fit.shape[1], fit.shape[0], corner_mm * texels_per_mm)
-    cover = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_LINEAR)
-    thick = thick_mm * texels_per_mm
-    drop_shadow(texture, cover, (0.5 * thick, 0.8 * thick), 0.6 * thick + 0.5, 0.5)
-    drop_shadow(texture, cover, (2.0 * thick, 3.0 * thick), 3.0 * thick + 1, 0.18)
-    moved = cv2.warpAffine(fit, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    blend(texture, moved, cover)
-    small = cv2.resize(cover, gloss.shape[::-1], interpolation=cv2.INTER_AREA)
+    cover = np.asarray(cv2.warpAffine(mask, matrix, size), np.float32)
+    drop_shadow(part, cover, (0.5 * thick, 0.8 * thick), 0.6 * thick + 0.5, 0.5)
+    drop_shadow(part, cover, (2.0 * thick, 3.0 * thick), 3.0 * thick + 1, 0.18)
+    moved = np.asarray(cv2.warpAffine(fit, matrix, size, borderMode=cv2.BORDER_REPLICATE), np.uint8)
+    blend(part, moved, cover)
+    whole = np.zeros(texture.shape[:2], np.float32)
+    whole[y0:y1, x0:x1] = cover
+    small = cv2.resize(whole, gloss.shape[::-1], interpolation=cv2.INTER_AREA)
     gloss += small * (gloss_of_card - gloss)
 
 
@@ -214,4 +221,4 @@ def _rounded(width: int, height: int, radius: float) -> Plane:
     x = np.abs(np.arange(width) - (width - 1) / 2)[None, :] - (width / 2 - radius)
     y = np.abs(np.arange(height) - (height - 1) / 2)[:, None] - (height / 2 - radius)
     outside = np.hypot(np.maximum(x, 0), np.maximum(y, 0)) - radius
-    return np.clip(0.5 - outside, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(0.5 - outside, 0, 1), np.float32)
