@@ -31,8 +31,9 @@ _SPREAD = 0.022
 """Least spread across the line, standard deviation in units of chromaticity (0..1), of a pixel that counts. Noise and
 compression stay under 0.01 on printed specimens; a saturated hue that turns by a third of the wheel gives 0.05."""
 
-_STEADY = 0.008
-"""Most unrest of a page on which an element can be told from the rest."""
+_STEADY = 0.004
+"""Most unrest of a page on which an element can be told from the rest: between filmed specimens (0.0015 at most) and
+the same on a screen (0.012 at least), by their geometric mean, seeds 1000–1009."""
 
 _DARK, _BRIGHT = 24.0, 242.0
 """Levels (mean of the channels, highest channel) outside which chromaticity says nothing: noise, and clipped glare."""
@@ -46,7 +47,7 @@ class Hologram:
 
     score: share of the page whose colour moves as a diffractive element's does, 0..1. area: float32 (20, 32) 0..1, the
     same share for each cell of the page. unrest: median spread of colour over the page, 0..1: about 0.001 for print,
-    over 0.01 where moiré swims over it, as on a screen. frames: how many pages could be registered. judged: whether
+    over 0.005 where moiré swims over it, as on a screen. frames: how many pages could be registered. judged: whether
     they were enough and the page's own colour stood still; if not, score is 0 and says nothing.
     """
 

@@ -41,7 +41,8 @@ Plane = npt.NDArray[np.float32]
 class Recapture:
     """Signs over several pages of one film, the median of each; higher is more suspicious.
 
-    screen: see `screen_score`; grey: see `grey_score`; pages: how many were measured, 0 of which give zeros.
+    screen: see `screen_score`; grey: see `grey_score`; pages: how many were measured; without any, grey is 0 and screen
+    minus infinity.
     """
 
     screen: float
@@ -52,19 +53,21 @@ class Recapture:
 def recapture(pages: Sequence[npt.NDArray[np.uint8]]) -> Recapture:
     """Measure rectified pages of one document, uint8 (H, W, 3) RGB at about ID1_SIZE; 25 ms a page."""
     if not pages:
-        return Recapture(0.0, 0.0, 0)
+        return Recapture(float("-inf"), 0.0, 0)
     screen = float(np.median([screen_score(page) for page in pages]))
     return Recapture(screen, float(np.median([grey_score(page) for page in pages])), len(pages))
 
 
 def screen_score(page: npt.NDArray[np.uint8]) -> float:
-    """Moiré and pixel grid: two signs in decades, added; about -1 for print, over 1 for a screen.
+    """Moiré and pixel grid: two signs in decades, added. Filmed specimens: fronts -1.3 to -0.5, the same on a screen
+    over 1.4; backs -2.3 to -1.7, on a screen over -0.6. Sides want thresholds of their own.
 
     A display's red, green and blue stripes meet the camera's pixels at different phases, so their beat (moiré) is green
     against magenta, in narrow bands of frequency, all over the page. Measured in the spectrum of green less the mean
-    of red and blue: how far its peak stands out of its ring, and the band's energy against that of lightness. Text and
-    guilloches are mostly lightness; a diffractive element is colour, but covers no more than some tiles, and the median
-    tile counts. page: uint8 (H, W, 3) RGB, rectified from a frame at its full resolution; a reduced one loses the grid.
+    of red and blue: how far its peak stands out of its ring, and the band's energy against that of lightness, which
+    blur takes alike. Text, barcodes and guilloches are mostly lightness; a diffractive element is colour, but covers
+    no more than some tiles, and the median tile counts. page: uint8 (H, W, 3) RGB, rectified from a frame at its full
+    resolution; a reduced one loses the grid.
     """
     level = np.asarray(cv2.resize(page, ID1_SIZE, interpolation=cv2.INTER_CUBIC), np.float32)
     green = np.asarray(level[..., 1] - (level[..., 0] + level[..., 2]) / 2, np.float32)
@@ -84,7 +87,8 @@ def grey_score(page: npt.NDArray[np.uint8]) -> float:
     """How colourless the print is: 1 for shades of one colour only, towards 0 the more colours stand on it.
 
     Chromaticity of the page at low resolution, less the page's own median (a lamp's tint is no colour of the print);
-    its 90th percentile against 0.02, a fifth of what a coloured card shows. page: uint8 (H, W, 3) RGB of any size.
+    its 90th percentile against 0.02. Specimens' fronts are under 0.1, their paler backs under 0.5, grey copies over
+    0.7. page: uint8 (H, W, 3) RGB of any size.
     """
     small = cv2.resize(page, (128, 80), interpolation=cv2.INTER_AREA).astype(np.float32)
     total = small.sum(axis=2)
