@@ -176,6 +176,8 @@ def decide(
     if decision.outcome == "resubmission_requested" and may_retake:
         status = "requires_input"
         for step in again:
+            if steps[step].state == "retake":
+                continue  # its quality asked for that already, with reasons of its own
             reasons = tuple(r for r in decision.reasons if r.step in (step, None))
             steps[step] = StepState("retake", steps[step].attempts, reasons)
             events.append(_step_event(step, steps[step]))

@@ -34,7 +34,8 @@ from workers.errors import ClusterError
 
 log = structlog.get_logger()
 
-_RETRY_S = 1.0
+_RETRY_S = 0.5
+_LONGEST_RETRY_S = 5.0
 _LOST_LOOK_S = 0.5
 _SUBMISSIONS = 4
 _FINDINGS_S = 120.0
@@ -123,6 +124,7 @@ class CaseRuns:
     # --- bringing together ---
 
     async def _reconcile_until_done(self, case_id: str) -> None:
+        wait = _RETRY_S
         while self.link.is_up:
             try:
                 async with self._locks.setdefault(case_id, asyncio.Lock()):
@@ -133,7 +135,8 @@ class CaseRuns:
             except (ClusterError, ServiceError, OSError, FutureCancelledError) as error:
                 log.warning("case_not_delivered", case_id=case_id, error=type(error).__name__, detail=str(error))
                 self.link.suspect()
-                await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_RETRY_S)
         # Without a connection there is nothing to do: `up` comes here again for every open case.
 
     async def _reconcile(self, case_id: str) -> None:

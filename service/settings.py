@@ -23,62 +23,103 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VERIDASK_", frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: Path = Field(
-        Path("var"), title="Data folder", description="Case store, evidence and the service's own key live here."
+        default=Path("var"),
+        title="Data folder",
+        description="Case store, evidence and the service's own key live here.",
     )
     database_url: str = Field(
-        "", title="Case store", description="SQLAlchemy URL of an async driver; empty means SQLite in the data folder."
+        default="",
+        title="Case store",
+        description="SQLAlchemy URL of an async driver; empty means SQLite in the data folder.",
     )
-    host: str = Field("127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
-    port: int = Field(8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
+    host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
+    port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
     allow_remote: bool = Field(
-        False,
+        default=False,
         title="Bind beyond loopback",
         description="There are no API keys yet; true says that access control is done in front of this service.",
     )
     scheduler: str = Field(
-        "",
+        default="",
         title="Dask scheduler",
         description="Address such as tcp://10.0.0.5:8786; empty means that `serve` starts its own cluster.",
     )
     cluster_timeout_s: float = Field(
-        30.0, gt=0, le=600, title="Cluster time-out", description="Longest wait for an answer of the scheduler."
+        default=30.0, gt=0, le=600, title="Cluster time-out", description="Longest wait for an answer of the scheduler."
     )
-    cpu_threads: int = Field(2, ge=1, le=256, title="Threads of the embedded CPU worker", description="One per core.")
+    cpu_threads: int = Field(
+        default=2, ge=1, le=256, title="Threads of the embedded CPU worker", description="One per core."
+    )
     gpu_threads: int = Field(
-        2, ge=1, le=256, title="Threads of the embedded GPU worker", description="Bounds the batch across cases."
+        default=2,
+        ge=1,
+        le=256,
+        title="Threads of the embedded GPU worker",
+        description="Bounds the batch across cases.",
     )
     max_upload_bytes: int = Field(
-        64 * 1024 * 1024, ge=1024, le=2**31, title="Largest upload", description="More is answered with 413."
+        default=64 * 1024 * 1024, ge=1024, le=2**31, title="Largest upload", description="More is answered with 413."
     )
     max_media_seconds: float = Field(
-        30.0, gt=0, le=600, title="Longest video", description="By the container's header; more is answered with 413."
+        default=30.0,
+        gt=0,
+        le=600,
+        title="Longest video",
+        description="By the container's header; more is answered with 413.",
     )
     max_media_side: int = Field(
-        4096, ge=64, le=16384, title="Largest width or height", description="In pixels; more is answered with 413."
+        default=4096,
+        ge=64,
+        le=16384,
+        title="Largest width or height",
+        description="In pixels; more is answered with 413.",
     )
     upload_timeout_s: float = Field(
-        300.0, gt=0, le=3600, title="Upload time-out", description="From the request to the last byte of its body."
+        default=300.0,
+        gt=0,
+        le=3600,
+        title="Upload time-out",
+        description="From the request to the last byte of its body.",
     )
     min_free_bytes: int = Field(
-        256 * 1024 * 1024, ge=0, title="Disk reserve", description="With less free, uploads are answered with 503."
+        default=256 * 1024 * 1024,
+        ge=0,
+        title="Disk reserve",
+        description="With less free, uploads are answered with 503.",
     )
     probe_processes: int = Field(
-        2, ge=1, le=16, title="Probe processes", description="Child processes that look at media before they are taken."
+        default=2,
+        ge=1,
+        le=16,
+        title="Probe processes",
+        description="Child processes that look at media before they are taken.",
     )
     probe_timeout_s: float = Field(
-        10.0, gt=0, le=120, title="Probe time-out", description="Media that takes longer to open is undecodable."
+        default=10.0,
+        gt=0,
+        le=120,
+        title="Probe time-out",
+        description="Media that takes longer to open is undecodable.",
     )
     decision_timeout_s: float = Field(
-        300.0, gt=0, le=86400, title="Decision deadline", description="From the last upload; past it a human reviews."
+        default=300.0,
+        gt=0,
+        le=86400,
+        title="Decision deadline",
+        description="From the last upload; past it a human reviews.",
     )
     sweep_interval_s: float = Field(
-        5.0, gt=0, le=3600, title="Sweep interval", description="How often expiry and deadlines are looked at."
+        default=5.0, gt=0, le=3600, title="Sweep interval", description="How often expiry and deadlines are looked at."
     )
     event_ping_s: float = Field(
-        15.0, gt=0, le=300, title="Event stream ping", description="Silence after which a comment keeps a stream open."
+        default=15.0,
+        gt=0,
+        le=300,
+        title="Event stream ping",
+        description="Silence after which a comment keeps a stream open.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", title="Log level", description="Of the JSON lines on standard error."
+        default="info", title="Log level", description="Of the JSON lines on standard error."
     )
 
     @model_validator(mode="after")

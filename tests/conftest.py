@@ -10,6 +10,7 @@ import av
 import httpx
 import numpy as np
 import pytest
+from av.video.stream import VideoStream
 
 from service.client import VeridaskClient
 from service.server import LocalServer, Running
@@ -17,17 +18,29 @@ from workers.cluster import EmbeddedCluster
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a scheduler with one CPU-labelled and one GPU-labelled worker, real processes on loopback."""
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedCluster, str]]:
+    """One CPU-labelled and one GPU-labelled worker and their scheduler, real processes on loopback; its address."""
     embedded = EmbeddedCluster(cpu_threads=2, gpu_threads=2, folder=tmp_path_factory.mktemp("cluster"))
-    yield embedded.start()
+    yield embedded, embedded.start()
     embedded.stop()
 
 
 @pytest.fixture(scope="session")
-def server(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def cluster(embedded: tuple[EmbeddedCluster, str]) -> str:
+    """Address of the session's scheduler."""
+    return embedded[1]
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data folder of the session's server."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def server(cluster: str, server_folder: Path) -> Iterator[Running]:
     """`veridask serve` in its own process, joined to the session's cluster."""
-    with LocalServer(tmp_path_factory.mktemp("server"), cluster, sweep_interval_s=0.2) as local:
+    with LocalServer(server_folder, cluster, sweep_interval_s=0.2) as local:
         yield local.start()
 
 
@@ -51,6 +64,7 @@ def encode(container: str, codec: str, frames: int, side: int = 64, pixel_format
     noise = np.random.default_rng(7)
     with av.open(file, "w", format=container) as output:
         stream = output.add_stream(codec, rate=10)
+        assert isinstance(stream, VideoStream)
         stream.width = stream.height = side
         stream.pix_fmt = pixel_format
         for _ in range(frames):

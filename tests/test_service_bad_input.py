@@ -201,7 +201,7 @@ def test_a_body_that_breaks_off_is_never_taken(
     from urllib.parse import urlsplit
 
     address = urlsplit(str(http.base_url))
-    with socket.create_connection((address.hostname, address.port)) as connection:  # type: ignore[arg-type]
+    with socket.create_connection((address.hostname, address.port)) as connection:
         head = f"PUT /v1/cases/{case.id}/uploads/front HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\n"
         connection.sendall(f"{head}Content-Length: {len(video)}\r\n\r\n".encode() + video[:-1])
     assert_usable(client, case, video)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from graphs.reasons import reason
-from graphs.records import CheckResult, Decision, Verdict
+from graphs.records import CheckResult, Decision, Step, Verdict
 from service.errors import CaseClosedError, StepTakenError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import time_ordered
 from service.lifecycle import Case, Change, Event, StepState, accept, cancel, decide
@@ -113,7 +113,7 @@ async def test_a_decision_is_recorded_exactly_once(store: Store) -> None:
     case = await created(store)
     for step in ("front", "face"):
         await store.change(case.id, lambda now, s=step: accept(now, s, NOW), upload=upload_of(step))  # type: ignore[arg-type, misc]
-    attempts = {"front": 1, "face": 1}
+    attempts: dict[Step, int] = {"front": 1, "face": 1}
     check = Event("check", {"check": "match"})
     done = await asyncio.gather(
         *(store.change(case.id, lambda now: decide(now, attempts, VERDICT, NOW), before=[check]) for _ in range(8))

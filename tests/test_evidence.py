@@ -1,0 +1,221 @@
+"""The evidence on a real folder: whole files or none, and nothing that a client names becomes a path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
+from models.media import MediaLimits
+from service.errors import EvidenceUnavailableError
+from service.evidence import Evidence
+from service.findings import group_path, write_step
+from service.identifiers import is_case_id, service_key, time_ordered
+from service.probing import Prober
+
+CASE = time_ordered("case")
+
+
+async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Evidence:
+    evidence = Evidence(tmp_path / "evidence")
+    evidence.start(set())
+    return evidence
+
+
+def files(evidence: Evidence) -> list[str]:
+    return sorted(p.relative_to(evidence.root).as_posix() for p in evidence.root.rglob("*") if p.is_file())
+
+
+async def test_a_media_is_kept_as_it_was_received(evidence: Evidence) -> None:
+    parts = [os.urandom(700_000) for _ in range(5)]
+    incoming = await evidence.receive(chunks(*parts), 4_000_000)
+    assert (incoming.size, incoming.sha256) == (3_500_000, hashlib.sha256(b"".join(parts)).hexdigest())
+    await evidence.sync(incoming)
+    key = await evidence.keep(incoming, CASE, "front", 1)
+    assert await evidence.read(key) == b"".join(parts)
+    assert files(evidence) == [key]
+    evidence.discard(incoming)
+    assert files(evidence) == [key]
+
+
+@pytest.mark.parametrize(
+    ("parts", "error"), [([b""], EmptyMediaError), ([], EmptyMediaError), ([b"x" * 60, b"x" * 60], MediaTooLargeError)]
+)
+async def test_a_refused_media_leaves_nothing(evidence: Evidence, parts: list[bytes], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        await evidence.receive(chunks(*parts), 100)
+    assert files(evidence) == []
+
+
+async def test_a_body_is_refused_as_soon_as_it_is_too_large(evidence: Evidence) -> None:
+    taken = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1000
+            yield b"x" * 1000
+
+    with pytest.raises(MediaTooLargeError):
+        await evidence.receive(endless(), 10_000)
+    assert taken == 11_000
+
+
+async def test_a_sender_that_goes_away_leaves_nothing(evidence: Evidence) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"x" * 3_000_000
+        raise ConnectionResetError
+
+    with pytest.raises((ConnectionResetError, EvidenceUnavailableError)):
+        await evidence.receive(broken(), 10_000_000)
+    assert files(evidence) == []
+
+
+async def test_a_start_removes_what_was_never_acknowledged(evidence: Evidence) -> None:
+    known = await evidence.keep(await evidence.receive(chunks(b"known"), 100), CASE, "front", 1)
+    orphan = await evidence.keep(await evidence.receive(chunks(b"orphan"), 100), CASE, "back", 1)
+    await evidence.receive(chunks(b"half"), 100)
+    assert evidence.start({known}) == [orphan]
+    assert files(evidence) == [known]
+
+
+async def test_a_full_or_unwritable_store_says_so(tmp_path: Path) -> None:
+    full = Evidence(tmp_path / "evidence", min_free=2**62)
+    full.start(set())
+    with pytest.raises(EvidenceUnavailableError, match="full"):
+        await full.receive(chunks(b"x"), 100)
+    with pytest.raises(EvidenceUnavailableError):
+        full.check()
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(EvidenceUnavailableError):
+        Evidence(tmp_path / "file" / "evidence").start(set())
+
+
+FULL_DISK = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from service.errors import EvidenceUnavailableError
+from service.evidence import Evidence
+
+async def parts():
+    for _ in range(64):
+        yield bytes(1024 * 1024)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024 * 1024, 8 * 1024 * 1024))
+evidence = Evidence(Path(sys.argv[1]))
+evidence.start(set())
+try:
+    asyncio.run(evidence.receive(parts(), 2**30))
+except EvidenceUnavailableError:
+    print(sorted(p.name for p in Path(sys.argv[1]).rglob("*") if p.is_file()))
+"""
+
+
+def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
+    """The kernel refuses the ninth megabyte, as a full disk would."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "evidence")], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize("case_id", ["../../x", "case_../../../../etc/cron.d/x", "case_" + "0" * 25, "", CASE + "\n"])
+async def test_only_ids_become_paths(evidence: Evidence, case_id: str) -> None:
+    assert not is_case_id(case_id)
+    with pytest.raises(ValueError, match="not the id"):
+        await evidence.keep(await evidence.receive(chunks(b"x"), 100), case_id, "front", 1)
+    with pytest.raises(ValueError, match="not the id"):
+        group_path(evidence.root, case_id)
+
+
+def test_ids_sort_by_time_and_do_not_repeat() -> None:
+    ids = []
+    for _ in range(20):
+        ids += [time_ordered("case") for _ in range(50)]
+        time.sleep(0.002)
+    assert len(set(ids)) == 1000
+    assert [i[:15] for i in ids] == sorted(i[:15] for i in ids)
+    assert all(map(is_case_id, ids))
+
+
+def test_the_service_key_is_made_once_and_is_private(tmp_path: Path) -> None:
+    key = service_key(tmp_path)
+    assert (len(key), service_key(tmp_path)) == (32, key)
+    assert (tmp_path / "service.key").stat().st_mode & 0o077 == 0
+
+
+def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence) -> None:
+    frames = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
+    write_step(evidence.root, CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")})
+    write_step(evidence.root, CASE, "face", 1, {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}, {})
+    write_step(evidence.root, CASE, "front", 2, {"frames": frames[:1]}, {"pages": 1})
+    group = zarr.open_group(group_path(evidence.root, CASE), mode="r")
+    assert sorted(group.group_keys()) == ["face", "front"]
+    np.testing.assert_array_equal(np.asarray(group["front/frames"]), frames[:1])
+    assert dict(group["front"].attrs) == {"pages": 1, "attempt": 2}
+    assert group["face/embeddings"].shape == (3, 128)
+    assert group["face/empty"].shape == (0, 4)
+    assert [p.name for p in group_path(evidence.root, CASE).parent.iterdir()] == ["findings.zarr"]
+
+
+@pytest.fixture
+async def prober() -> AsyncIterator[Prober]:
+    prober = Prober(1, 5.0, MediaLimits())
+    await prober.start()
+    yield prober
+    await prober.close()
+
+
+async def test_the_probe_answers_and_survives_its_child(
+    prober: Prober, tmp_path: Path, video: bytes, picture: bytes
+) -> None:
+    path = tmp_path / "media"
+    path.write_bytes(video)
+    info = await prober.probe(path, "video/mp4")
+    assert (info.kind, info.width, info.height, info.size_bytes) == ("video", 64, 64, len(video))
+    with pytest.raises(MediaTypeError):
+        await prober.probe(path, "video/webm")
+    path.write_bytes(b"")
+    with pytest.raises(EmptyMediaError):
+        await prober.probe(path, "video/mp4")
+    for child in prober._alive:
+        child.kill()
+    path.write_bytes(picture)
+    for _ in range(2):  # the first question may still reach the dying child; the next has a new one
+        try:
+            assert (await prober.probe(path, "image/jpeg")).kind == "image"
+            break
+        except UndecodableMediaError:
+            continue
+    assert (await prober.probe(path, "image/jpeg")).kind == "image"
+
+
+async def test_media_that_stalls_the_decoder_is_undecodable(tmp_path: Path, video: bytes) -> None:
+    """A pipe that is never written to stands for a file that the decoder does not finish with."""
+    prober = Prober(1, 0.5, MediaLimits())
+    await prober.start()
+    os.mkfifo(tmp_path / "stalls")
+    started = time.monotonic()
+    with pytest.raises(UndecodableMediaError):
+        await prober.probe(tmp_path / "stalls", "video/mp4")
+    assert time.monotonic() - started < 3
+    (tmp_path / "media").write_bytes(video)
+    prober._timeout_s = 5.0
+    assert (await prober.probe(tmp_path / "media", "video/mp4")).kind == "video"
+    await prober.close()
