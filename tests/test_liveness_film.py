@@ -125,23 +125,23 @@ def test_no_face_and_a_still_picture() -> None:
 def moire(seed: int, *, screen: bool) -> float:
     rng = random.Random(seed)
     conditions = FaceConditions.draw(rng)
-    poses = [Pose(0.0, 0.0, 0.0, (0.1 * i, 0.0, 60.0)) for i in range(4)]
-    scene, head = Scene(rng, conditions, 4), build_head("astronaut")
+    poses = [Pose(0.0, 0.0, 0.0, (0.1 * i, 0.0, 60.0)) for i in range(3)]
+    scene, head = Scene(rng, conditions, 3), build_head("astronaut")
     if screen:
         pictures = list(film_screen(scene, head, poses, rng))
     else:
         pictures = [scene.frame(i, scene.person(i, head, pose)) for i, pose in enumerate(poses)]
     box = np.array([230, 150, 410, 330], np.float32)
-    faces = tuple(replace(face(i, person(1)), box=box) for i in range(4))
-    found = screen_texture(np.stack(pictures), FaceTrack(faces, np.arange(4) / 10, (480, 640)))
+    faces = tuple(replace(face(i, person(1)), box=box) for i in range(3))
+    found = screen_texture(np.stack(pictures), FaceTrack(faces, np.arange(3) / 10, (480, 640)))
     assert found.judged
     return found.moire
 
 
 def test_coarse_panels_leave_moire_and_skin_does_not() -> None:
-    seeds = range(300, 306)
+    seeds = range(300, 305)
     skin = [moire(seed, screen=False) for seed in seeds]
     panels = [moire(seed, screen=True) for seed in seeds]
     assert max(skin) < 3.0
     # Fine panels leave none: that is the limit of this check, so not all of them.
-    assert sum(found > 3.0 for found in panels) >= 3
+    assert sum(found > 3.0 for found in panels) >= 2
