@@ -37,6 +37,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),
+    errors.UnavailableError: (503, "Not available now"),
     errors.StoreUnavailableError: (503, "The case store is not available"),
     errors.EvidenceUnavailableError: (503, "The evidence store is not available"),
 }

@@ -163,14 +163,18 @@ def test_the_service_key_is_made_once_and_is_private(tmp_path: Path) -> None:
 def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence) -> None:
     frames = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
     write_step(evidence.root, CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")})
-    write_step(evidence.root, CASE, "face", 1, {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}, {})
+    write_step(
+        evidence.root, CASE, "face", 1, {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}, {}
+    )
     write_step(evidence.root, CASE, "front", 2, {"frames": frames[:1]}, {"pages": 1})
     group = zarr.open_group(group_path(evidence.root, CASE), mode="r")
     assert sorted(group.group_keys()) == ["face", "front"]
     np.testing.assert_array_equal(np.asarray(group["front/frames"]), frames[:1])
     assert dict(group["front"].attrs) == {"pages": 1, "attempt": 2}
-    assert group["face/embeddings"].shape == (3, 128)
-    assert group["face/empty"].shape == (0, 4)
+    assert {name: np.asarray(group[f"face/{name}"]).shape for name in ("embeddings", "empty")} == {
+        "embeddings": (3, 128),
+        "empty": (0, 4),
+    }
     assert [p.name for p in group_path(evidence.root, CASE).parent.iterdir()] == ["findings.zarr"]
 
 

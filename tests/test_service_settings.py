@@ -1,0 +1,111 @@
+"""Settings and errors: what is unsafe refuses to start, and every error has one answer."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from models.errors import VeridaskError
+from service import client, errors
+from service.identifiers import Secrets, hashed, opens
+from service.problems import status_of
+from service.settings import Settings
+from service.wire import jsonable
+
+
+def test_every_setting_says_what_it_is() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.title, name
+        assert field.description, name
+        assert field.annotation is not bool or field.default is False, "switches are off by default"
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERIDASK_PORT", "9000")
+    monkeypatch.setenv("VERIDASK_DATA_DIR", "/srv/veridask")
+    settings = Settings()
+    assert (settings.port, settings.data_dir) == (9000, Path("/srv/veridask"))
+    assert settings.store_url == "sqlite+aiosqlite:////srv/veridask/cases.sqlite"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "api.example.org"])  # noqa: S104
+def test_beyond_loopback_refuses_to_start_unless_asked_for(host: str) -> None:
+    with pytest.raises(ValidationError, match="no API keys yet"):
+        Settings(host=host)
+    assert Settings(host=host, allow_remote=True).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.5", "::1", "localhost"])
+def test_loopback_is_safe(host: str) -> None:
+    assert Settings(host=host).host == host
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PORT", "70000"),
+        ("MAX_UPLOAD_BYTES", "0"),
+        ("PROBE_PROCESSES", "0"),
+        ("PROBE_TIMEOUT_S", "-1"),
+        ("UPLOAD_TIMEOUT_S", "inf"),
+        ("LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_setting_out_of_bounds_refuses_to_start(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(f"VERIDASK_{name}", value)
+    with pytest.raises(ValidationError):
+        Settings()
+
+
+def all_errors(root: type[VeridaskError] = VeridaskError) -> list[type[VeridaskError]]:
+    return [root, *(found for child in root.__subclasses__() for found in all_errors(child))]
+
+
+@pytest.mark.parametrize("error", [e for e in all_errors() if e.__module__ in (errors.__name__, "models.errors")])
+def test_every_error_travels_and_has_one_answer(error: type[VeridaskError]) -> None:
+    again = pickle.loads(pickle.dumps(error("what went wrong")))  # noqa: S301  our own bytes
+    assert (type(again), again.detail, again.code) == (error, "what went wrong", error.code)
+    status, title = status_of(error)
+    assert 400 <= status <= 599
+    assert title
+
+
+def test_problems_of_other_services_travel_too() -> None:
+    text = '{"type": "urn:x", "title": "t", "status": 409, "code": "case_not_open", "detail": "closed"}'
+    error = pickle.loads(pickle.dumps(client.ProblemError(409, text)))  # noqa: S301
+    assert (error.status, error.code, error.detail) == (409, "case_not_open", "closed")
+    assert client.ProblemError(502, "<html>").code == "problem"
+
+
+def test_what_may_be_tried_again_is_a_503_and_what_the_person_sent_is_not() -> None:
+    for error in all_errors(errors.UnavailableError):
+        assert status_of(error)[0] == 503
+    assert {status_of(error)[0] for error in all_errors(VeridaskError) if "Media" in error.__name__} == {413, 415, 422}
+
+
+def test_a_secret_is_computed_not_kept() -> None:
+    secrets = Secrets(b"k" * 32)
+    secret = secrets.of("case_1")
+    assert secret == Secrets(b"k" * 32).of("case_1")
+    assert len({secret, secrets.of("case_2"), Secrets(b"l" * 32).of("case_1")}) == 3
+    assert opens(secret, hashed(secret))
+    assert not opens("", hashed(secret))
+    assert not opens("\ud800", hashed(secret))
+
+
+def test_values_that_json_cannot_hold() -> None:
+    import json
+
+    import numpy as np
+
+    values = {"nan": float("nan"), "array": np.array([1.5, np.inf]), "set": {1}, "bytes": b"\x01", 2: np.uint8(3)}
+    assert json.loads(json.dumps(jsonable(values), allow_nan=False)) == {
+        "nan": None,
+        "array": [1.5, None],
+        "set": [1],
+        "bytes": "01",
+        "2": 3,
+    }
