@@ -1,7 +1,7 @@
 """What the printed text of a page says: labels and the values that stand at them, dates in any notation.
 
 Layouts differ from card to card, so nothing is read at fixed coordinates: a value belongs to the label just above it or
-just left of it. Comparing is for `models.consistency`; recognition is `models.text`.
+just left of it, or goes on from the value above. Comparing is for `models.consistency`; recognition is `models.text`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ _LABELS: dict[Field, tuple[str, ...]] = {
 }  # fmt: skip
 """Labels as printed in the languages of most cards, in MRZ letters without spaces."""
 
-_FIELD_OF = {label: name for name, labels in _LABELS.items() for label in labels}
+_FIELD_OF = {label.replace("RN", "M"): name for name, labels in _LABELS.items() for label in labels}
+"""Small letters r and n side by side are read as m more often than as themselves; so on both sides they are."""
 
 _MONTHS = (
     ("JAN", "JANV", "ENE", "GEN"), ("FEB", "FEV", "FEVR"), ("MAR", "MARS", "MRZ", "MRT"), ("APR", "AVR", "ABR"),
@@ -116,12 +117,12 @@ def printed_values(text: Text) -> tuple[PrintedValue, ...]:
     labels = [
         (field, place) for (field, rest), place in zip(split, places, strict=True) if field is not None and not rest
     ]
-    values = []
+    values: list[tuple[PrintedValue, _Place]] = []
     for line, place, (field, rest) in zip(lines, places, split, strict=True):
         if rest:
-            owner = field if field is not None else _nearest(place, labels)
-            values.append(PrintedValue(rest, owner, line.score, find_dates(rest)))
-    return tuple(values)
+            owner = field or _nearest(place, labels) or _continued(place, values)
+            values.append((PrintedValue(rest, owner, line.score, find_dates(rest)), place))
+    return tuple(value for value, _ in values)
 
 
 def find_dates(text: str) -> tuple[PrintedDate, ...]:
@@ -200,7 +201,8 @@ def _split_label(text: str) -> tuple[Field | None, str]:
 
 
 def _label(compact: str) -> Field | None:
-    """The field of a label; one character may be misread in a label of six or more, two in one of twelve."""
+    """The field of a label in MRZ letters; one character may be misread in a label of six or more, two of twelve."""
+    compact = compact.replace("RN", "M")
     exact = _FIELD_OF.get(compact)
     if exact is not None or len(compact) < 6:
         return exact
@@ -232,8 +234,8 @@ def _place(line: TextLine, upside_down: bool) -> _Place:
 
 
 def _nearest(value: _Place, labels: Sequence[tuple[Field, _Place]]) -> Field | None:
-    """The label that a value stands under (aligned left, within one and a half times its height) or right of (on its
-    row, within four times its height), the nearest by distance between the boxes.
+    """The label that a value stands under (aligned left, within its own height) or right of (on its row, within four
+    times its height), the nearest by distance between the boxes.
     """
     height = value.bottom - value.top
     best: tuple[float, Field] | None = None
@@ -241,7 +243,7 @@ def _nearest(value: _Place, labels: Sequence[tuple[Field, _Place]]) -> Field | N
         above = value.top - label.bottom
         beside = value.left - label.right
         middle = abs((value.top + value.bottom) - (label.top + label.bottom)) / 2
-        if -0.6 * height < above < 1.5 * height and abs(value.left - label.left) < 1.5 * height:
+        if -0.6 * height < above < height and abs(value.left - label.left) < 1.5 * height:
             distance = max(above, 0.0)
         elif middle < 0.6 * height and -0.5 * height < beside < 4 * height:
             distance = max(beside, 0.0)
@@ -250,3 +252,15 @@ def _nearest(value: _Place, labels: Sequence[tuple[Field, _Place]]) -> Field | N
         if best is None or distance < best[0]:
             best = (distance, field)
     return best[1] if best else None
+
+
+def _continued(value: _Place, before: Sequence[tuple[PrintedValue, _Place]]) -> Field | None:
+    """The field of the value just above (aligned left, within half a height, of about the same height) that goes on
+    here: long names take two lines.
+    """
+    height = value.bottom - value.top
+    for above, place in before:
+        gap, tall = value.top - place.bottom, (place.bottom - place.top) / height
+        if -0.5 < gap / height < 0.5 and abs(value.left - place.left) < height and 0.7 < tall < 1.4:
+            return above.field
+    return None

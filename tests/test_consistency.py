@@ -169,9 +169,22 @@ def test_names_transliterated_truncated_or_slightly_misread_agree(
 
 
 def test_names_on_two_lines() -> None:
-    second = line("CHARLOTTE", 400, 224)
+    second = line("CHARLOTTE", 400, 224, height=26)
     text = front({"Given names": "ANNA"}, extra=(second,))
     assert answers(compare(mrz_of(given_names="ANNA CHARLOTTE"), text, None))["given_names"] == "yes"
+
+
+def test_a_value_whose_label_was_not_read_is_not_given_to_the_label_above() -> None:
+    """Seen on a filmed specimen: "Surname" was read "Sumame", and the surname stood 1.4 heights under another label."""
+    lines = (
+        line("Document number", 44, 110, height=28),
+        line("L898902C3", 45, 134, height=38),
+        line("5umarne", 44, 185, height=29),
+        line("LINDQVIST", 41, 205, height=46),
+    )
+    values = {v.text: v.field for v in printed_values(Text(lines, upside_down=False))}
+    assert values["L898902C3"] == "document_number"
+    assert values["LINDQVIST"] != "document_number"
 
 
 def test_a_short_name_with_one_character_misread_is_unknown() -> None:
@@ -228,6 +241,7 @@ def test_an_upside_down_page_gives_the_same() -> None:
         ("Dateofbirth 12.08.1974", "birth_date", "12.08.1974"),
         ("Oate of birth 12.08.1974", "birth_date", "12.08.1974"),
         ("Sex F", "sex", "F"),
+        ("Sumame ERIKSSON", "surname", "ERIKSSON"),
         ("ERIKSSON", None, "ERIKSSON"),
     ],
 )
