@@ -48,6 +48,7 @@ class Light:
         gain = gain * (1 - self.shadow / (1 + np.exp(-edge / 9.0)))
         radius = np.hypot(frame[..., 0] / camera.width - 0.5, (frame[..., 1] - camera.height / 2) / camera.width)
         gain = gain * (1 - 0.42 * radius**2)  # vignetting of the lens
+        gain = gain / max(1.0, float(gain.max()) / 1.15)  # the camera exposes for the bright side
         eye = pose.centre()
         share = eye[2] / (eye[2] + self.position[2])
         mirror = eye[:2] + share * (self.position[:2] - eye[:2])  # where the plane shows the lamp to the camera
