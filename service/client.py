@@ -23,13 +23,13 @@ _SILENCE_S = 5.0
 
 
 class ProblemError(VeridaskError):
-    """The service answered with a problem document. Picklable: its state is the status and the document's text."""
+    """The service answered with a problem: the text of the document, and the HTTP status that came with it."""
 
     code = "problem"
 
-    def __init__(self, status: int, text: str) -> None:
+    def __init__(self, text: str, status: int = 500) -> None:
         super().__init__(text)
-        self.args = (status, text)
+        self.args = (text, status)
         self.status = status
         try:
             self.problem: Problem | None = Problem.model_validate_json(text)
@@ -158,5 +158,5 @@ class VeridaskClient:
 
 def _good(answer: httpx.Response) -> httpx.Response:
     if answer.is_error:
-        raise ProblemError(answer.status_code, answer.text)
+        raise ProblemError(answer.text, answer.status_code)
     return answer

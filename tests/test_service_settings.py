@@ -75,9 +75,9 @@ def test_every_error_travels_and_has_one_answer(error: type[VeridaskError]) -> N
 
 def test_problems_of_other_services_travel_too() -> None:
     text = '{"type": "urn:x", "title": "t", "status": 409, "code": "case_not_open", "detail": "closed"}'
-    error = pickle.loads(pickle.dumps(client.ProblemError(409, text)))  # noqa: S301
+    error = pickle.loads(pickle.dumps(client.ProblemError(text, 409)))  # noqa: S301
     assert (error.status, error.code, error.detail) == (409, "case_not_open", "closed")
-    assert client.ProblemError(502, "<html>").code == "problem"
+    assert client.ProblemError("<html>", 502).code == "problem"
 
 
 def test_what_may_be_tried_again_is_a_503_and_what_the_person_sent_is_not() -> None:
