@@ -80,6 +80,8 @@ def film_print(scene: Scene, portrait: str, poses: list[Pose], rng: random.Rando
 
 _TILE = 48
 _OVERSAMPLING = 2
+_COOL = np.array([240, 250, 262], np.float32)
+"""White of a panel, a little bluer than paper."""
 
 
 def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random) -> Iterator[U8]:
@@ -124,7 +126,7 @@ def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random)
         )
         lit = cv2.resize(cv2.multiply(light, grid), (w, h), interpolation=cv2.INTER_AREA) + np.float32(0.004)
         lit *= 1 + bands * np.sin(2 * np.pi * (rows * 1.7 + i * beat)).astype(np.float32)
-        picture = np.clip(lit, 0, 1) ** np.float32(1 / 2.2) * np.array([240, 250, 262], np.float32)
+        picture = np.power(np.clip(lit, 0, 1), np.float32(1 / 2.2)) * _COOL
         yield scene.finish(i, np.minimum(picture, 255).astype(np.uint8))
 
 
