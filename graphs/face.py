@@ -119,9 +119,11 @@ def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: 
     found = match_motion(motion, Challenge.from_list(challenge))
     if not found.judged:
         return judged(name, "unidentified", {"liveness_failed": "face"}, frames=found.frames)
+    # Whoever moves in all directions follows any challenge: what nobody asked for must not be there.
+    followed = found.score >= thresholds["min_score"] and found.stray <= thresholds["max_stray"]
     return clear_unless(
         name,
-        {} if found.score >= thresholds["min_score"] else {"challenge_not_followed": "face"},
+        {} if followed else {"challenge_not_followed": "face"},
         score=found.score,
         threshold=thresholds["min_score"],
         actions=[{"action": a.action.value, "strength": round(a.strength, 2)} for a in found.actions],

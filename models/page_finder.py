@@ -1,6 +1,6 @@
 """Finds the document in each frame: a small network draws the page's mask, geometry turns the mask into corners.
 
-Network: a U-Net (Ronneberger, Fischer, Brox 2015) of 0.42 M parameters that sees the frame at 128 × 128, stretched:
+Network: a U-Net (Ronneberger, Fischer, Brox 2015) of 0.39 M parameters that sees the frame at 128 × 128, stretched:
 pages lie at any angle anyway, and no pixels are lost to borders. Its mask covers the page as if no hand lay on it.
 Trained by `models.training.page_finder` on synthetic scenes only; card and figures: `models/weights/page_finder.md`.
 Which way up the page lies is not found here; the MRZ reader and the portrait tell.
@@ -32,7 +32,7 @@ class PageNet(nn.Module):
         self.down = nn.ModuleList(
             (
                 nn.Sequential(*_layer(3, 16, stride=2)),
-                nn.Sequential(*_layer(16, 24, stride=2), *_layer(24, 24)),
+                nn.Sequential(*_layer(16, 24, stride=2)),
                 nn.Sequential(*_layer(24, 40, stride=2), *_layer(40, 40)),
                 nn.Sequential(*_layer(40, 56, stride=2), *_layer(56, 56)),
                 nn.Sequential(*_layer(56, 72, stride=2), *_layer(72, 72)),
@@ -42,11 +42,11 @@ class PageNet(nn.Module):
         self.up = nn.ModuleList(
             (
                 nn.Sequential(*_layer(72 + 56, 56), *_layer(56, 56)),
-                nn.Sequential(*_layer(56 + 40, 40), *_layer(40, 40)),
-                nn.Sequential(*_layer(40 + 24, 24), *_layer(24, 24)),
+                nn.Sequential(*_layer(56 + 40, 32), *_layer(32, 32)),
+                nn.Sequential(*_layer(32 + 24, 16), *_layer(16, 16)),
             )
         )  # sides 8, 16, 32
-        self.mask = nn.Conv2d(24, 1, 1)
+        self.mask = nn.Conv2d(16, 1, 1)
         self.presence = nn.Sequential(nn.Linear(72 * 2, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,8 +28,8 @@ from models.page_finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
 from models.training.page_cards import Image, draw_card, specimen_cards
 from models.training.page_scenes import Corners, PageScene, draw_scene
 
-BATCH = 16
-_POOL, _NEW = 600, 4
+BATCH = 8
+_POOL, _NEW = 600, 2
 """Scenes at hand, and new ones each step, in place of the oldest: each is seen four times on average. Drawing a scene
 costs about half as much as training on one.
 """
@@ -61,11 +61,11 @@ def train(seed: int, minutes: float) -> dict[str, Tensor]:
     cards = [draw_card(rng) for _ in range(_PROCEDURAL)] + specimen_cards(_SPECIMENS, TRAINING_SPECIMENS)
     pool = deque[Example](maxlen=_POOL)
     net = PageNet()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=1e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=2e-3, weight_decay=1e-3)
     started, step, mean_loss = time.process_time(), 0, 1.0
     while (done := (time.process_time() - started) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
-            group["lr"] = 3e-3 * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * done))
+            group["lr"] = 2e-3 * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * done))
         cards[step % _PROCEDURAL] = draw_card(rng)
         for _ in range(_NEW if len(pool) == _POOL else _POOL):
             pool.append(_example(rng, cards))
@@ -76,7 +76,7 @@ def train(seed: int, minutes: float) -> dict[str, Tensor]:
         optimiser.step()
         mean_loss += 0.02 * (float(loss.detach()) - mean_loss)
         step += 1
-        if step % 100 == 0:
+        if step % 200 == 0:
             _log.info("step %d, %.0f %% of the time, loss %.3f", step, 100 * done, mean_loss)
     _log.info("%d steps, %d scenes", step, _POOL + step * _NEW)
     return {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
@@ -119,7 +119,7 @@ def _example(rng: np.random.Generator, cards: list[Image]) -> Example:
 
 
 def _batch(rng: np.random.Generator, pool: deque[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """float (16, 3, 128, 128), (16, 32, 32) and (16,)."""
+    """float (8, 3, 128, 128), (8, 32, 32) and (8,)."""
     images, masks = [], []
     for i in rng.integers(len(pool), size=BATCH):
         image, mask = pool[i]
