@@ -27,6 +27,7 @@ from graphs.nodes import Node
 from graphs.profile import Policy, Profile, profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import run_node
+from workers.cluster import labels
 from workers.errors import ClusterError
 from workers.placement import CPU, LATER, RETRIES
 from workers.uploads import SUBMITTED, UPLOAD_RESOURCE, missing_upload
@@ -141,11 +142,10 @@ class CaseGraphs:
         which the scheduler forgets with its last holder. Raises ClusterError when no CPU worker is there.
         """
         key = upload_key(case_id, step, attempt)
-        info = self.client.scheduler_info(n_workers=-1)["workers"]
-        workers = [address for address, worker in info.items() if worker["resources"].get(CPU, 0) > 0]
-        if not workers:
-            raise ClusterError("no worker with the label CPU is connected")
         try:
+            workers = [address for address, label in (await labels(self.client)).items() if label == CPU]
+            if not workers:
+                raise ClusterError("no worker with the label CPU is connected")
             held = await self.client.scatter({key: media}, workers=[random.choice(workers)], hash=False, direct=True)
         except (OSError, TimeoutError) as error:
             raise ClusterError(f"the upload could not be handed to a worker: {type(error).__name__}") from error

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphs.findings import Findings, thumbnails
-from graphs.judge import clear_unless, judged, with_retry
+from graphs.judge import clear_unless, judged, judged_unseen, with_retry
 from graphs.nodes import check, data
 from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU, GPU
@@ -90,7 +90,7 @@ def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: fro
     """Whether the pictures are good enough to judge by; if not, the person is asked at once to film the step again."""
     name = f"quality_{step}"
     if isinstance(pages, Failed):
-        return with_retry(judged(name, "rejected", {"undecodable_media": step}, error=pages.code), retakes)
+        return judged_unseen(name, pages, step, retakes)
     share = len(pages.measures) / max(len(pages.quads), 1)
     if not pages.best or share < thresholds["min_found_share"]:
         result = judged(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphs.findings import Findings, thumbnails
-from graphs.judge import clear_unless, judged, with_retry
+from graphs.judge import clear_unless, judged, judged_unseen, with_retry
 from graphs.nodes import check, data
 from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU, GPU
@@ -64,12 +64,10 @@ def quality(
     from models.quality import measure_face
 
     name = "quality_face"
-    if isinstance(frames, Failed) or isinstance(faces, Failed):
-        broken = frames if isinstance(frames, Failed) else faces
-        code = broken.code if isinstance(broken, Failed) else ""
-        if isinstance(frames, Failed):
-            return with_retry(judged(name, "rejected", {"undecodable_media": "face"}, error=code), retakes)
-        return judged(name, "error", error=code)
+    if isinstance(frames, Failed):
+        return judged_unseen(name, frames, "face", retakes)
+    if isinstance(faces, Failed):
+        return judged_unseen(name, faces, "face", retakes)
     per_frame = faces.per_frame()
     seen = sum(bool(found) for found in per_frame) / max(len(per_frame), 1)
     several = sum(len(found) > 1 for found in per_frame) / max(len(per_frame), 1)

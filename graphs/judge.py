@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from graphs.reasons import reason
-from graphs.records import CheckResult, ResultKind, Step
+from graphs.records import CheckResult, Failed, ResultKind, Step
 
 
 def judged(
@@ -43,3 +43,10 @@ def with_retry(result: CheckResult, retakes: frozenset[str]) -> CheckResult:
     """Mark the reasons that the policy lets the person mend: the service acts on this before a decision is made."""
     reasons = tuple(replace(found, retryable=found.code in retakes) for found in result.reasons)
     return replace(result, reasons=reasons)
+
+
+def judged_unseen(name: str, failed: Failed, step: Step, retakes: frozenset[str]) -> CheckResult:
+    """The quality of an upload that came to nothing: the person's to mend when its media is broken, else an error."""
+    if not failed.broken_media:
+        return judged(name, "error", error=failed.code, node=failed.node)
+    return with_retry(judged(name, "rejected", {"undecodable_media": step}, error=failed.code), retakes)

@@ -65,11 +65,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Failed:
-    """Takes the place of a value that could not be made, so that the graph runs on to a decision."""
+    """Takes the place of a value that could not be made, so that the graph runs on to a decision.
+
+    broken_media: the cause is what was uploaded, which the person can mend; otherwise it is the system.
+    """
 
     code: str
-    detail: str
     node: str
+    broken_media: bool
 
 
 @dataclass(frozen=True)

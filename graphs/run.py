@@ -51,13 +51,13 @@ def _call(node: Node, constants: Mapping[str, Any], inputs: Mapping[str, Any]) -
     except MemoryError:
         raise
     except MediaError as error:
-        return Failed(code=error.code, detail=error.detail, node=node.name)
+        return Failed(error.code, node.name, broken_media=True)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         logger.error("%s failed with %s at %s:%s", node.name, type(error).__name__, where.name, where.lineno)
         if node.placed.is_check:
             return CheckResult(name=node.name, result="error", properties={"error": type(error).__name__})
-        return Failed(code="internal_error", detail=type(error).__name__, node=node.name)
+        return Failed("internal_error", node.name, broken_media=False)
 
 
 def _stamp(result: CheckResult, started: float, case_id: str) -> CheckResult:

@@ -13,11 +13,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from distributed import Client, Future
+from distributed import Client
 
 from graphs.case import CaseGraphs
-from graphs.records import Step
-from workers.cluster import connect
+from workers.cluster import connect, labels
 from workers.errors import ClusterError
 from workers.placement import LABELS
 
@@ -63,26 +62,11 @@ class ClusterLink:
 
     async def missing_labels(self) -> list[str]:
         """The labels that no worker offers now. Raises ClusterError without a connection."""
-        workers = (await self._workers()).values()
-        return [label for label in LABELS if not any(w["resources"].get(label, 0) > 0 for w in workers)]
-
-    async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> Future[bytes]:
-        """Hand an upload to the cluster, as `CaseGraphs.deliver` says.
-
-        That looks for a CPU worker in the client's `scheduler_info`, in which an asynchronous client keeps no workers
-        (its docstring says so); they are put there just before. Nothing is awaited between the two.
-        """
-        graphs, workers = self.graphs, await self._workers()
-        graphs.client.scheduler_info()["workers"].update(workers)
-        return await graphs.deliver(case_id, step, attempt, media)
-
-    async def _workers(self) -> dict[str, Any]:
-        client: Any = self.graphs.client
         try:
-            identity = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), self._timeout_s)
+            offered = await asyncio.wait_for(labels(self.graphs.client), self._timeout_s)
         except (OSError, TimeoutError) as error:
             raise ClusterError("the scheduler does not answer") from error
-        return dict(identity["workers"])
+        return [label for label in LABELS if label not in offered.values()]
 
     async def start(self) -> None:
         """Make the first connection, or go on trying in the background."""

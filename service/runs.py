@@ -155,7 +155,7 @@ class CaseRuns:
             if future is None or future.status == "lost":
                 async with self._deliveries:
                     media = await self._evidence.read(upload.evidence_key)
-                    run.held[step] = await self.link.deliver(case_id, step, upload.attempt, media)
+                    run.held[step] = await self.link.graphs.deliver(case_id, step, upload.attempt, media)
             self._watch(run, f"quality_{step}", self._quality(case_id, run, step))
         if all(state.attempts for state in case.steps.values()):
             self._watch(run, "verdict", self._verdict(case_id, run))

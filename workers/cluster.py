@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import psutil
 from distributed import Client
@@ -126,13 +126,20 @@ class EmbeddedCluster:
 
     def _all_warm(self, address: str) -> bool:
         with Client(address, timeout=10, set_as_default=False) as client:
-            return labels_present(client) == set(LABELS)
+            offered: dict[str, str] = client.sync(labels, client)
+            return set(offered.values()) == set(LABELS)
 
 
-def labels_present(client: Client) -> set[str]:
-    """The labels that running workers of the cluster offer."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return {label for worker in workers for label in LABELS if worker["resources"].get(label, 0) > 0}
+async def labels(client: Client) -> dict[str, str]:
+    """Address → label of the workers connected now; an asynchronous client's `scheduler_info` lists none."""
+    scheduler: Any = client.scheduler
+    workers = (await scheduler.identity(n_workers=-1))["workers"]
+    return {
+        address: label
+        for address, worker in workers.items()
+        for label in LABELS
+        if worker["resources"].get(label, 0) > 0
+    }
 
 
 async def connect(address: str, timeout_s: float = 10.0) -> Client:

@@ -1,0 +1,106 @@
+"""The graph of a case without a cluster: how it is wired, keyed, and what a node does when something breaks."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from graphs.case import build, node_key, upload_key
+from graphs.flow import NODES, steps_of
+from graphs.nodes import check, placed, wire
+from graphs.profile import profile
+from graphs.records import CaseSpec, CheckResult, Failed
+from graphs.run import run_node
+from workers.placement import CPU, GPU, LABELS
+from workers.uploads import UPLOAD_RESOURCE
+
+SPEC = CaseSpec("case_01", "standard", {"front": 1, "back": 1, "face": 1}, ("turn_left",), date(2026, 11, 22))
+
+
+def test_every_task_has_exactly_one_resource() -> None:
+    """A task without one may land on a GPU worker; one with two would never run."""
+    graph = build(SPEC)
+    seen: set[str] = set()
+    for layer in graph.layers.values():
+        resources = (layer.annotations or {})["resources"]
+        assert list(resources.values()) == [1]
+        assert set(resources) <= {*LABELS, UPLOAD_RESOURCE}
+        assert not seen & set(layer)
+        seen |= set(layer)
+    assert {upload_key("case_01", step, 1) for step in SPEC.attempts} <= seen
+
+
+def test_networks_over_faces_and_nothing_else_run_on_the_gpu_label() -> None:
+    assert {name for name, node in NODES.items() if node.placed.label == GPU} == {"portrait_face_front", "faces_face"}
+
+
+def test_a_retake_changes_exactly_the_keys_that_depend_on_it() -> None:
+    again = replace(SPEC, attempts={"front": 1, "back": 2, "face": 1})
+    before, after = set(build(SPEC).to_dict()), set(build(again).to_dict())
+    for name in NODES:
+        same = "back" not in steps_of(name)
+        assert (node_key(name, SPEC) == node_key(name, again)) == same, name
+    assert "verdict-case_01-front1.back2.face1" in after - before
+    assert {key.split("-")[0] for key in before & after} == {
+        *(name for name in NODES if "back" not in steps_of(name)),
+        "upload",
+    }
+
+
+def test_the_graph_says_nothing_of_a_person() -> None:
+    assert all(str(key).split("-")[1] == "case_01" for key in build(SPEC).to_dict())
+
+
+def test_policies_without_a_check_leave_it_out() -> None:
+    recorded = build(replace(SPEC, profile="recorded")).to_dict()
+    assert not any(str(key).startswith("liveness_active") for key in recorded)
+    document = build(replace(SPEC, profile="document", attempts={"front": 1, "back": 1})).to_dict()
+    assert not any("face1" in str(key) for key in document)
+    assert "consistency-case_01-front1.back1" in document
+
+
+def test_wiring_refuses_a_parameter_that_nothing_fills() -> None:
+    @check(CPU)
+    def lonely(nobody: int) -> CheckResult:
+        raise AssertionError(nobody)
+
+    with pytest.raises(ValueError, match="nothing in the graph makes 'nobody'"):
+        wire({"front": (lonely,)})
+    with pytest.raises(KeyError):
+        placed(test_wiring_refuses_a_parameter_that_nothing_fills)
+
+
+def test_broken_media_becomes_a_value_and_then_a_reason() -> None:
+    broken = run_node("frames_front", "case_01", {}, upload=b"this is no video")
+    assert isinstance(broken, Failed)
+    assert broken.code == "undecodable_media"
+    assert run_node("pages_front", "case_01", {}, frames=broken) is broken
+    constants = {"thresholds": {}, "retakes": frozenset({"undecodable_media"}), "step": "front"}
+    judged = run_node("quality_front", "case_01", constants, pages=broken)
+    assert judged.result == "rejected"
+    assert [(found.code, found.retryable) for found in judged.reasons] == [("undecodable_media", True)]
+    silent = run_node("hologram_front", "case_01", {"thresholds": {}}, pages=broken)
+    assert (silent.name, silent.result, silent.reasons) == ("hologram_front", "not_run", ())
+
+
+def test_a_check_that_raises_is_an_error_and_quotes_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        result = run_node("text_front", "case_01", {"thresholds": {}}, text_lines="ERIKSSON ANNA")
+    assert (result.name, result.result) == ("text_front", "error")
+    assert result.properties == {"error": "AttributeError"}
+    assert "text_front failed with AttributeError" in caplog.text
+    assert "ERIKSSON" not in caplog.text
+
+
+def test_a_defect_in_a_data_node_fails_what_depends_on_it() -> None:
+    failed = run_node("motion_face", "case_01", {}, faces=None)
+    assert isinstance(failed, Failed)
+    assert failed.code == "internal_error"
+    constants = {"thresholds": dict(profile("standard").policy.checks["liveness_geometric_face"].thresholds)}
+    media = {"thresholds": {}, "retakes": frozenset({"undecodable_media"}), "step": "front"}
+    asked = run_node("quality_front", "case_01", media, pages=failed)
+    assert (asked.result, asked.reasons) == ("error", ()), "a missing weight once asked the person to film again"
+    assert run_node("liveness_geometric_face", "case_01", constants, motion=failed).result == "not_run"
