@@ -51,7 +51,7 @@ class Recapture:
 
 
 def recapture(pages: Sequence[npt.NDArray[np.uint8]]) -> Recapture:
-    """Measure rectified pages of one document, uint8 (H, W, 3) RGB at about ID1_SIZE; 25 ms a page."""
+    """Measure rectified pages of one document, uint8 (H, W, 3) RGB at about ID1_SIZE; 75 ms a page."""
     if not pages:
         return Recapture(float("-inf"), 0.0, 0)
     screen = float(np.median([screen_score(page) for page in pages]))
