@@ -55,25 +55,30 @@ def track(
         faces += _aligned(images[index], index, found, landmarks)
     chosen = _best_over_time(faces, timestamps, embed_best)
     if chosen:
-        embeddings = embedder.embed(np.stack([faces[index].chip for index in chosen]))
+        embeddings = embedder.embed_both_ways(np.stack([faces[index].chip for index in chosen]))
         for index, embedding in zip(chosen, embeddings, strict=True):
             faces[index] = replace(faces[index], embedding=embedding)
     return FaceTrack(tuple(faces), timestamps, (height, width))
 
 
-def largest_face(
-    image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks: LandmarkFinder, embedder: FaceEmbedder
-) -> Face | None:
-    """The largest face of a still or a page, embedded; None without one.
+def still_faces(image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks: LandmarkFinder) -> list[Face]:
+    """All faces of a still or a page, the surest first, without embeddings.
 
     image: uint8 RGB (H, W, 3), upright. Faces smaller than SMALLEST_IN_STILL or below MIN_SCORE are dropped.
     """
     found = detector.detect(image[None], min_face=_pixels(SMALLEST_IN_STILL, image[None]))[0]
-    faces = _aligned(image, 0, found, landmarks)
+    return _aligned(image, 0, found, landmarks)
+
+
+def largest_face(
+    image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks: LandmarkFinder, embedder: FaceEmbedder
+) -> Face | None:
+    """The largest of `still_faces`, embedded; None without one."""
+    faces = still_faces(image, detector, landmarks)
     if not faces:
         return None
     face = max(faces, key=_size)
-    return replace(face, embedding=embedder.embed(face.chip[None])[0])
+    return replace(face, embedding=embedder.embed_both_ways(face.chip[None])[0])
 
 
 def fitness(face: Face) -> float:

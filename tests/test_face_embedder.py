@@ -112,6 +112,15 @@ def test_own_chips_embed_as_dlibs_chips_do(embedder: FaceEmbedder) -> None:
         assert np.linalg.norm(own - dlibs) < 0.02
 
 
+def test_both_ways_is_the_mean_with_the_mirror_image(embedder: FaceEmbedder) -> None:
+    chips = np.stack([face_chip(image, points(shape)) for image, shape in map(view, BOXES)])
+    mirrored = np.ascontiguousarray(chips[:, :, ::-1])
+    mean = (embedder.embed(chips) + embedder.embed(mirrored)) / 2
+    np.testing.assert_allclose(embedder.embed_both_ways(chips), mean, atol=1e-6)
+    np.testing.assert_allclose(embedder.embed_both_ways(mirrored), mean, atol=1e-6)
+    assert embedder.embed_both_ways(chips[:0]).shape == (0, 128)
+
+
 def test_batches_of_any_size_agree(embedder: FaceEmbedder) -> None:
     chips = np.random.default_rng(1).integers(0, 256, (35, 150, 150, 3), np.uint8)
     assert embedder.embed(chips[:0]).shape == (0, 128)
