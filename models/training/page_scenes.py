@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.training.photographs import draw_photograph
+
 Image = npt.NDArray[np.uint8]
 Picture = npt.NDArray[np.floating[Any]]
 Corners = npt.NDArray[np.float32]
@@ -34,12 +36,14 @@ def draw_scene(rng: np.random.Generator, cards: Sequence[Image], short_side: int
     w, h = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     scale = short_side / min(w, h)
     width, height = round(w * scale), round(h * scale)
-    picture = _background(rng, width, height)
     corners: Corners | None = None
-    if rng.random() >= EMPTY_SHARE:
+    empty = rng.random() < EMPTY_SHARE
+    photographed = rng.random() < (0.5 if empty else 0.2)
+    picture = draw_photograph(rng, width, height) if photographed else _background(rng, width, height)
+    if not empty:
         card = _reduced(cards[int(rng.integers(len(cards)))], short_side)
         picture, corners = _lay(rng, picture, _recoloured(rng, card, picture))
-    elif rng.random() < 0.25:
+    elif not photographed and rng.random() < 0.25:
         _person(rng, picture)
     if rng.random() < 0.4:
         _fingers(rng, picture, corners)
@@ -94,9 +98,11 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Picture:
 
 
 def _clutter(rng: np.random.Generator, picture: Picture) -> None:
-    """Plain shapes of any colour: cups, pens, cables, sheets without writing."""
+    """Plain shapes of any colour: cups, pens, cables, boxes; now and then a written sheet, which is no page either."""
     height, width = picture.shape[:2]
     size = min(width, height)
+    if rng.random() < 0.2:
+        _written_sheet(rng, picture)
     for _ in range(int(rng.integers(1, 14))):
         x, y = int(rng.integers(width)), int(rng.integers(height))
         colour = _tint(rng, 80, rng.uniform(20, 235))
@@ -113,6 +119,27 @@ def _clutter(rng: np.random.Generator, picture: Picture) -> None:
         else:
             box = cv2.boxPoints(((x, y), tuple(size * rng.uniform(0.05, 0.5, 2)), rng.uniform(0, 90)))
             cv2.fillPoly(picture, [box.astype(np.int32)], colour, cv2.LINE_AA)
+
+
+def _written_sheet(rng: np.random.Generator, picture: Picture) -> None:
+    """A light sheet that reaches over the frame's border, with lines of words: a letter below the page."""
+    height, width = picture.shape[:2]
+    size = min(width, height)
+    angle = rng.uniform(0, 2 * np.pi)
+    along, down = np.asarray([np.cos(angle), np.sin(angle)]), np.asarray([-np.sin(angle), np.cos(angle)])
+    corner = np.asarray([width, height]) * rng.uniform(0, 1, 2)
+    long, high = size * rng.uniform(0.8, 1.6, 2)
+    sheet = [corner, corner + long * along, corner + long * along + high * down, corner + high * down]
+    cv2.fillPoly(picture, [np.asarray(sheet).astype(np.int32)], _tint(rng, 12, rng.uniform(185, 250)), cv2.LINE_AA)
+    ink, step = _tint(rng, 10, rng.uniform(20, 110)), size * rng.uniform(0.035, 0.08)
+    for line in range(1, int(high / step)):
+        at = 0.06 * long
+        while at < 0.9 * long:
+            word = step * rng.uniform(0.6, 3)
+            start, end = (corner + line * step * down + (at + offset) * along for offset in (0, word))
+            thickness = max(1, int(step * 0.35))
+            cv2.line(picture, start.astype(int).tolist(), end.astype(int).tolist(), ink, thickness)
+            at += word + step * 0.5
 
 
 def _person(rng: np.random.Generator, picture: Picture) -> None:
