@@ -7,7 +7,7 @@ start without cv2 and torch; the functions run on workers, where `workers.preloa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ FRAMES_PER_SECOND = 5.0
 MAX_FRAMES = 16
 MAX_SIDE = 1280
 BEST_PAGES = 3
+MIN_AGREEING_PAGES = 2
 SMALL_PAGE = (506, 319)
 """Width and height of the registered pages that the hologram check compares: half of 300 dpi."""
 
@@ -174,30 +175,36 @@ def portrait(portrait_face: Face | None, pages: Pages) -> CheckResult:
 
 @data(CPU)
 def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
-    """Read the machine-readable zone over the best pages, voted; None when there is none."""
-    return models.mrz_reader.read([page.image for page in pages.best]) if pages.best else None
+    """Read the machine-readable zone over the best pages, voted; None when there is none.
+
+    A zone whose check digits fail is read again from each page alone: it is kept only as it stands in two of them,
+    because a check digit that fails accuses a person, and a character misread once must not.
+    """
+    reading = models.mrz_reader.read([page.image for page in pages.best]) if pages.best else None
+    if reading is None or reading.refusal != "check_digits":
+        return reading
+    alone = [models.mrz_reader.read([page.image]) for page in pages.best]
+    same = [found for found in alone if found is not None and found.lines == reading.lines]
+    return reading if len(same) >= MIN_AGREEING_PAGES else replace(reading, refusal="unclear")
 
 
 @check(CPU)
-def mrz(mrz_lines: MrzReading | None, pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
+def mrz(mrz_lines: MrzReading | None, pages: Pages) -> CheckResult:
     """Whether the zone is readable and its check digits hold (ICAO 9303-3 §4.9).
 
-    A check digit is called wrong only when the characters were read with confidence; else the zone is unreadable.
+    A check digit is called wrong only when the same characters were read from several pages; else it is unreadable.
     """
     name = "mrz_back"
     if not pages.best:
         return judged(name, "not_run")
     if mrz_lines is None:
         return judged(name, "rejected", {"mrz_unreadable": "back"})
-    least = thresholds["min_confidence"]
-    certain = mrz_lines.refusal == "check_digits" and mrz_lines.confidence >= least
-    code = "mrz_check_digit" if certain else "mrz_unreadable"
+    code = "mrz_check_digit" if mrz_lines.refusal == "check_digits" else "mrz_unreadable"
     checks = {check: holds for check, holds in asdict(mrz_lines.mrz.checks).items() if holds is not None}
     return clear_unless(
         name,
         {} if mrz_lines.accepted else {code: "back"},
         score=mrz_lines.confidence,
-        threshold=least,
         format=mrz_lines.mrz.format,
         lines=list(mrz_lines.lines),
         checks=checks,

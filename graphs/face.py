@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from models.media import Frames
     from workers.pool import ModelPool
 
-FRAMES_PER_SECOND = 10.0
-MAX_FRAMES = 40
+FRAMES_PER_SECOND = 8.0
+MAX_FRAMES = 32
 MAX_SIDE = 640
 EMBEDDED_CHIPS = 8
 """How many of the best chips are embedded: enough for a mean over pairs and to see a face that changes."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from models.page import Quad
-from models.page_outline import outline, refine
+from models.page_lines import fit_outline
+from models.page_outline import refine
 
 INPUT_SIDE = 128
 MASK_SIDE = 32
@@ -101,12 +102,13 @@ class PageFinder:
 
 
 def _quad(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.float32], presence: float) -> Quad | None:
-    found = outline(mask)
+    if presence < LEAST_SCORE:
+        return None
+    found = fit_outline(image, mask)
     if found is None:
         return None
     corners, overlap = found
     score = presence * overlap
     if score < LEAST_SCORE:
         return None
-    scale = np.asarray([image.shape[1], image.shape[0]], np.float32) / _DRAWN_SIDE
-    return Quad(refine(image, ((corners + 0.5) * scale - 0.5).astype(np.float32)), score)
+    return Quad(refine(image, corners), score)

@@ -72,7 +72,8 @@ def demo(seed: int, keep: bool) -> int:
             ProcessPoolExecutor(FILMERS, mp_context=get_context("spawn")) as filmers,
             VeridaskClient(running.url) as client,
         ):
-            plays = [prepare(client, filmers, scenario, seed) for scenario in SCENARIOS]
+            films: dict[tuple[str, ...], Future[bytes]] = {}
+            plays = [prepare(client, filmers, films, scenario, seed) for scenario in SCENARIOS]
             film(console, plays)
             with Live(board(plays), console=console, refresh_per_second=8) as live:
                 for play in plays:
@@ -89,17 +90,32 @@ def demo(seed: int, keep: bool) -> int:
     return summary(console, plays)
 
 
-def prepare(client: VeridaskClient, filmers: ProcessPoolExecutor, scenario: Scenario, seed: int) -> Play:
-    """Create the case of a scenario and order its films."""
+def prepare(
+    client: VeridaskClient,
+    filmers: ProcessPoolExecutor,
+    ordered: dict[tuple[str, ...], Future[bytes]],
+    scenario: Scenario,
+    seed: int,
+) -> Play:
+    """Create the case of a scenario and order its films.
+
+    ordered: films by what they show. Each is made once: scenarios of one person show the same genuine document.
+    """
     case = client.create("standard", client_reference_id=scenario.name)
     today = case.created_at.date()
-    films = {step: filmers.submit(film_step, scenario, step, case.challenge, seed=seed, today=today) for step in STEPS}
+    films: dict[Step, Future[bytes]] = {}
+    for step in STEPS:
+        attack = scenario.document_attack if step in scenario.attacked else ""
+        shown = (step, scenario.design, scenario.portrait, attack, case.id if step == "face" else "")
+        if shown not in ordered:
+            ordered[shown] = filmers.submit(film_step, scenario, step, case.challenge, seed=seed, today=today)
+        films[step] = ordered[shown]
     return Play(scenario, case.id, films)
 
 
 def film(console: Console, plays: Sequence[Play]) -> None:
     """Wait for all films, showing how many are done."""
-    orders = [order for play in plays for order in play.films.values()]
+    orders = {order for play in plays for order in play.films.values()}
     columns = (TextColumn("filming specimens"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("", total=len(orders))
