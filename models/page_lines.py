@@ -69,10 +69,10 @@ def _rectangle(mask: Floats, scale: npt.NDArray[np.float64]) -> npt.NDArray[np.f
     _, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0.5).astype(np.uint8), connectivity=4)
     ys, xs = np.nonzero(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
     points = ((np.stack([xs, ys], axis=1) + 0.5) * scale - 0.5).astype(np.float32)
-    corners = np.array(cv2.boxPoints(cv2.minAreaRect(points)), np.float64)
-    if cv2.contourArea(corners.astype(np.float32), oriented=True) < 0:
-        return np.array(corners[::-1])
-    return corners
+    corners: npt.NDArray[np.float64] = np.array(cv2.boxPoints(cv2.minAreaRect(points)), np.float64)
+    clockwise = cv2.contourArea(corners.astype(np.float32), oriented=True) > 0
+    ordered: npt.NDArray[np.float64] = corners if clockwise else corners[::-1]
+    return ordered
 
 
 def _segments(image: Image) -> npt.NDArray[np.float64]:
@@ -81,7 +81,10 @@ def _segments(image: Image) -> npt.NDArray[np.float64]:
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     found = cv2.createLineSegmentDetector().detect(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))[0]
-    return np.zeros((0, 4)) if found is None else np.asarray(found, np.float64).reshape(-1, 4) / scale
+    if found is None:
+        return np.zeros((0, 4))
+    ends: npt.NDArray[np.float64] = np.asarray(found, np.float64).reshape(-1, 4) / scale
+    return ends
 
 
 def _side_candidates(
@@ -184,11 +187,11 @@ def _overlaps(outlines: npt.NDArray[np.float64], mask: Floats, width: int, heigh
     size = (round(width * scale), round(height * scale))
     soft = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_AREA), np.float32).reshape(-1)
     x, y = np.meshgrid((np.arange(size[0]) + 0.5) / scale, (np.arange(size[1]) + 0.5) / scale)
-    pixels = np.stack([x.ravel(), y.ravel(), np.ones(x.size)])  # (3, P)
+    pixels = np.stack([x.ravel(), y.ravel(), np.ones(x.size)]).astype(np.float32)  # (3, P)
     inside = np.ones((len(outlines), pixels.shape[1]), bool)
     for n in range(4):
         a, b = outlines[:, n], outlines[:, (n + 1) % 4]
         line = np.stack([a[:, 1] - b[:, 1], b[:, 0] - a[:, 0], a[:, 0] * b[:, 1] - b[:, 0] * a[:, 1]], axis=1)
-        inside &= (line @ pixels) >= 0
+        inside &= (line.astype(np.float32) @ pixels) >= 0
     common = inside @ soft
     return np.asarray(common / np.maximum(soft.sum() + inside.sum(axis=1) - common, 1e-6))
