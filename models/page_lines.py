@@ -9,6 +9,7 @@ and table tops outside it. Segments: the line segment detector of von Gioi et al
 from __future__ import annotations
 
 from itertools import product
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,7 +81,7 @@ def _segments(image: Image) -> npt.NDArray[np.float64]:
     scale = _WIDTH / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    found = cv2.createLineSegmentDetector().detect(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))[0]
+    found: Any = cv2.createLineSegmentDetector().detect(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))[0]
     if found is None:
         return np.zeros((0, 4))
     ends: npt.NDArray[np.float64] = np.asarray(found, np.float64).reshape(-1, 4) / scale
