@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from models.text import Text
     from workers.pool import ModelPool
 
-FRAMES_PER_SECOND = 5.0
+FRAMES_PER_SECOND: Mapping[Step, float] = {"front": 5.0, "back": 3.0}
+"""The hologram check wants a dozen frames of the front; of the back only the best few are used."""
 MAX_FRAMES = 16
 MAX_SIDE = 1280
 BEST_PAGES = 3
@@ -55,12 +56,12 @@ class Pages:
 
 
 @data(CPU)
-def frames(upload: bytes) -> Frames:
+def frames(upload: bytes, step: Step) -> Frames:
     """Decode and sample the media, once; all else shares the result."""
     from models.media import MediaLimits, sample_frames
 
     return sample_frames(
-        upload, rate_hz=FRAMES_PER_SECOND, max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=MediaLimits()
+        upload, rate_hz=FRAMES_PER_SECOND[step], max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=MediaLimits()
     )
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from multiprocessing import get_context
 from pathlib import Path
 from shutil import copytree
@@ -63,17 +63,21 @@ def demo(seed: int, keep: bool) -> int:
     keep: leave the data folder of the run (store, evidence, Zarr groups, logs) under `out/demo`.
     """
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="veridask-demo-") as folder, LocalServer(Path(folder)) as server:
-        with console.status("Starting scheduler, workers and API; loading models"):
+    with (
+        tempfile.TemporaryDirectory(prefix="veridask-demo-") as folder,
+        LocalServer(Path(folder)) as server,
+        ProcessPoolExecutor(FILMERS, mp_context=get_context("spawn")) as filmers,
+    ):
+        films = Films(filmers, seed, datetime.now(UTC).date())
+        for scenario in SCENARIOS:
+            films.order(scenario, "front")
+            films.order(scenario, "back")
+        with console.status("Starting scheduler, workers and API; loading models; filming documents"):
             started = time.monotonic()
             running = server.start()
         console.print(f"ready after {time.monotonic() - started:.0f} s: {running.url}/docs")
-        with (
-            ProcessPoolExecutor(FILMERS, mp_context=get_context("spawn")) as filmers,
-            VeridaskClient(running.url) as client,
-        ):
-            films: dict[tuple[str, ...], Future[bytes]] = {}
-            plays = [prepare(client, filmers, films, scenario, seed) for scenario in SCENARIOS]
+        with VeridaskClient(running.url) as client:
+            plays = [prepare(client, films, scenario) for scenario in SCENARIOS]
             film(console, plays)
             with Live(board(plays), console=console, refresh_per_second=8) as live:
                 for play in plays:
@@ -90,27 +94,30 @@ def demo(seed: int, keep: bool) -> int:
     return summary(console, plays)
 
 
-def prepare(
-    client: VeridaskClient,
-    filmers: ProcessPoolExecutor,
-    ordered: dict[tuple[str, ...], Future[bytes]],
-    scenario: Scenario,
-    seed: int,
-) -> Play:
-    """Create the case of a scenario and order its films.
+@dataclass
+class Films:
+    """Orders films, each once: scenarios of one person show the same genuine document. today: dates are around it."""
 
-    ordered: films by what they show. Each is made once: scenarios of one person show the same genuine document.
-    """
-    case = client.create("standard", client_reference_id=scenario.name)
-    today = case.created_at.date()
-    films: dict[Step, Future[bytes]] = {}
-    for step in STEPS:
+    filmers: ProcessPoolExecutor
+    seed: int
+    today: date
+    ordered: dict[tuple[str, ...], Future[bytes]] = field(default_factory=dict)
+
+    def order(self, scenario: Scenario, step: Step, challenge: Sequence[str] = ()) -> Future[bytes]:
+        """The film of a step; a face scan is one of its own, because it follows the case's challenge."""
         attack = scenario.document_attack if step in scenario.attacked else ""
-        shown = (step, scenario.design, scenario.portrait, attack, case.id if step == "face" else "")
-        if shown not in ordered:
-            ordered[shown] = filmers.submit(film_step, scenario, step, case.challenge, seed=seed, today=today)
-        films[step] = ordered[shown]
-    return Play(scenario, case.id, films)
+        shown = (step, scenario.design, scenario.portrait, attack, scenario.name if step == "face" else "")
+        if shown not in self.ordered:
+            self.ordered[shown] = self.filmers.submit(
+                film_step, scenario, step, challenge, seed=self.seed, today=self.today
+            )
+        return self.ordered[shown]
+
+
+def prepare(client: VeridaskClient, films: Films, scenario: Scenario) -> Play:
+    """Create the case of a scenario and order its films."""
+    case = client.create("standard", client_reference_id=scenario.name)
+    return Play(scenario, case.id, {step: films.order(scenario, step, case.challenge) for step in STEPS})
 
 
 def film(console: Console, plays: Sequence[Play]) -> None:

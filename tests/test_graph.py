@@ -74,7 +74,7 @@ def test_wiring_refuses_a_parameter_that_nothing_fills() -> None:
 
 
 def test_broken_media_becomes_a_value_and_then_a_reason() -> None:
-    broken = run_node("frames_front", "case_01", {}, upload=b"this is no video")
+    broken = run_node("frames_front", "case_01", {"step": "front"}, upload=b"this is no video")
     assert isinstance(broken, Failed)
     assert broken.code == "undecodable_media"
     assert run_node("pages_front", "case_01", {}, frames=broken) is broken
