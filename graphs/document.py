@@ -81,7 +81,7 @@ def pages(frames: Frames, models: ModelPool) -> Pages:
     ]
     best = [
         Page(rectify(frames.images[found.index], seen[found.index]), found.index, seen[found.index], found.sharpness)
-        for found in measuring.best(measures, BEST_PAGES)
+        for found in measuring.best([measures[i] for i in measuring.agreeing(np.array(small))], BEST_PAGES)
     ]
     width, height = SMALL_PAGE
     return Pages(tuple(best), np.array(small, np.uint8).reshape(-1, height, width, 3), quads, tuple(measures))

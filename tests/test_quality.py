@@ -11,7 +11,7 @@ import pytest
 from skimage.data import astronaut
 
 from models.page import Quad, rectify
-from models.quality import FrameQuality, best, measure, measure_face
+from models.quality import FrameQuality, agreeing, best, measure, measure_face
 
 Image = npt.NDArray[np.uint8]
 SHAPE = (720, 1280)
@@ -142,3 +142,16 @@ def test_a_face_box_may_reach_out_of_the_frame() -> None:
     image = portrait()
     assert measure_face(image, np.asarray([-40, -30, 100, 110], np.float32)).size == 100
     assert measure_face(image, np.asarray([600, 10, 700, 90], np.float32)).size == 0
+
+
+def test_a_page_that_was_outlined_wrongly_is_outvoted() -> None:
+    """Clutter beside the document once made a wrong outline look like the sharpest page."""
+    rng = np.random.default_rng(4)
+    right = cv2.GaussianBlur(rng.integers(0, 256, (319, 506, 3), dtype=np.uint8), (0, 0), 9).astype(np.float32)
+    right = (right - right.min()) / (right.max() - right.min()) * 200
+    wrong = np.asarray(cv2.resize(right[:, 60:440], (506, 319)), np.float32)
+    pages = np.stack([np.clip(p + rng.normal(0, 8, p.shape), 0, 255) for p in (wrong, *[right] * 5)]).astype(np.uint8)
+    assert 0 not in agreeing(pages)
+    assert len(agreeing(pages)) == 3
+    assert list(agreeing(pages[:1])) == [0]
+    assert len(agreeing(pages[:0])) == 0
