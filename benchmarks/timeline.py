@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bokeh.embed import file_html
-from bokeh.models import ColumnDataSource, FactorRange, HoverTool, Span
+from bokeh.models import ColumnDataSource, FactorRange, HoverTool
+from bokeh.models.glyphs import VSpan
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
 
@@ -56,14 +57,14 @@ def write_timeline(found: Sequence[Stretch], waited_from: float, waited_ms: floa
         }
     )
     plot = figure(
-        y_range=FactorRange(*reversed(nodes)),
+        y_range=FactorRange(factors=nodes[::-1]),
         width=1100,
         height=140 + 26 * len(nodes),
         title=f"From the last upload to the decision: {waited_ms:.0f} ms",
         x_axis_label="milliseconds since the last byte of the last upload",
     )
     plot.hbar(y="node", left="left", right="right", height=0.7, color="colour", legend_group="action", source=source)
-    plot.add_layout(Span(location=waited_ms, dimension="height", line_color="green", line_dash="dashed"))
+    plot.add_glyph(VSpan(x=waited_ms, line_color="green", line_dash="dashed"))
     plot.add_tools(HoverTool(tooltips=[("task", "@node"), ("", "@action, @ms ms"), ("worker", "@worker")]))
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(file_html(plot, INLINE, "veridask: timeline of a case"), "utf-8")

@@ -47,8 +47,8 @@ def blocked_sum(case: str, gates: int = 2) -> tuple[HighLevelGraph, str, list[st
     return HighLevelGraph({"gates": waiting, "work": work}, {"gates": set(), "work": {"gates"}}), total, uploads
 
 
-def submit(client: Client, graph: HighLevelGraph, key: str) -> Future:
-    future: Future = client.get(graph, key, sync=False)
+def submit(client: Client, graph: HighLevelGraph, key: str) -> Future[int]:
+    future: Future[int] = client.get(graph, key, sync=False)
     return future
 
 

@@ -90,8 +90,8 @@ def test_a_challenge_is_drawn_and_must_be_followed(client: VeridaskClient, films
     case = client.create("standard")
     assert len(case.challenge) == 2
     followed = film_step(GENUINE, "face", case.challenge, seed=SEED, today=case.created_at.date())
-    for step, film in (("front", films["front"]), ("back", films["back"]), ("face", followed)):
-        client.upload(case.id, step, film, "video/mp4")
+    for step in STEPS:
+        client.upload(case.id, step, {**films, "face": followed}[step], "video/mp4")
     case_after = decided(client, case.id)
     assert case_after.decision is not None
     assert case_after.decision.outcome == "approved"
