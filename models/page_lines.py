@@ -40,6 +40,8 @@ _TILTED = 0.05
 """How far, as a natural log, a tilt of some 25° takes the sides' proportion; only what goes beyond counts."""
 _SHAPE_WEIGHT = 3.0
 """Cost of a proportion that is off by a factor of e."""
+_FILLED = 0.95
+"""Part of the frame that the mask covers in a scan which the page fills: its edges are the frame's."""
 
 
 def fit_outline(image: Image, mask: Floats) -> tuple[Floats, float] | None:
@@ -52,6 +54,9 @@ def fit_outline(image: Image, mask: Floats) -> tuple[Floats, float] | None:
     drawn = outline(mask)
     if drawn is None:
         return None
+    if mask.mean() > _FILLED:
+        width, height = image.shape[1] - 1, image.shape[0] - 1
+        return np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32), float(mask.mean())
     scale = np.array([image.shape[1] / mask.shape[1], image.shape[0] / mask.shape[0]])
     rectangle = _rectangle(mask, scale)
     segments = _segments(image)
