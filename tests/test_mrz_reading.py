@@ -141,13 +141,12 @@ def weights(line: str) -> list[int]:
     return [0 if character == "<" else int(character, 36) % 10 for character in line]
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)  # two misreadings in a hundred pairs make up for each other
+@settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1))
-def test_what_is_accepted_after_two_clear_misreadings_is_right(seed: int) -> None:
+def test_what_is_accepted_after_a_clear_misreading_is_right(seed: int) -> None:
     rng = np.random.default_rng(seed)
     lines = [list(line) for line in TD3]
-    for _ in range(2):
-        lines[1][rng.integers(44)] = str(rng.choice(list("0123456789")))
+    lines[1][rng.integers(44)] = str(rng.choice(list("0123456789")))
     repaired = repair(evidence_of_text(["".join(line) for line in lines], error_rate=0.005))
     if repaired is not None and repaired.accepted:
         # Characters of the same value modulo 10 weigh the same (ICAO 9303-3 §4.9): no check digit tells them apart.
