@@ -141,16 +141,16 @@ def weights(line: str) -> list[int]:
     return [0 if character == "<" else int(character, 36) % 10 for character in line]
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_what_is_accepted_after_a_clear_misreading_is_right(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    lines = [list(line) for line in TD3]
-    lines[1][rng.integers(44)] = str(rng.choice(list("0123456789")))
-    repaired = repair(evidence_of_text(["".join(line) for line in lines], error_rate=0.005))
-    if repaired is not None and repaired.accepted:
-        # Characters of the same value modulo 10 weigh the same (ICAO 9303-3 §4.9): no check digit tells them apart.
-        assert [weights(line) for line in repaired.mrz.lines] == [weights(line) for line in TD3]
+@pytest.mark.parametrize("position", range(44))
+def test_what_is_accepted_after_a_clear_misreading_is_right(position: int) -> None:
+    """Each digit at each place. Once "U8O" became the state UBO, which no table has, and was accepted."""
+    for digit in "0123456789":
+        altered = (TD3[0], TD3[1][:position] + digit + TD3[1][position + 1 :])
+        repaired = repair(evidence_of_text(altered, error_rate=0.005))
+        if repaired is not None and repaired.accepted:
+            # Characters of the same value modulo 10 weigh the same (ICAO 9303-3 §4.9): no check digit parts them.
+            assert [weights(line) for line in repaired.mrz.lines] == [weights(line) for line in TD3]
+            assert repaired.mrz.nationality == "UTO"
 
 
 def test_shapes_without_a_format() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.mrz.check_digits import ALPHABET
+from models.mrz.countries import is_known
 from models.mrz.formats import FORMATS, Format, format_of
 from models.mrz.icao9303 import Mrz, parse
 from models.mrz.search import Solution, as_read, solve
@@ -132,7 +133,7 @@ def repair(evidence: Sequence[Float]) -> Repaired | None:
     solution = solve(form, evidence)
     if solution is not None and _is_of(form, solution):
         repairs = _differences(form, read, solution.lines)
-        refusal = _refusal(solution, repairs, evidence)
+        refusal = _refusal(form, solution, repairs, evidence)
         if refusal in ("", "unclear"):
             certainty = min(solution.certainty, solution.weakest)
             return Repaired(parse(solution.lines), repairs, certainty, not refusal, refusal)
@@ -148,7 +149,7 @@ def _is_of(form: Format, solution: Solution) -> bool:
     return format_of(solution.lines) is form
 
 
-def _refusal(solution: Solution, repairs: Sequence[Repair], evidence: Sequence[Float]) -> str:
+def _refusal(form: Format, solution: Solution, repairs: Sequence[Repair], evidence: Sequence[Float]) -> str:
     chosen = [change for change in repairs if change.reason != "field"]
     if not parse(solution.lines).valid or any(_is_clear(change, evidence) for change in chosen):
         return "check_digits"
@@ -158,12 +159,22 @@ def _refusal(solution: Solution, repairs: Sequence[Repair], evidence: Sequence[F
     if solution.certainty < MIN_CERTAINTY:
         return "ambiguous"
     guessed = any(change.unchecked and not change.is_twin and _is_clear(change, evidence) for change in repairs)
+    guessed = guessed or any(_spells_no_state(form, change, solution.lines) for change in repairs)
     return "unclear" if guessed or solution.weakest < MIN_WEAKEST else ""
 
 
 def _is_clear(change: Repair, evidence: Sequence[Float]) -> bool:
     """Whether the reader did not doubt what it read: then the print is wrong (an altered document), not the reading."""
     return float(evidence[change.line][change.position, ALPHABET.index(change.written)]) < _LOG_DOUBT
+
+
+def _spells_no_state(form: Format, change: Repair, lines: Sequence[str]) -> bool:
+    """Whether a change made a state code that is in no table: an 8 for a T would become a B, which nothing confirms."""
+    spans = [span for span, kind in form.fields.values() if kind == "state"]
+    return any(
+        span.line == change.line and span.start <= change.position < span.stop and not is_known(span.of(lines))
+        for span in spans
+    )
 
 
 def _differences(form: Format, read: Sequence[str], written: Sequence[str]) -> tuple[Repair, ...]:
