@@ -79,7 +79,8 @@ def build(spec: CaseSpec) -> HighLevelGraph:
     return HighLevelGraph(filled, {name: set() for name in filled})  # dask connects tasks by key, not by layer
 
 
-def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
+def constants_of(node: Node, spec: CaseSpec, held: Profile) -> dict[str, Any]:
+    """What the case itself gives to the parameters of a node."""
     policy = held.policy
     known: dict[str, Any] = {
         "thresholds": dict(policy.checks[node.name].thresholds) if node.name in policy.checks else {},
@@ -88,9 +89,12 @@ def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
         "opened_on": spec.opened_on,
         "step": node.step,
     }
-    constants = {name: known[name] for name in node.constants}
+    return {name: known[name] for name in node.constants}
+
+
+def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
     inputs: dict[str, Any] = {parameter: TaskRef(node_key(source, spec)) for parameter, source in node.inputs.items()}
-    return Task(key, run_node, node.name, spec.case_id, constants, **inputs)
+    return Task(key, run_node, node.name, spec.case_id, constants_of(node, spec, held), **inputs)
 
 
 @dataclass(frozen=True)
