@@ -2,7 +2,7 @@
 
     upload_front → frames → pages → quality, text, portrait, hologram, recapture ──┐
     upload_back  → frames → pages → quality, mrz_lines → mrz, validity, barcode ───┼→ consistency, match → verdict
-    upload_face  → frames → faces → quality, liveness ×3, continuity ──────────────┘
+    upload_face  → frames → faces ×2 → faces → quality, liveness ×3, continuity ───┘
 
 Each name is a function of `document.py` or `face.py`; its parameters say what it waits for.
 """
@@ -44,6 +44,8 @@ NODES: Mapping[str, Node] = wire(
         ),
         "face": (
             face.frames,
+            face.faces_early,
+            face.faces_late,
             face.faces,
             face.quality,
             face.motion,

@@ -7,6 +7,7 @@ What this does not do: judge. Whether it is one face, the right face or a live o
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import cv2
@@ -30,6 +31,11 @@ of 20×26 mm measures about 12 mm. Ghost portraits beside it are mostly smaller;
 MIN_SCORE = 0.2
 """Lowest MMOD score kept. dlib's own limit is 0; what scores below 0.2 is mostly a pattern on clothes or wall."""
 
+KEY_EVERY = 4
+"""Frames from one that is searched whole to the next: half a second of a face scan, so whoever is in the picture for
+that long is seen. Between two such frames with one face each, only its surroundings are searched: a third of the time.
+"""
+
 _NO_EMBEDDING = np.empty(0, np.float32)
 
 
@@ -51,7 +57,7 @@ def track(
     """
     height, width = images.shape[1:3]
     faces: list[Face] = []
-    for index, found in enumerate(detector.detect(images, min_face=_pixels(SMALLEST_IN_SCAN, images))):
+    for index, found in enumerate(_search(images, timestamps, detector)):
         faces += _aligned(images[index], index, found, landmarks)
     chosen = _best_over_time(faces, timestamps, embed_best)
     if chosen:
@@ -61,13 +67,43 @@ def track(
     return FaceTrack(tuple(faces), timestamps, (height, width))
 
 
+def _search(
+    images: npt.NDArray[np.uint8], timestamps: npt.NDArray[np.float64], detector: FaceDetector
+) -> list[list[Detection]]:
+    """The faces of each frame: whole frames every KEY_EVERY, those between near the face that both neighbours show.
+
+    A frame is searched whole as well when its neighbours show no face or several, or when nothing is found near.
+    """
+    smallest = _pixels(SMALLEST_IN_SCAN, images)
+    keys = [index for index in range(len(images)) if index % KEY_EVERY == 0 or index == len(images) - 1]
+    found = dict(zip(keys, map(_sure, detector.detect(images[keys], min_face=smallest)), strict=True))
+    expected: dict[int, npt.NDArray[np.float64]] = {}
+    for before, after in pairwise(keys):
+        if len(found[before]) == 1 and len(found[after]) == 1:
+            ends = np.stack([found[before][0].box, found[after][0].box])
+            for index in range(before + 1, after):
+                share = np.interp(timestamps[index], timestamps[[before, after]], (0, 1))
+                expected[index] = (1 - share) * ends[0] + share * ends[1]
+    near = list(expected)
+    if near:
+        seen = detector.detect_near(images[near], np.stack(list(expected.values())))
+        found |= {index: sure for index, one in zip(near, seen, strict=True) if (sure := _sure(one))}
+    rest = [index for index in range(len(images)) if index not in found]
+    found |= zip(rest, map(_sure, detector.detect(images[rest], min_face=smallest)), strict=True)
+    return [found[index] for index in range(len(images))]
+
+
+def _sure(found: list[Detection]) -> list[Detection]:
+    return [detection for detection in found if detection.score >= MIN_SCORE]
+
+
 def still_faces(image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks: LandmarkFinder) -> list[Face]:
     """All faces of a still or a page, the surest first, without embeddings.
 
     image: uint8 RGB (H, W, 3), upright. Faces smaller than SMALLEST_IN_STILL or below MIN_SCORE are dropped.
     """
     found = detector.detect(image[None], min_face=_pixels(SMALLEST_IN_STILL, image[None]))[0]
-    return _aligned(image, 0, found, landmarks)
+    return _aligned(image, 0, _sure(found), landmarks)
 
 
 def largest_face(
@@ -109,8 +145,6 @@ def _pixels(share: float, images: npt.NDArray[np.uint8]) -> int:
 def _aligned(image: npt.NDArray[np.uint8], index: int, found: list[Detection], landmarks: LandmarkFinder) -> list[Face]:
     faces = []
     for detection in found:
-        if detection.score < MIN_SCORE:
-            continue
         points = landmarks.find(image, detection.box)
         chip = face_chip(image, points)
         faces.append(Face(index, detection.box, detection.score, points, chip, _NO_EMBEDDING))

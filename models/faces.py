@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,3 +40,9 @@ class FaceTrack:
         for face in self.faces:
             grouped[face.frame].append(face)
         return tuple(tuple(sorted(g, key=lambda f: -float(f.box[3] - f.box[1]))) for g in grouped)
+
+
+def joined(early: FaceTrack, late: FaceTrack) -> FaceTrack:
+    """One track of two that follow each other, of frames of one shape."""
+    moved = (replace(face, frame=face.frame + len(early.timestamps)) for face in late.faces)
+    return FaceTrack((*early.faces, *moved), np.concatenate([early.timestamps, late.timestamps]), early.shape)

@@ -15,8 +15,8 @@ import skimage.data
 from models.face_detector import FaceDetector
 from models.face_embedder import FaceEmbedder
 from models.face_match import BEST_PAIRS, PUBLISHED_THRESHOLD, match
-from models.face_track import SMALLEST_IN_SCAN, fitness, largest_face, track
-from models.faces import Face, FaceTrack
+from models.face_track import KEY_EVERY, SMALLEST_IN_SCAN, fitness, largest_face, track
+from models.faces import Face, FaceTrack, joined
 from models.landmarks import LandmarkFinder
 from models.weights import dlib_path
 
@@ -151,3 +151,55 @@ def test_fitness_prefers_sharp_frontal_and_large_faces(scan: FaceTrack) -> None:
     aside = replace(face, landmarks=face.landmarks + np.array([[0, 0]] * 4 + [[12, 0]], np.float32))
     small = replace(face, box=(face.box / 2).astype(np.float32))
     assert fitness(face) > max(fitness(blurred), fitness(aside), fitness(small)) > 0
+
+
+def test_a_scan_is_searched_whole_now_and_then_and_near_the_face_between(models: Models) -> None:
+    """Same faces in the same places as a search of every frame, to a step of the pyramid."""
+    frames = np.stack([frame("astronaut", 3 * i, 1 + i / 40, (150 + 4 * i, 125 + 2 * i)) for i in range(-5, 6)])
+    tracked = track(frames, np.arange(11) / 8, *models, embed_best=0)
+    smallest = round(SMALLEST_IN_SCAN * 240)
+    whole = [found[0].box for found in models[0].detect(frames, min_face=smallest)]
+    assert [len(group) for group in tracked.per_frame()] == [1] * 11
+    for (face,), box in zip(tracked.per_frame(), whole, strict=True):
+        assert np.abs(face.box - box).max() < 0.25 * (box[2] - box[0])
+
+
+def test_someone_who_joins_between_two_whole_searches_is_found(models: Models) -> None:
+    """The near search sees only the first person; the next whole frame shows both, and those before it are redone."""
+    alone = np.hstack([frame("astronaut", 0, 1.3)[:, 40:280], np.full((240, 200, 3), 120, np.uint8)])
+    both = np.hstack([frame("astronaut", 0, 1.3)[:, 40:280], frame("hopper", 0, 0.5)[:, 60:260]])
+    frames = np.stack([alone] * (KEY_EVERY + 2) + [both] * (KEY_EVERY - 1))
+    found = [len(group) for group in track(frames, np.arange(len(frames)) / 8, *models, embed_best=0).per_frame()]
+    assert found == [1] * (KEY_EVERY + 2) + [2] * (KEY_EVERY - 1)
+
+
+def test_a_face_that_leaves_its_surroundings_is_searched_for_everywhere(models: Models) -> None:
+    frames = np.stack([frame("astronaut", at=(90, 130))] * 5)
+    frames[2] = frame("astronaut", at=(250, 130))
+    tracked = track(frames, np.arange(5) / 8, *models, embed_best=0)
+    centres = [float(group[0].box[[0, 2]].mean()) for group in tracked.per_frame()]
+    assert abs(centres[2] - centres[1]) > 100
+    assert abs(centres[3] - centres[1]) < 25
+
+
+def test_two_halves_of_a_scan_join_to_one(models: Models) -> None:
+    frames = np.stack([frame("astronaut", turn) for turn in (-4, 0, 4)])
+    times = np.arange(3) / 8
+    early, late = (track(frames[part], times[part], *models, embed_best=1) for part in (slice(0, 1), slice(1, 3)))
+    both = joined(early, late)
+    assert [face.frame for face in both.faces] == [0, 1, 2]
+    assert both.timestamps.tolist() == times.tolist()
+    assert [bool(face.embedding.size) for face in both.faces].count(True) == 2
+    nobody = track(frames[:0], times[:0], *models, embed_best=1)
+    assert joined(early, nobody).faces == early.faces
+
+
+@pytest.mark.parametrize("at", [(-60.0, -60.0), (0.0, 0.0), (700.0, 500.0)])
+def test_a_place_at_or_beyond_the_edge_can_be_searched(models: Models, at: tuple[float, float]) -> None:
+    blank = np.full((1, 240, 320, 3), 120, np.uint8)
+    assert models[0].detect_near(blank, np.array([[*at, at[0] + 90, at[1] + 90]])) == [[]]
+
+
+def test_boxes_and_frames_must_be_as_many(models: Models) -> None:
+    with pytest.raises(ValueError, match="1 images and 2 boxes"):
+        models[0].detect_near(np.zeros((1, 9, 9, 3), np.uint8), np.zeros((2, 4)))

@@ -35,7 +35,11 @@ def test_every_task_has_exactly_one_resource() -> None:
 
 
 def test_networks_over_faces_and_nothing_else_run_on_the_gpu_label() -> None:
-    assert {name for name, node in NODES.items() if node.placed.label == GPU} == {"portrait_face_front", "faces_face"}
+    assert {name for name, node in NODES.items() if node.placed.label == GPU} == {
+        "portrait_face_front",
+        "faces_early_face",
+        "faces_late_face",
+    }
 
 
 def test_a_retake_changes_exactly_the_keys_that_depend_on_it() -> None:
