@@ -37,7 +37,7 @@ def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then stop in order. Raises what the parts raise when they cannot start."""
     configure(settings.log_level)
     signal.signal(signal.SIGTERM, _terminated)
-    listener = socket.create_server((settings.host, settings.port), backlog=512)
+    listener = listen(settings.host, settings.port)
     cluster = None
     try:
         if not settings.scheduler:
@@ -51,6 +51,18 @@ def serve(settings: Settings) -> None:
         listener.close()
         if cluster is not None:
             cluster.stop()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one.
+
+    Connections inherit TCP_NODELAY from it. asyncio sets it only on sockets whose protocol is named, which accepted
+    ones here do not; without it the second packet of each answer waits 40 ms for the first one's acknowledgement.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=512)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _terminated(_signal: int, _frame: object) -> None:

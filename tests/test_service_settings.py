@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from models.errors import VeridaskError
 from service import client, errors
 from service.identifiers import Secrets, hashed, opens
 from service.problems import status_of
+from service.server import listen
 from service.settings import Settings
 from service.wire import jsonable
 
@@ -109,3 +111,12 @@ def test_values_that_json_cannot_hold() -> None:
         "bytes": "01",
         "2": 3,
     }
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_do_not_wait_for_acknowledgements(host: str) -> None:
+    """Every answer once took 44 ms: Nagle's algorithm held its second packet back until the first was acknowledged."""
+    with listen(host, 0) as listener, socket.create_connection(listener.getsockname()[:2]):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
