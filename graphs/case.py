@@ -22,7 +22,7 @@ from distributed import Client, Future
 from graphs.combine import combine
 from graphs.decision import decide
 from graphs.findings import Findings
-from graphs.flow import nodes_for, steps_of
+from graphs.flow import kept_of, nodes_for, steps_of
 from graphs.nodes import Node
 from graphs.profile import Policy, Profile, profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
@@ -138,6 +138,15 @@ class CaseGraphs:
             quality={step: futures[pair[0]] for step, pair in wanted.items()},
             findings={step: futures[pair[1]] for step, pair in wanted.items()},
         )
+
+    def keep(self, spec: CaseSpec, step: Step) -> tuple[Future[Any], ...]:
+        """Hold what a step's upload will lead to, some megabytes at most, so that a retake of another step finds it.
+
+        Asked for when the upload is there, not for every open case: a held future costs its holder about 1 KB.
+        """
+        keys = [node_key(name, spec) for name in kept_of(profile(spec.profile), step)]
+        # A graph without tasks: it only says that this client wants keys of a graph which the scheduler has already.
+        return tuple(self.client.get({}, keys, sync=False))
 
     async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> Future[bytes]:
         """Scatter the media of an upload under its key: this is the event that the case's graph waits for.

@@ -80,3 +80,10 @@ def nodes_for(profile: Profile) -> dict[str, Node]:
         for name, node in NODES.items()
         if steps_of(name) <= steps and (not node.placed.is_check or name in profile.policy.checks)
     }
+
+
+def kept_of(profile: Profile, step: Step) -> tuple[str, ...]:
+    """The nodes of a step that a retake of another step can use again: its checks, and what joins steps takes in."""
+    nodes = nodes_for(profile)
+    joined = {source for node in nodes.values() if node.step is None for source in node.inputs.values()}
+    return tuple(name for name, node in nodes.items() if node.step == step and (node.placed.is_check or name in joined))

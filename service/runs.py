@@ -46,11 +46,14 @@ _DELIVERIES = 4
 
 @dataclass
 class _Run:
-    """An open case on the cluster. held: the scattered uploads, kept alive until they have been used."""
+    """An open case on the cluster. held: the scattered uploads, kept alive until they have been used; kept: what came
+    of them, for the case that another step must be taken again.
+    """
 
     spec: CaseSpec
     futures: CaseFutures
     held: dict[Step, Future[Any]] = field(default_factory=dict)
+    kept: dict[Step, tuple[Future[Any], ...]] = field(default_factory=dict)
     watched: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -61,7 +64,7 @@ class _Run:
     def release(self) -> None:
         self.stop()
         self.futures.release()
-        for future in self.held.values():
+        for future in (*self.held.values(), *(future for kept in self.kept.values() for future in kept)):
             future.release()
 
 
@@ -155,6 +158,7 @@ class CaseRuns:
             if future is None or future.status == "lost":
                 async with self._deliveries:
                     media = await self._evidence.read(upload.evidence_key)
+                    run.kept[step] = self.link.graphs.keep(run.spec, step)
                     run.held[step] = await self.link.graphs.deliver(case_id, step, upload.attempt, media)
             self._watch(run, f"quality_{step}", self._quality(case_id, run, step))
         if all(state.attempts for state in case.steps.values()):
@@ -163,10 +167,8 @@ class CaseRuns:
     async def _resubmit(self, case: Case, old: _Run) -> _Run:
         """Submit the graph of a retake before the old one is let go, so that what both share is not run again."""
         run = _Run(case.spec, await self.link.graphs.submit(case.spec))
-        for step, future in old.held.items():
-            if old.spec.attempts[step] == case.attempts[step]:
-                run.held[step] = future
-                old.held = {name: held for name, held in old.held.items() if name != step}
+        for step in [step for step in old.held if old.spec.attempts[step] == case.attempts[step]]:
+            run.held[step], run.kept[step] = old.held.pop(step), old.kept.pop(step, ())
         self._runs[case.id] = run
         old.release()
         return run

@@ -123,6 +123,33 @@ def test_a_retake_runs_only_what_it_changes(client: VeridaskClient, dask: Client
     }
 
 
+def test_a_retake_after_a_decision_runs_only_what_it_changes(
+    client: VeridaskClient, dask: Client, films: dict[Step, bytes]
+) -> None:
+    """The other steps' checks once ran again then: the cluster had let their results go with the verdict."""
+    two_people = next(scenario for scenario in SCENARIOS if scenario.reason == "several_faces_in_video")
+    case = client.create("recorded")
+    client.upload(case.id, "face", filmed(two_people, "face"), "video/mp4")
+    client.upload(case.id, "front", films["front"], "video/mp4")
+    client.upload(case.id, "back", films["back"], "video/mp4")
+    asked = decided(client, case.id)
+    assert outcome(asked) == ("resubmission_requested", ["several_faces_in_video"])
+    client.upload(case.id, "face", films["face"], "video/mp4")
+    while (final := client.case(case.id)).status != "completed":
+        time.sleep(0.1)
+    assert outcome(final) == ("approved", [])
+    runs = computed(dask, case.id)
+    once = {name: runs[name] for name in runs if name.endswith(("_front", "_back")) and "findings" not in name}
+    assert once
+    assert set(once.values()) == {1}, once
+    assert {name: runs[name] for name in ("faces_early_face", "match", "verdict")} == {
+        "faces_early_face": 2,
+        "match": 2,
+        "verdict": 2,
+    }
+    until_forgotten(dask, {case.id})
+
+
 def outcome(case: CaseView) -> tuple[str, list[str]]:
     assert case.decision is not None
     return case.decision.outcome, [reason.code for reason in case.decision.reasons]
