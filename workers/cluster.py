@@ -18,6 +18,7 @@ import psutil
 from distributed import Client
 
 from workers.errors import ClusterError
+from workers.orphan import PARENT
 from workers.placement import CPU, GPU, LABELS
 from workers.uploads import SEND_INTERVAL, UploadPlugin, require_tested_build
 
@@ -59,7 +60,10 @@ class EmbeddedCluster:
         address_file.unlink(missing_ok=True)
         self._spawn(
             "scheduler",
-            ["scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"],
+            [
+                *("scheduler", "--host", "127.0.0.1", "--port", "0", "--preload", "workers.orphan"),
+                *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+            ],
             address_file,
         )
         for label, threads in ((CPU, self.cpu_threads), (GPU, self.gpu_threads)):
@@ -74,6 +78,7 @@ class EmbeddedCluster:
                 str(self.folder),
             ]
             name = ["--name", label.lower(), "--preload", "workers.preload", "--memory-limit", "0.4"]
+            name += ["--preload", "workers.orphan", "--preload-nanny", "workers.orphan"]
             self._spawn(label.lower(), ["worker", *resources, *local, *name], address_file)
         try:
             return self._wait(address_file)
@@ -106,7 +111,7 @@ class EmbeddedCluster:
             [sys.executable, "-m", "dask", *command, "--scheduler-file", str(address_file)],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **ONE_THREAD},
+            env={**os.environ, **ONE_THREAD, PARENT: str(os.getpid())},
             start_new_session=True,  # Ctrl-C reaches the parent alone, which stops its children in order
         )
 
