@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALWAYS = ("decision_latency", "face_speed")
+ALWAYS = ("decision_latency", "face_speed", "error_rates")
 WITH_DATA = ("mrz_images", "barcodes", "lfw_pairs")
 
 
