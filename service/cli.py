@@ -108,7 +108,7 @@ def _show(case: CaseView) -> None:
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(help="Seed of the specimens.")] = 7001,
+    seed: Annotated[int, typer.Option(help="Seed of the specimens.")] = 7100,
     keep: Annotated[bool, typer.Option(help="Keep the data folder of the run.")] = False,
 ) -> None:
     """Run specimen documents and attacks through the whole system; exit code 0 if all went as expected."""

@@ -58,8 +58,7 @@ def test_the_page_is_found_in_a_specimen_s_film(finder: PageFinder, side: str) -
         if quad is not None
     ]
     assert len(overlaps) >= 0.8 * len(quads)
-    # Low-contrast backs are outlined with up to a tenth too much; the card says so.
-    assert float(np.median(overlaps)) > (0.97 if side == "front" else 0.8)
+    assert float(np.median(overlaps)) > 0.97
 
 
 def test_a_scan_that_the_page_fills_gives_the_frame(finder: PageFinder) -> None:
@@ -101,6 +100,6 @@ def test_no_frames(finder: PageFinder) -> None:
 
 def test_the_figures_of_the_card_hold_on_a_sample() -> None:
     figures = evaluate(own("page_finder"), seed=9, scenes=40)
-    assert figures.found > 0.6
-    assert figures.iou > 0.8
+    assert figures.found > 0.75
+    assert figures.iou > 0.85
     assert figures.false_pages < 0.1
