@@ -58,6 +58,17 @@ def side_lengths(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1), np.float32)
 
 
+def shrunk(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """The picture at a smaller size (width, height), averaged over areas: uint8 (height, width, 3).
+
+    Halved first as often as it goes, because halves are several times faster than one step by an odd factor.
+    """
+    while image.shape[1] >= 2 * size[0] and image.shape[0] >= 2 * size[1] and not any(n % 2 for n in image.shape[:2]):
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image = np.asarray(cv2.resize(image, half, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def rectify(image: npt.NDArray[np.uint8], quad: Quad, size: tuple[int, int] = ID1_SIZE) -> npt.NDArray[np.uint8]:
     """The page seen from straight above: uint8 (H, W, 3) of `size` = (width, height). Parts outside the picture repeat
     its border.

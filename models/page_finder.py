@@ -8,13 +8,12 @@ Which way up the page lies is not found here; the MRZ reader and the portrait te
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.page import Quad
+from models.page import Quad, shrunk
 from models.page_lines import fit_outline
 from models.page_outline import refine
 
@@ -90,9 +89,7 @@ class PageFinder:
 
     @torch.inference_mode()
     def _look(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        small = np.stack(
-            [cv2.resize(image, (INPUT_SIDE, INPUT_SIDE), interpolation=cv2.INTER_AREA) for image in images]
-        )
+        small = np.stack([shrunk(image, (INPUT_SIDE, INPUT_SIDE)) for image in images])
         # Channels stay last in memory: half the time on a CPU.
         batch = torch.from_numpy(small).to(self._device).permute(0, 3, 1, 2)
         masks, presence = self._net(batch.to(torch.float32).div(127.5).sub(1))

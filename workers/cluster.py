@@ -87,18 +87,16 @@ class EmbeddedCluster:
             raise
 
     def stop(self) -> None:
-        """End the processes started here: workers first, each asked, then killed after ten seconds."""
-        for child in reversed(self._children.values()):
-            if child.poll() is None:
+        """End the processes started here, each asked, then killed after ten seconds.
+
+        The workers go first: one that loses its scheduler while it ends waits for it for eight seconds.
+        """
+        workers = [child for role, child in self._children.items() if role != "scheduler"]
+        for group in (workers, [child for child in self._children.values() if child not in workers]):
+            for child in group:
                 child.terminate()
-        for child in self._children.values():
-            try:
-                child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                for orphan in psutil.Process(child.pid).children(recursive=True):
-                    orphan.kill()
-                child.kill()
-                child.wait()
+            for child in group:
+                _ended(child)
         for log in self._logs:
             log.close()
         self._children.clear()
@@ -133,6 +131,17 @@ class EmbeddedCluster:
         with Client(address, timeout=10, set_as_default=False) as client:
             offered: dict[str, str] = client.sync(labels, client)
             return set(offered.values()) == set(LABELS)
+
+
+def _ended(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was asked to end, and kill it and its children when it does not."""
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        for orphan in psutil.Process(child.pid).children(recursive=True):
+            orphan.kill()
+        child.kill()
+        child.wait()
 
 
 async def labels(client: Client) -> dict[str, str]:

@@ -24,7 +24,7 @@ def encode_mp4(frames: Iterable[npt.NDArray[np.uint8]], *, frame_rate: int, crf:
                 stream = container.add_stream("libx264", rate=frame_rate)
                 stream.height, stream.width = picture.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+                stream.options = {"crf": str(crf), "preset": "superfast", "threads": "1"}
                 stream.time_base = Fraction(1, frame_rate)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts = index
