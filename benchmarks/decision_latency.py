@@ -32,7 +32,7 @@ from benchmarks.timeline import Stretch, stretches, write_timeline
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step
 from service.client import VeridaskClient
-from service.demo import decided
+from service.demo import setup_filmer
 from service.schemas import CaseView
 from service.server import LocalServer
 
@@ -66,7 +66,7 @@ def run_case(client: VeridaskClient, case_id: str, films: Films, *, settle: bool
             break
         time.sleep(0.05)
     client.upload(case_id, "face", films["face"], "video/mp4")
-    return decided(client, case_id)
+    return client.decided(case_id)
 
 
 def measure(console: Console, cases: int, more: int) -> None:
@@ -74,7 +74,7 @@ def measure(console: Console, cases: int, more: int) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="veridask-bench-") as folder,
         LocalServer(Path(folder)) as server,
-        ProcessPoolExecutor(2, mp_context=get_context("spawn")) as filmers,
+        ProcessPoolExecutor(2, get_context("spawn"), setup_filmer) as filmers,
     ):
         running = server.start()
         before = resident(running.processes)

@@ -127,6 +127,15 @@ class VeridaskClient:
             if time.monotonic() >= deadline:
                 raise TimeoutError(f"case {case_id} is {case.status} after {timeout_s:.0f} s")
 
+    def decided(self, case_id: str, timeout_s: float = 120.0) -> CaseView:
+        """The case once there is a decision on it, be it that a step must be taken again. Raises TimeoutError."""
+        deadline = time.monotonic() + timeout_s
+        while (case := self.case(case_id)).decision is None:
+            self._follow(case_id, deadline)
+            if time.monotonic() >= deadline:
+                raise TimeoutError(f"no decision on case {case_id} after {timeout_s:.0f} s")
+        return case
+
     def _follow(self, case_id: str, deadline: float) -> None:
         """Read the events that were not read yet, until one that may end the waiting."""
         silence = min(_SILENCE_S, max(0.1, deadline - time.monotonic()))
@@ -134,7 +143,8 @@ class VeridaskClient:
             for event in self.events(case_id, self._seen.get(case_id, 0), timeout_s=silence):
                 self._seen[case_id] = event.id
                 ended = event.type == "status" and event.data["status"] not in ("requires_input", "processing")
-                if ended or event.data.get("state") == "retake" or time.monotonic() >= deadline:
+                told = event.type == "decision" or event.data.get("state") == "retake"
+                if ended or told or time.monotonic() >= deadline:
                     break
         except httpx.TransportError:
             time.sleep(_WAIT_S)  # the stream broke or was silent too long; look at the case and go on

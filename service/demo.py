@@ -31,7 +31,6 @@ from service.server import LocalServer
 
 STEPS: tuple[Step, ...] = ("front", "back", "face")
 FILMERS = 2
-DECISION_S = 120.0
 
 
 @dataclass
@@ -66,7 +65,7 @@ def demo(seed: int, keep: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="veridask-demo-") as folder,
         LocalServer(Path(folder)) as server,
-        ProcessPoolExecutor(FILMERS, mp_context=get_context("spawn")) as filmers,
+        ProcessPoolExecutor(FILMERS, get_context("spawn"), setup_filmer) as filmers,
     ):
         films = Films(filmers, seed, datetime.now(UTC).date())
         for scenario in SCENARIOS:
@@ -79,14 +78,14 @@ def demo(seed: int, keep: bool) -> int:
         with VeridaskClient(running.url) as client:
             plays = [prepare(client, films, scenario) for scenario in SCENARIOS]
             film(console, plays)
-            with Live(board(plays), console=console, refresh_per_second=8) as live:
+            with Live(board(plays), console=console, auto_refresh=False) as live:
                 for play in plays:
                     for step in STEPS:
                         client.upload(play.case_id, step, play.films[step].result(), "video/mp4")
                         play.uploaded.append(step)
-                        live.update(board(plays))
-                    play.case = decided(client, play.case_id)
-                    live.update(board(plays))
+                        live.update(board(plays), refresh=True)
+                    play.case = client.decided(play.case_id)
+                    live.update(board(plays), refresh=True)
         if keep:
             console.print(
                 f"kept: {copytree(folder, Path('out') / 'demo' / datetime.now(UTC).strftime('%Y%m%dT%H%M%S'))}"
@@ -114,6 +113,13 @@ class Films:
         return self.ordered[shown]
 
 
+def setup_filmer() -> None:
+    """Keep OpenCV to one thread: there is a process for each core."""
+    import cv2
+
+    cv2.setNumThreads(0)
+
+
 def prepare(client: VeridaskClient, films: Films, scenario: Scenario) -> Play:
     """Create the case of a scenario and order its films."""
     case = client.create("standard", client_reference_id=scenario.name)
@@ -129,17 +135,6 @@ def film(console: Console, plays: Sequence[Play]) -> None:
         for order in orders:
             order.result()
             progress.advance(bar)
-
-
-def decided(client: VeridaskClient, case_id: str) -> CaseView:
-    """The case once it is decided. Raises TimeoutError after two minutes."""
-    deadline = time.monotonic() + DECISION_S
-    while time.monotonic() < deadline:
-        case = client.case(case_id)
-        if case.decision is not None:
-            return case
-        time.sleep(0.05)
-    raise TimeoutError(f"no decision on case {case_id} after {DECISION_S:.0f} s")
 
 
 def board(plays: Sequence[Play]) -> Table:

@@ -14,7 +14,6 @@ from distributed import Client
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, Scenario, film_step
 from service.client import VeridaskClient
-from service.demo import decided
 from service.schemas import CaseView
 from service.server import Running
 
@@ -76,7 +75,7 @@ def test_any_order_gives_the_same_decision(
     case = client.create("recorded")
     for step in order:
         client.upload(case.id, step, films[step], "video/mp4")
-    case_after = decided(client, case.id)
+    case_after = client.decided(case.id)
     assert case_after.decision is not None
     assert (case_after.decision.outcome, case_after.decision.reasons) == ("approved", [])
     assert case_after.status == "completed"
@@ -93,7 +92,7 @@ def test_a_challenge_is_drawn_and_must_be_followed(client: VeridaskClient, films
     followed = film_step(GENUINE, "face", case.challenge, seed=SEED, today=case.created_at.date())
     for step in STEPS:
         client.upload(case.id, step, {**films, "face": followed}[step], "video/mp4")
-    case_after = decided(client, case.id)
+    case_after = client.decided(case.id)
     assert case_after.decision is not None
     assert case_after.decision.outcome == "approved"
     active = next(check for check in case_after.checks if check.name == "liveness_active_face")
@@ -132,7 +131,7 @@ def test_a_retake_after_a_decision_runs_only_what_it_changes(
     client.upload(case.id, "face", filmed(two_people, "face"), "video/mp4")
     client.upload(case.id, "front", films["front"], "video/mp4")
     client.upload(case.id, "back", films["back"], "video/mp4")
-    asked = decided(client, case.id)
+    asked = client.decided(case.id)
     assert outcome(asked) == ("resubmission_requested", ["several_faces_in_video"])
     client.upload(case.id, "face", films["face"], "video/mp4")
     while (final := client.case(case.id)).status != "completed":
@@ -164,7 +163,7 @@ def test_five_hundred_open_cases_do_not_hold_up_another(
     case = client.create("recorded")
     for step in STEPS:
         client.upload(case.id, step, films[step], "video/mp4")
-    assert outcome(decided(client, case.id)) == ("approved", [])
+    assert outcome(client.decided(case.id)) == ("approved", [])
     assert {client.case(case_id).status for case_id in opened} == {"requires_input"}
     for case_id in opened:
         client.cancel(case_id)

@@ -83,10 +83,14 @@ def drop_shadow(picture: Image3, mask: Plane, offset: tuple[float, float], blur:
 
 def blend(picture: Image3, face: npt.NDArray[np.uint8] | Plane, mask: Plane) -> None:
     """Paint `face` (H, W, 3) over a picture where `mask` (float32 (H, W) 0..1) says, in place."""
-    cover = cv2.merge([mask] * 3)
-    over = cv2.multiply(face, cover, dtype=cv2.CV_32F)
-    under = cv2.multiply(picture, 1 - cover, dtype=cv2.CV_32F)
-    picture[:] = cv2.add(over, under, dtype=cv2.CV_8U)
+    x, y, width, height = cv2.boundingRect((mask > 0).astype(np.uint8))
+    part = picture[y : y + height, x : x + width]
+    if not part.size:
+        return
+    cover = cv2.merge([mask[y : y + height, x : x + width]] * 3)
+    over = cv2.multiply(face[y : y + height, x : x + width], cover, dtype=cv2.CV_32F)
+    under = cv2.multiply(part, 1 - cover, dtype=cv2.CV_32F)
+    part[:] = cv2.add(over, under, dtype=cv2.CV_8U)
 
 
 def _wood(rng: np.random.Generator, width: int, height: int, pixels_per_mm: float) -> Plane:
