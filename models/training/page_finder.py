@@ -1,6 +1,7 @@
 """Trains the page finder on scenes drawn on the fly and measures it on scenes it has not seen.
 
-    python -m models.training.page_finder --seed 0 --minutes 15
+    python -m models.training.page_finder --seed 0 --minutes 60
+    python -m models.training.page_finder --evaluate --seed 21     the weights on record, without training
 
 Minutes are CPU time of one thread, so that a busy machine trains no less. Each step draws a few new scenes into a pool
 and trains on a batch out of it, turned and mirrored at random. Figures are measured at full size with `PageFinder` as
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from models.page_finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
 from models.training.page_cards import Image, draw_card, specimen_cards
 from models.training.page_scenes import Corners, PageScene, draw_scene
+from models.weights import own
 
 BATCH = 8
 _POOL, _NEW = 600, 2
@@ -169,13 +171,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=15.0, help="CPU time")
     parser.add_argument("--scenes", type=int, default=400, help="unseen scenes to measure on")
+    parser.add_argument("--evaluate", action="store_true", help="measure the weights on record")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "weights" / "page_finder.safetensors")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    state = train(arguments.seed, arguments.minutes)
-    save_file(state, arguments.out)
+    if arguments.evaluate:
+        state = own("page_finder")
+    else:
+        state = train(arguments.seed, arguments.minutes)
+        save_file(state, arguments.out)
     _log.info("%s", evaluate(state, arguments.seed, arguments.scenes))
 
 
