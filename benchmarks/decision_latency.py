@@ -30,9 +30,8 @@ from rich.table import Table
 
 from benchmarks.timeline import Stretch, stretches, write_timeline
 from graphs.records import Step
-from models.specimens.scenarios import SCENARIOS, film_step
+from models.specimens.scenarios import SCENARIOS, film_step, one_thread
 from service.client import VeridaskClient
-from service.demo import setup_filmer
 from service.schemas import CaseView
 from service.server import LocalServer
 
@@ -74,7 +73,7 @@ def measure(console: Console, cases: int, more: int) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="veridask-bench-") as folder,
         LocalServer(Path(folder)) as server,
-        ProcessPoolExecutor(2, get_context("spawn"), setup_filmer) as filmers,
+        ProcessPoolExecutor(2, get_context("spawn"), one_thread) as filmers,
     ):
         running = server.start()
         before = resident(running.processes)

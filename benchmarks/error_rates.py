@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 
 from graphs.records import CaseSpec, CheckResult, Step
-from models.specimens.scenarios import Scenario
+from models.specimens.scenarios import Scenario, one_thread
 
 TODAY = date(2026, 7, 1)
 PEOPLE = (("azure", "astronaut"), ("ochre", "grace_hopper"))
@@ -72,14 +72,12 @@ class Presentation:
 
 def present(kind: str, seed: int) -> Presentation:
     """Film one presentation and judge it."""
-    import cv2
     import torch
 
     from graphs.local import run_here
     from models.liveness.challenge import draw
     from models.specimens.scenarios import film_step
 
-    cv2.setNumThreads(0)
     torch.set_num_threads(1)
     design, portrait = PEOPLE[seed % len(PEOPLE)]
     challenge = tuple(draw(random.Random(f"challenge {seed}"), 2).to_list())
@@ -142,7 +140,7 @@ def main() -> None:
         if not arguments.only or any(part in kind for part in arguments.only)
     ]
     console = Console()
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), one_thread) as pool:
         jobs: list[Future[Presentation]] = [
             pool.submit(present, kind, seed) for kind in kinds for seed in range(first, last + 1)
         ]

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from graphs.records import Step
-from models.specimens.scenarios import SCENARIOS, Scenario, film_step
+from models.specimens.scenarios import SCENARIOS, Scenario, film_step, one_thread
 from service.client import VeridaskClient
 from service.schemas import CaseView
 from service.server import LocalServer
@@ -65,7 +65,7 @@ def demo(seed: int, keep: bool) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="veridask-demo-") as folder,
         LocalServer(Path(folder)) as server,
-        ProcessPoolExecutor(FILMERS, get_context("spawn"), setup_filmer) as filmers,
+        ProcessPoolExecutor(FILMERS, get_context("spawn"), one_thread) as filmers,
     ):
         films = Films(filmers, seed, datetime.now(UTC).date())
         for scenario in SCENARIOS:
@@ -111,13 +111,6 @@ class Films:
                 film_step, scenario, step, challenge, seed=self.seed, today=self.today
             )
         return self.ordered[shown]
-
-
-def setup_filmer() -> None:
-    """Keep OpenCV to one thread: there is a process for each core."""
-    import cv2
-
-    cv2.setNumThreads(0)
 
 
 def prepare(client: VeridaskClient, films: Films, scenario: Scenario) -> Play:

@@ -120,7 +120,7 @@ def test_the_true_corners_cut_out_the_card(azure: Specimen, ochre: Specimen) -> 
         printed = cv2.cvtColor(render_back(specimen), cv2.COLOR_RGB2GRAY).astype(np.float64)
         scene = back_scene(specimen, seed=seed, seconds=0.3)
         quads = scene.quads()
-        assert quads.shape == (9, 1, 4, 2)
+        assert quads.shape == (round(0.3 * FRAME_RATE), 1, 4, 2)
         assert quads.min() > 0
         assert np.all(quads < np.array(FRAME_SIZE))
         shown = cv2.cvtColor(views(scene)[-1], cv2.COLOR_RGB2GRAY).astype(np.float64)
@@ -139,11 +139,12 @@ def test_the_film_is_h264_with_even_timestamps_and_its_barcode_reads(ochre: Spec
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", *FRAME_SIZE)
         frames = [(float(f.time), np.asarray(f.to_ndarray(format="rgb24"), np.uint8)) for f in container.decode(stream)]
-    assert len(frames) == len(capture.quads) == len(capture.tilts) == 24
-    np.testing.assert_allclose([t for t, _ in frames], np.arange(24) / FRAME_RATE, atol=1e-3)
+    count = round(0.8 * FRAME_RATE)
+    assert len(frames) == len(capture.quads) == len(capture.tilts) == count
+    np.testing.assert_allclose([t for t, _ in frames], np.arange(count) / FRAME_RATE, atol=1e-3)
     read = [zxingcpp.read_barcodes(level_view(f, q[0])) for (_, f), q in zip(frames, capture.quads, strict=True)]
     payload = aamva_payload(ochre.encoded)
-    assert sum(any(code.bytes == payload for code in codes) for codes in read) >= 20
+    assert sum(any(code.bytes == payload for code in codes) for codes in read) >= 0.8 * count
 
 
 def hue_travel(scene: Scene, specimen: Specimen) -> float:
@@ -206,10 +207,10 @@ def test_altered_documents_contradict_themselves(seed: int) -> None:
 
 
 def test_none_or_two_documents_lie_on_the_desk(azure: Specimen) -> None:
-    assert front_video(azure, seed=51, attack=DocumentAttack.NO_DOCUMENT, seconds=0.1).quads.shape == (3, 0, 4, 2)
+    assert front_video(azure, seed=51, attack=DocumentAttack.NO_DOCUMENT, seconds=0.1).quads.shape == (2, 0, 4, 2)
     two = front_scene(azure, seed=52, attack=DocumentAttack.TWO_DOCUMENTS, seconds=0.1)
     quads = two.quads()
-    assert quads.shape == (3, 2, 4, 2)
+    assert quads.shape == (2, 2, 4, 2)
     assert np.all((quads > 0) & (quads < np.array(FRAME_SIZE)))
     assert quads[:, 0, :, 0].max() < quads[:, 1, :, 0].min()
     frame = next(iter(two.frames()))

@@ -94,3 +94,10 @@ def film_step(scenario: Scenario, step: Step, challenge: Sequence[str], *, seed:
     attack = DocumentAttack(scenario.document_attack) if step in scenario.attacked else None
     film = front_video if step == "front" else back_video
     return film(specimen, seed=seed, attack=attack).data
+
+
+def one_thread() -> None:
+    """Keep OpenCV to one thread in this process: for pools that have a process for each core."""
+    import cv2
+
+    cv2.setNumThreads(0)
