@@ -179,11 +179,17 @@ def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
     """Read the machine-readable zone over the best pages, voted; None when there is none.
 
     A zone whose check digits fail is read again from each page alone: it is kept only as it stands in two of them,
-    because a check digit that fails accuses a person, and a character misread once must not.
+    because a check digit that fails accuses a person, and a character misread once must not. A zone in which none
+    holds, or that does not begin as its format does, was misread as a whole: the page's edge cut it off.
     """
+    from models.mrz.formats import FORMATS
+
     reading = models.mrz_reader.read([page.image for page in pages.best]) if pages.best else None
     if reading is None or reading.refusal != "check_digits":
         return reading
+    begins = reading.mrz.document_code[:1] in FORMATS[reading.mrz.format].code
+    if not begins or not any(asdict(reading.mrz.checks).values()):
+        return replace(reading, refusal="unclear")
     alone = [models.mrz_reader.read([page.image]) for page in pages.best]
     same = [found for found in alone if found is not None and found.lines == reading.lines]
     return reading if len(same) >= MIN_AGREEING_PAGES else replace(reading, refusal="unclear")
@@ -316,6 +322,8 @@ def consistency(
 
     if text_lines_front is None or mrz_lines_back is None:
         return judged("consistency", "not_run")
+    if not mrz_lines_back.accepted and mrz_lines_back.refusal != "check_digits":
+        return judged("consistency", "not_run")  # what was not read for certain contradicts nobody
     found = compare(mrz_lines_back.mrz, text_lines_front, _aamva(barcode_payload_back))
     codes: dict[str, Step | None] = {}
     if found.contradictions:

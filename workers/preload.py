@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 
 
 def limit_library_threads() -> None:
@@ -34,7 +34,7 @@ def limit_library_threads() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let malloc keep up to 256 MiB that was freed, and serve blocks of up to 32 MiB from it.
+    """Let malloc keep up to 128 MiB that was freed, and serve blocks of up to 32 MiB from it.
 
     A nanny starts workers with MALLOC_TRIM_THRESHOLD_=65536, which also turns off malloc's own adaptation: each tensor
     of a forward pass is then fetched from the system and given back, which made the search for faces 1.5 times slower.
@@ -42,7 +42,8 @@ def keep_freed_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+        mallopt(_M_ARENA_MAX, 2)  # each thread would keep an arena of its own
+        mallopt(_M_TRIM_THRESHOLD, 128 << 20)
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
