@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from sse_starlette import ServerSentEvent
 
 from service.errors import StoreUnavailableError
-from service.store import Store
+from service.store import Store, StoredEvent
 
 _LOOK_S = 5.0
 """Longest time without a look into the table, in case another process wrote to it."""
@@ -45,14 +45,21 @@ class EventBoard:
                 del self._waiting[case_id]
 
 
+async def _look(store: Store, case_id: str, after: int) -> tuple[bool, list[StoredEvent]]:
+    """Whether the case is closed, asked before its events, so that the last ones are told; and the events."""
+    closed = not (await store.get(case_id)).is_open
+    return closed, await store.events(case_id, after)
+
+
 async def stream(store: Store, board: EventBoard, case_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
     """The events of a case past the id `after`, in order, until the case is closed and all was told."""
     with board.listening(case_id) as news:
         while True:
             news.clear()
             try:
-                closed = not (await store.get(case_id)).is_open  # before the events, so that the last ones are told
-                events = await store.events(case_id, after)
+                # Shielded: a reader that goes away cancels this, and a query that is cancelled half way leaves the pool
+                # a broken connection, on which another stream then waited for ever.
+                closed, events = await asyncio.shield(asyncio.ensure_future(_look(store, case_id, after)))
             except StoreUnavailableError:
                 closed, events = False, []
             for event in events:
