@@ -46,13 +46,15 @@ class Pages:
     """The document as seen in a video.
 
     best: the sharpest few, rectified at 300 dpi; small: uint8 (K, 319, 506, 3), all frames in which the page was found;
-    quads: one per frame, None where no page was found; measures: one for each page of `small`, in the same order.
+    quads: one per frame, None where no page was found; measures: one for each page of `small`, in the same order;
+    several_share: part of the frames with a page, 0..1, that show another beside it.
     """
 
     best: tuple[Page, ...]
     small: npt.NDArray[np.uint8]
     quads: tuple[Quad | None, ...]
     measures: tuple[FrameQuality, ...]
+    several_share: float
 
 
 @data(CPU)
@@ -71,7 +73,8 @@ def pages(frames: Frames, models: ModelPool) -> Pages:
     from models import quality as measuring
     from models.page import Page, rectify
 
-    quads = tuple(models.page_finder.find(frames.images))
+    outlines = models.page_finder.find_all(frames.images)
+    quads = tuple(found[0] if found else None for found in outlines)
     seen = {index: quad for index, quad in enumerate(quads) if quad is not None}
     small = [rectify(frames.images[index], quad, SMALL_PAGE) for index, quad in seen.items()]
     height, width = frames.images.shape[1:3]
@@ -84,7 +87,9 @@ def pages(frames: Frames, models: ModelPool) -> Pages:
         for found in measuring.best([measures[i] for i in measuring.agreeing(np.array(small))], BEST_PAGES)
     ]
     width, height = SMALL_PAGE
-    return Pages(tuple(best), np.array(small, np.uint8).reshape(-1, height, width, 3), quads, tuple(measures))
+    stack = np.array(small, np.uint8).reshape(-1, height, width, 3)
+    several = sum(len(found) > 1 for found in outlines) / max(len(seen), 1)
+    return Pages(tuple(best), stack, quads, tuple(measures), several)
 
 
 @check(CPU, takes_failed=True)
@@ -102,11 +107,13 @@ def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: fro
     chosen = {page.index for page in pages.best}
     best = [found for found in pages.measures if found.index in chosen]
     limits = {
-        "cut_off_document": all(found.cut_off for found in best),
+        "two_documents_uploaded": pages.several_share > thresholds["max_several_share"],
         "blurred_photo": max(found.sharpness for found in best) < thresholds["min_sharpness"],
         "dark_photo": max(found.brightness for found in best) < thresholds["min_brightness"],
         "glare_on_photo": min(found.glare for found in best) > thresholds["max_glare"],
         "low_resolution": max(found.resolution for found in best) < thresholds["min_resolution"],
+        # Last, because the outline of a page that is blurred or in the dark is not sure.
+        "cut_off_document": all(found.cut_off for found in best),
     }
     codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
     result = clear_unless(
@@ -115,6 +122,7 @@ def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: fro
         score=max(found.sharpness for found in best),
         threshold=thresholds["min_sharpness"],
         found_share=round(share, 3),
+        several_share=round(pages.several_share, 3),
         best=[_rounded(found) for found in best],
     )
     return with_retry(result, retakes)
@@ -179,17 +187,11 @@ def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
     """Read the machine-readable zone over the best pages, voted; None when there is none.
 
     A zone whose check digits fail is read again from each page alone: it is kept only as it stands in two of them,
-    because a check digit that fails accuses a person, and a character misread once must not. A zone in which none
-    holds, or that does not begin as its format does, was misread as a whole: the page's edge cut it off.
+    because a check digit that fails accuses a person, and a character misread once must not.
     """
-    from models.mrz.formats import FORMATS
-
     reading = models.mrz_reader.read([page.image for page in pages.best]) if pages.best else None
     if reading is None or reading.refusal != "check_digits":
         return reading
-    begins = reading.mrz.document_code[:1] in FORMATS[reading.mrz.format].code
-    if not begins or not any(asdict(reading.mrz.checks).values()):
-        return replace(reading, refusal="unclear")
     alone = [models.mrz_reader.read([page.image]) for page in pages.best]
     same = [found for found in alone if found is not None and found.lines == reading.lines]
     return reading if len(same) >= MIN_AGREEING_PAGES else replace(reading, refusal="unclear")

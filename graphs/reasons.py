@@ -11,6 +11,7 @@ REASONS: dict[str, str] = {
     "blurred_photo": "The picture is blurred.",
     "cut_off_document": "Part of the document is outside the picture.",
     "no_document_in_image": "No document can be seen.",
+    "two_documents_uploaded": "More than one document can be seen.",
     "low_resolution": "The document or face is too small in the picture.",
     "incorrect_side": "This is not the side of the document that was asked for.",
     "no_face_in_video": "No face can be seen.",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.page import Quad, shrunk
 from models.page_lines import fit_outline
-from models.page_outline import refine
+from models.page_outline import parts, refine
 
 INPUT_SIDE = 128
 MASK_SIDE = 32
@@ -77,15 +77,20 @@ class PageFinder:
         self._net.eval()
 
     def find(self, images: npt.NDArray[np.uint8]) -> list[Quad | None]:
-        """The page in each frame, None where there is none. images: uint8 (N, H, W, 3) RGB; one forward pass for all.
+        """The page in each frame, None where there is none: the largest of those that `find_all` gives."""
+        return [pages[0] if pages else None for pages in self.find_all(images)]
+
+    def find_all(self, images: npt.NDArray[np.uint8]) -> list[tuple[Quad, ...]]:
+        """The pages in each frame, the largest first. images: uint8 (N, H, W, 3) RGB; one forward pass for all.
 
         Corners are in pixels of the frame, pixel centres at whole numbers; those of a page that is cut off may lie
-        outside. A scan that the page fills gives the frame itself. Of several pages the largest is taken.
+        outside. A scan that the page fills gives the frame itself. Pages one above the other that touch are taken for
+        one, and one less than a third as large as the largest for none.
         """
         if not len(images):
             return []
         masks, presence = self._look(images)
-        return [_quad(image, mask, float(p)) for image, mask, p in zip(images, masks, presence, strict=True)]
+        return [_quads(image, mask, float(p)) for image, mask, p in zip(images, masks, presence, strict=True)]
 
     @torch.inference_mode()
     def _look(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -98,14 +103,12 @@ class PageFinder:
         return masks.sigmoid().cpu().numpy(), presence.sigmoid().cpu().numpy()
 
 
-def _quad(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.float32], presence: float) -> Quad | None:
+def _quads(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.float32], presence: float) -> tuple[Quad, ...]:
     if presence < LEAST_SCORE:
-        return None
-    found = fit_outline(image, mask)
-    if found is None:
-        return None
-    corners, overlap = found
-    score = presence * overlap
-    if score < LEAST_SCORE:
-        return None
-    return Quad(refine(image, corners), score)
+        return ()
+    outlines = [fit_outline(image, part) for part in parts(mask, image.shape[:2])]
+    return tuple(
+        Quad(refine(image, corners), presence * overlap)
+        for corners, overlap in (found for found in outlines if found is not None)
+        if presence * overlap >= LEAST_SCORE
+    )

@@ -9,7 +9,7 @@ and table tops outside it. Segments: the line segment detector of von Gioi et al
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from models.page import shrunk
 from models.page_outline import outline
 
 Floats = npt.NDArray[np.float32]
+Exact = npt.NDArray[np.float64]
 Image = npt.NDArray[np.uint8]
 
 _WIDTH = 480
@@ -45,6 +46,40 @@ _SHAPE_WEIGHT = 3.0
 """Cost of a proportion that is off by a factor of e."""
 _FILLED = 0.95
 """Part of the frame that the mask covers in a scan which the page fills: its edges are the frame's."""
+_STEPS = 64
+"""Steps along a side in which it counts whether an edge covers it."""
+
+
+class _Line(NamedTuple):
+    """A point on a line and its direction, of length 1: float64 (2,) each."""
+
+    point: Exact
+    way: Exact
+
+    def distances(self, points: Exact) -> Exact:
+        """Of points (..., 2) from the line, in pixels: (...)."""
+        return np.asarray(np.abs((points - self.point) @ np.array([-self.way[1], self.way[0]])))
+
+
+class _Candidate(NamedTuple):
+    """A line that may bear a side, and the part of the side that edges cover along it, 0..1."""
+
+    line: _Line
+    coverage: float
+
+
+class _Side(NamedTuple):
+    """A side of the mask's rectangle: its line from the first corner on, its length, and the rectangle's extent across
+    it, in pixels.
+    """
+
+    line: _Line
+    length: float
+    across: float
+
+    def along(self, points: Exact) -> Exact:
+        """Where points (..., 2) lie along the side: 0 at its first corner, 1 at its second."""
+        return np.asarray((points - self.line.point) @ self.line.way / self.length)
 
 
 def fit_outline(image: Image, mask: Floats) -> tuple[Floats, float] | None:
@@ -61,9 +96,8 @@ def fit_outline(image: Image, mask: Floats) -> tuple[Floats, float] | None:
         width, height = image.shape[1] - 1, image.shape[0] - 1
         return np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32), float(mask.mean())
     scale = np.array([image.shape[1] / mask.shape[1], image.shape[0] / mask.shape[0]])
-    rectangle = _rectangle(mask, scale)
     segments = _segments(image)
-    sides = [_side_candidates(rectangle[i], rectangle[(i + 1) % 4], rectangle, segments) for i in range(4)]
+    sides = [_side_candidates(side, segments) for side in _sides(_rectangle(mask, scale))]
     outlines, coverage = _combined(sides)
     # What the mask alone says is one more candidate: a page in strong perspective, or cut off by the frame.
     outlines = np.concatenate([outlines, ((drawn[0] + 0.5) * scale - 0.5)[None]])
@@ -73,18 +107,18 @@ def fit_outline(image: Image, mask: Floats) -> tuple[Floats, float] | None:
     return outlines[best].astype(np.float32), float(overlap[best])
 
 
-def _rectangle(mask: Floats, scale: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _rectangle(mask: Floats, scale: Exact) -> Exact:
     """Corners (4, 2), clockwise, of the least rectangle around the largest part of the mask, in pixels of the image."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0.5).astype(np.uint8), connectivity=4)
     ys, xs = np.nonzero(labels == 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA])))
     points = ((np.stack([xs, ys], axis=1) + 0.5) * scale - 0.5).astype(np.float32)
-    corners: npt.NDArray[np.float64] = np.array(cv2.boxPoints(cv2.minAreaRect(points)), np.float64)
+    corners: Exact = np.array(cv2.boxPoints(cv2.minAreaRect(points)), np.float64)
     clockwise = cv2.contourArea(corners.astype(np.float32), oriented=True) > 0
-    ordered: npt.NDArray[np.float64] = corners if clockwise else corners[::-1]
+    ordered: Exact = corners if clockwise else corners[::-1]
     return ordered
 
 
-def _segments(image: Image) -> npt.NDArray[np.float64]:
+def _segments(image: Image) -> Exact:
     """Straight edges, float64 (K, 4): x and y of both ends, in pixels of the image."""
     scale = _WIDTH / max(image.shape[:2])
     size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
@@ -92,85 +126,66 @@ def _segments(image: Image) -> npt.NDArray[np.float64]:
     found: Any = cv2.createLineSegmentDetector().detect(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))[0]
     if found is None:
         return np.zeros((0, 4))
-    ends: npt.NDArray[np.float64] = np.asarray(found, np.float64).reshape(-1, 4) / scale
+    ends: Exact = np.asarray(found, np.float64).reshape(-1, 4) / scale
     return ends
 
 
-def _side_candidates(
-    start: npt.NDArray[np.float64],
-    end: npt.NDArray[np.float64],
-    rectangle: npt.NDArray[np.float64],
-    segments: npt.NDArray[np.float64],
-) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]]:
-    """Lines (point, direction) for one side, with the part of the side that edges cover along each, 0..1."""
-    length = max(float(np.linalg.norm(end - start)), 1e-6)
-    direction = (end - start) / length
-    normal = np.array([-direction[1], direction[0]])
-    across = max(float(np.ptp(rectangle @ normal)), 1e-6)
-    candidates = [(start, direction, 0.0)]
-    first, last = segments[:, :2] - start, segments[:, 2:] - start
-    run = last - first
-    sizes = np.maximum(np.linalg.norm(run, axis=1), 1e-6)
-    middle = (first + last) / 2
-    along = middle @ direction / length
+def _sides(rectangle: Exact) -> list[_Side]:
+    """The four sides of a rectangle's corners (4, 2)."""
+    runs = np.roll(rectangle, -1, axis=0) - rectangle
+    lengths = np.maximum(np.linalg.norm(runs, axis=1), 1e-6)
+    return [
+        _Side(_Line(rectangle[n], runs[n] / lengths[n]), float(lengths[n]), float(lengths[(n + 1) % 4]))
+        for n in range(4)
+    ]
+
+
+def _side_candidates(side: _Side, segments: Exact) -> list[_Candidate]:
+    """Lines for one side: the rectangle's own first, then edges, the best covered ones first."""
+    ends = segments.reshape(-1, 2, 2)
+    runs = ends[:, 1] - ends[:, 0]
+    sizes = np.maximum(np.linalg.norm(runs, axis=1), 1e-6)
+    middles = ends.mean(axis=1)
+    along = side.along(middles)
     fits = (
-        (np.abs(run @ direction) / sizes > _LEAN)
-        & (np.abs(middle @ normal) < _NEAR * across)
-        & (sizes > _LEAST_LENGTH * length)
+        (np.abs(runs @ side.line.way) / sizes > _LEAN)
+        & (side.line.distances(middles) < _NEAR * side.across)
+        & (sizes > _LEAST_LENGTH * side.length)
         & (along > -0.15)
         & (along < 1.15)
     )
     chosen = np.flatnonzero(fits)
+    edges: list[_Candidate] = []
     for index in chosen[np.argsort(-sizes[chosen])]:
-        point, way = segments[index, :2], run[index] / sizes[index]
-        if any(_same_line(point, way, p, d, 0.015 * across, length) for p, d, c in candidates if c):
-            continue
-        candidates.append((point, way, _coverage(point, way, segments[chosen], start, direction, length, across)))
-    edges = sorted(candidates[1:], key=lambda candidate: -candidate[2])
-    return [candidates[0], *edges[:_CANDIDATES]]
+        line = _Line(ends[index, 0], runs[index] / sizes[index])
+        if not any(_same_line(line, other.line, side) for other in edges):
+            edges.append(_Candidate(line, _coverage(line, ends[chosen], side)))
+    edges.sort(key=lambda edge: -edge.coverage)
+    return [_Candidate(side.line, 0.0), *edges[:_CANDIDATES]]
 
 
-def _same_line(
-    point: npt.NDArray[np.float64],
-    way: npt.NDArray[np.float64],
-    other: npt.NDArray[np.float64],
-    other_way: npt.NDArray[np.float64],
-    tolerance: float,
-    length: float,
-) -> bool:
-    """Whether both lines run within `tolerance` of one another over `length` from the first one's point."""
-    normal = np.array([-other_way[1], other_way[0]])
-    return all(abs(float((point + t * way - other) @ normal)) < tolerance for t in (0.0, length, -length))
+def _same_line(line: _Line, other: _Line, side: _Side) -> bool:
+    """Whether two lines run close to one another over the side's length to both sides of the first one's point."""
+    points = line.point + np.array([[0.0], [side.length], [-side.length]]) * line.way
+    return bool((other.distances(points) < 0.015 * side.across).all())
 
 
-def _coverage(
-    point: npt.NDArray[np.float64],
-    way: npt.NDArray[np.float64],
-    segments: npt.NDArray[np.float64],
-    start: npt.NDArray[np.float64],
-    direction: npt.NDArray[np.float64],
-    length: float,
-    across: float,
-) -> float:
-    """Part of the side, 0..1, along which some segment lies on the line."""
-    normal = np.array([-way[1], way[0]])
-    ends = np.abs((segments.reshape(-1, 2, 2) - point) @ normal)
-    on_line = segments[(ends < 0.012 * across).all(axis=1)].reshape(-1, 2, 2)
-    covered = np.zeros(64, bool)
-    for reach in np.sort((on_line - start) @ direction / length, axis=1):
-        low, high = np.clip(np.round(reach * 64), 0, 64).astype(int)
+def _coverage(line: _Line, ends: Exact, side: _Side) -> float:
+    """Part of the side, 0..1, along which some segment, of those with these ends (K, 2, 2), lies on the line."""
+    on_line = ends[(line.distances(ends) < 0.012 * side.across).all(axis=1)]
+    covered = np.zeros(_STEPS, bool)
+    for reach in np.sort(side.along(on_line), axis=1):
+        low, high = np.clip(np.round(reach * _STEPS), 0, _STEPS).astype(int)
         covered[low:high] = True
     return float(covered.mean())
 
 
-def _combined(
-    sides: list[list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]]],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _combined(sides: list[list[_Candidate]]) -> tuple[Exact, Exact]:
     """All outlines of one line from each side: corners (K, 4, 2) where neighbours meet, and mean coverage (K,)."""
     picked = np.array(list(product(*(range(len(side)) for side in sides))))
-    points = [np.stack([side[i][0] for i in picked[:, n]]) for n, side in enumerate(sides)]
-    ways = [np.stack([side[i][1] for i in picked[:, n]]) for n, side in enumerate(sides)]
-    coverage = np.mean([np.array([c for *_, c in side])[picked[:, n]] for n, side in enumerate(sides)], axis=0)
+    points = [np.stack([edge.line.point for edge in side])[picked[:, n]] for n, side in enumerate(sides)]
+    ways = [np.stack([edge.line.way for edge in side])[picked[:, n]] for n, side in enumerate(sides)]
+    covered = [np.array([edge.coverage for edge in side])[picked[:, n]] for n, side in enumerate(sides)]
     corners = []
     for n in range(4):
         p, u, q, v = points[n - 1], ways[n - 1], points[n], ways[n]
@@ -178,10 +193,10 @@ def _combined(
         gap = q - p
         t = (gap[:, 0] * v[:, 1] - gap[:, 1] * v[:, 0]) / np.where(np.abs(cross) < 1e-9, 1e-9, cross)
         corners.append(p + t[:, None] * u)
-    return np.stack(corners, axis=1), coverage
+    return np.stack(corners, axis=1), np.asarray(np.mean(covered, axis=0))
 
 
-def _misshapen(outlines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _misshapen(outlines: Exact) -> Exact:
     """How far (K,), as a natural log beyond _TILTED, each outline's proportion is from that of the nearest format."""
     sides = np.linalg.norm(np.roll(outlines, -1, axis=1) - outlines, axis=2)
     one, other = sides[:, 0] + sides[:, 2], sides[:, 1] + sides[:, 3]
@@ -190,7 +205,7 @@ def _misshapen(outlines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(np.maximum(off - _TILTED, 0.0))
 
 
-def _overlaps(outlines: npt.NDArray[np.float64], mask: Floats, width: int, height: int) -> npt.NDArray[np.float64]:
+def _overlaps(outlines: Exact, mask: Floats, width: int, height: int) -> Exact:
     """Soft intersection over union (K,) of each outline with the mask, both inside the frame."""
     scale = _GRID / max(width, height)
     size = (round(width * scale), round(height * scale))

@@ -20,7 +20,63 @@ _LEAST_AGREEMENT = 0.35
 """Part of the profiles that must agree on a line; with less (hand, glare, page cut off there) the mask's side stays."""
 
 
+_LEAST_PART = 0.015
+"""Of the mask: smaller parts are no page."""
+_LEAST_BESIDE = 0.3
+"""Of the largest part: a document beside another is about as large as that one, crumbs of the mask are not."""
+_SKIRT = 9
+"""Pixels around another page's part of the mask that belong to it as well: there the mask fades out."""
+
+_LONGEST = 2.1
+"""Longer by shorter side past which a part is two pages side by side. An ID-1 card tilted by 40° is at 1.586 / cos 40°,
+which is 2.07.
+"""
+_CUTS = 64
+"""Steps along such a part in which the place to cut it is looked for."""
+
 _PIXEL = np.asarray([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)], np.float32)
+
+
+def parts(mask: Floats, shape: tuple[int, int]) -> list[Floats]:
+    """The mask of each page that a mask shows, the largest first: what belongs to the others is 0 in it.
+
+    mask: float32 (H, W), probability of page. shape: height and width of the picture that the mask lies over. Two pages
+    side by side that run into one another are cut apart where the mask is thinnest; those one above the other, or one
+    over the other, are taken for one. Empty when no part is large enough.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0.5).astype(np.uint8), connectivity=4)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    order = [int(i) + 1 for i in np.argsort(-areas, kind="stable") if areas[i] >= _LEAST_PART * mask.size]
+    pages = [labels == label for label in order if areas[label - 1] >= _LEAST_BESIDE * areas[order[0] - 1]]
+    pages = [half for page in pages for half in _halves(page, shape)]
+    pages.sort(key=lambda page: -int(page.sum()))
+    masks = []
+    for page in pages:
+        others = np.any([other for other in pages if other is not page] or [np.zeros_like(page)], axis=0)
+        skirt = cv2.dilate(others.astype(np.uint8), np.ones((_SKIRT, _SKIRT), np.uint8)) > 0
+        masks.append(np.where(skirt & ~page, np.float32(0), mask))
+    return masks
+
+
+def _halves(part: npt.NDArray[np.bool_], shape: tuple[int, int]) -> list[npt.NDArray[np.bool_]]:
+    """A part of a mask, cut in two where it is thinnest when it is too long for one page."""
+    ys, xs = np.nonzero(part)
+    points = np.stack([xs * shape[1] / part.shape[1], ys * shape[0] / part.shape[0]], axis=1).astype(np.float32)
+    _, (width, height), angle = cv2.minAreaRect(points)
+    if max(width, height) < _LONGEST * min(width, height):
+        return [part]
+    turn = np.radians(angle if width > height else angle + 90)
+    along = points @ np.asarray([np.cos(turn), np.sin(turn)])
+    steps = np.floor((along - along.min()) / max(float(np.ptp(along)), 1e-6) * (_CUTS - 1)).astype(int)
+    thickness = np.bincount(steps, minlength=_CUTS)
+    low, high = _CUTS * 3 // 10, _CUTS * 7 // 10
+    cut = low + int(np.argmin(np.convolve(thickness, np.ones(3), "same")[low:high]))
+    halves = []
+    for chosen in (steps <= cut, steps > cut):
+        half = np.zeros_like(part)
+        half[ys[chosen], xs[chosen]] = True
+        halves.append(half)
+    return halves
 
 
 def outline(mask: npt.NDArray[np.float32]) -> tuple[Floats, float] | None:
@@ -36,7 +92,7 @@ def outline(mask: npt.NDArray[np.float32]) -> tuple[Floats, float] | None:
         return None
     largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
     area = int(stats[largest, cv2.CC_STAT_AREA])
-    if area < 0.015 * mask.size:
+    if area < _LEAST_PART * mask.size:
         return None
     part = (labels == largest).astype(np.uint8)
     contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

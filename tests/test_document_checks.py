@@ -34,7 +34,7 @@ def pages_of(image: U8) -> Pages:
     page = np.asarray(cv2.resize(image, ID1_SIZE, interpolation=cv2.INTER_AREA), np.uint8)
     quad = Quad(np.zeros((4, 2), np.float32), 1.0)
     best = tuple(Page(page, index, quad, 100.0) for index in range(3))
-    return Pages(best, np.zeros((0, 319, 506, 3), np.uint8), (quad,) * 3, ())
+    return Pages(best, np.zeros((0, 319, 506, 3), np.uint8), (quad,) * 3, (), 0.0)
 
 
 @pytest.mark.parametrize("lost", [0.06, 0.115])

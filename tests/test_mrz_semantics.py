@@ -270,6 +270,24 @@ def _parses_as_expected(case: dict[str, Any]) -> None:
         assert mrz.valid is case["expect_valid"]
 
 
+def _with_digits(lines: tuple[str, ...], places: list[tuple[int, int]]) -> list[str]:
+    """The lines with the digits at these places raised by three: no check digit holds by chance."""
+    rows = [list(line) for line in lines]
+    for line, position in places:
+        rows[line][position] = str((int(rows[line][position]) + 3) % 10)
+    return ["".join(row) for row in rows]
+
+
+def test_a_zone_in_which_nothing_holds_was_misread_and_accuses_nobody() -> None:
+    """A page cut off at its edge once gave such a zone, and an honest person was declined."""
+    nothing_holds = repair(evidence_of_text(_with_digits(TD1, [(0, 14), (1, 6), (1, 14)])))
+    assert nothing_holds is not None
+    assert (nothing_holds.accepted, nothing_holds.refusal) == (False, "unclear")
+    one_fails = repair(evidence_of_text(_with_digits(TD1, [(1, 6)])))
+    assert one_fails is not None
+    assert (one_fails.accepted, one_fails.refusal) == (False, "check_digits")
+
+
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.exists(), reason="mrz_text_conformance.json is not beside the checkout")
 def test_conformance_has_all_its_cases() -> None:

@@ -8,7 +8,7 @@ Everything changed is reported.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -80,8 +80,9 @@ class Repaired:
     with only those characters changed that cannot stand at their place and were not clear.
 
     refusal: "" when accepted; "check_digits" (nothing near what was read obeys them), "ambiguous" (more than one
-    filling does), "unclear" (a name or code was not read clearly), "too_many_changes". certainty: 0..1, the least of
-    that of the check digits and that of the least clear character; 0 when the mrz is as read.
+    filling does), "unclear" (a name or code was not read clearly, or the zone was misread as a whole),
+    "too_many_changes". certainty: 0..1, the least of that of the check digits and that of the least clear character;
+    0 when the mrz is as read.
     """
 
     mrz: Mrz
@@ -142,7 +143,17 @@ def repair(evidence: Sequence[Float]) -> Repaired | None:
         if _is_clear(change, evidence) and not change.is_twin:
             lines[change.line][change.position] = change.read
     written = tuple("".join(line) for line in lines)
-    return Repaired(parse(written), _differences(form, read, written), 0.0, False, refusal)
+    mrz = parse(written)
+    if refusal == "check_digits" and _misread_as_a_whole(form, mrz):
+        refusal = "unclear"
+    return Repaired(mrz, _differences(form, read, written), 0.0, False, refusal)
+
+
+def _misread_as_a_whole(form: Format, mrz: Mrz) -> bool:
+    """Whether the zone does not begin as its format does, or none of its check digits holds: a page's edge cut it off,
+    for instance. A forger changes some; that nothing holds says that the reading is wrong, not the print.
+    """
+    return mrz.document_code[:1] not in form.code or not any(asdict(mrz.checks).values())
 
 
 def _is_of(form: Format, solution: Solution) -> bool:

@@ -27,6 +27,7 @@ from models.specimens.video import encode_mp4
 Image3 = npt.NDArray[np.uint8]
 
 FRAME_RATE = 24
+"""Frames a second: the cinema's, a fifth fewer than most phones take, and drawing them is what specimens cost."""
 FRAME_SIZE = (1280, 720)
 _COPIED_AT = np.array([[0.12, -0.06], [0.0007, 0.0], [0.0, 0.0007]])  # light at the moment a copy or photo was taken
 

@@ -1,4 +1,4 @@
-"""Synthetic scenes with one page or none, drawn from a seed: what the page finder is trained and measured on."""
+"""Synthetic scenes with a page, two or none, drawn from a seed: what the page finder is trained and measured on."""
 
 from __future__ import annotations
 
@@ -18,36 +18,45 @@ Corners = npt.NDArray[np.float32]
 
 EMPTY_SHARE = 0.35
 """Part of the scenes without a page."""
+SECOND_SHARE = 0.3
+"""Part of the scenes with a page in which another is tried to be laid beside it; where there is room, it stays."""
+_BESIDE, _APART, _TRIES = 0.7, 1.06, 12
+"""The longest side of pages that lie side by side, as a part of the room; how much they are enlarged to tell whether
+they touch; how often a free place is looked for.
+"""
 _ASPECTS = ((16, 9), (16, 9), (9, 16), (9, 16), (4, 3), (3, 4), (1, 1), (3, 2))
 
 
 @dataclass(frozen=True)
 class PageScene:
-    """image: uint8 (H, W, 3). corners: float32 (4, 2) of the page in pixels, clockwise, outside where it is cut off;
-    None for a scene without a page.
+    """image: uint8 (H, W, 3). pages: for each, float32 (4, 2), its corners in pixels, clockwise, outside where it is
+    cut off; none, one or two that do not touch.
     """
 
     image: Image
-    corners: Corners | None
+    pages: tuple[Corners, ...]
 
 
 def draw_scene(rng: np.random.Generator, cards: Sequence[Image], short_side: int) -> PageScene:
-    """One scene whose shorter side has `short_side` pixels, with one of `cards` or with none."""
+    """One scene whose shorter side has `short_side` pixels, with one of `cards`, two or none."""
     w, h = _ASPECTS[int(rng.integers(len(_ASPECTS)))]
     scale = short_side / min(w, h)
     width, height = round(w * scale), round(h * scale)
-    corners: Corners | None = None
+    pages: tuple[Corners, ...] = ()
     empty = rng.random() < EMPTY_SHARE
     photographed = rng.random() < (0.5 if empty else 0.2)
     picture = draw_photograph(rng, width, height) if photographed else _background(rng, width, height)
     if not empty:
-        card = _reduced(cards[int(rng.integers(len(cards)))], short_side)
-        picture, corners = _lay(rng, picture, _recoloured(rng, card, picture))
+        chosen = [_reduced(cards[int(i)], short_side) for i in rng.integers(len(cards), size=2)]
+        pages = _places(rng, width, height, [card.shape[1] / card.shape[0] for card in chosen])
+        for card, corners in zip(chosen, pages, strict=False):
+            picture = _lay(rng, picture, _recoloured(rng, card, picture), corners, alone=len(pages) == 1)
     elif not photographed and rng.random() < 0.25:
         _person(rng, picture)
+    held = pages[0] if pages else None
     if rng.random() < 0.4:
-        _fingers(rng, picture, corners)
-    return PageScene(_photographed(rng, picture, corners), corners)
+        _fingers(rng, picture, held)
+    return PageScene(_photographed(rng, picture, held), pages)
 
 
 def _reduced(card: Image, short_side: int) -> Image:
@@ -162,19 +171,34 @@ def _person(rng: np.random.Generator, picture: Picture) -> None:
         cv2.ellipse(picture, (int(x + dx * size), int(y + dy * size)), axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
 
 
-def _lay(rng: np.random.Generator, picture: Picture, page: Picture) -> tuple[Picture, Corners]:
-    """The page into the scene: by any angle and tilt, half the time about level; or filling it, as a scan does."""
-    height, width = picture.shape[:2]
-    h, w = page.shape[:2]
+def _places(rng: np.random.Generator, width: int, height: int, aspects: Sequence[float]) -> tuple[Corners, ...]:
+    """Where pages lie: one by any angle and tilt, half the time about level, or filling the frame, as a scan does; or
+    two that do not touch.
+    """
+    if rng.random() < SECOND_SHARE:
+        for _ in range(_TRIES):
+            first, second = (_placed(rng, width, height, aspect, _BESIDE) for aspect in aspects)
+            if not cv2.intersectConvexConvex(_enlarged(first), _enlarged(second))[0]:
+                return first, second
     if rng.random() < 0.08:
         margin = rng.choice((0.0, 0.0, rng.uniform(0, 0.05)))
         x, y = margin * width, margin * height
-        corners = np.asarray([(x, y), (width - x, y), (width - x, height - y), (x, height - y)], np.float32)
-    else:
-        corners = _placed(rng, width, height, w / h)
+        return (np.asarray([(x, y), (width - x, y), (width - x, height - y), (x, height - y)], np.float32),)
+    return (_placed(rng, width, height, aspects[0], 1.15),)
+
+
+def _enlarged(corners: Corners) -> Corners:
+    centre = corners.mean(axis=0)
+    return np.asarray(centre + (corners - centre) * _APART, np.float32)
+
+
+def _lay(rng: np.random.Generator, picture: Picture, page: Picture, corners: Corners, *, alone: bool) -> Picture:
+    """The picture with the page in it, at these corners."""
+    height, width = picture.shape[:2]
+    h, w = page.shape[:2]
     frame = np.asarray([(0, 0), (w, 0), (w, h), (0, h)], np.float32) - 0.5
     transform = cv2.getPerspectiveTransform(frame, corners - 0.5)
-    if rng.random() < 0.12:  # on a larger sheet or screen
+    if alone and rng.random() < 0.12:  # on a larger sheet or screen
         border = rng.uniform(0.05, 0.3)
         sheet = frame + np.sign(frame - frame.mean(axis=0)) * border * h * rng.uniform(0.5, 1.5, (4, 1)).mean()
         around = cv2.perspectiveTransform(sheet[None].astype(np.float32), transform)[0]
@@ -192,11 +216,13 @@ def _lay(rng: np.random.Generator, picture: Picture, page: Picture) -> tuple[Pic
         dx, dy = rng.integers(-6, 7, 2)
         shade = np.roll(cv2.GaussianBlur(there, (0, 0), rng.uniform(1, 5)), (int(dy), int(dx)), axis=(0, 1))
         picture = picture * (1 - rng.uniform(0.1, 0.6) * shade[..., None])
-    return picture * (1 - there) + laid * there, corners
+    return picture * (1 - there) + laid * there
 
 
-def _placed(rng: np.random.Generator, width: int, height: int, aspect: float) -> Corners:
-    """Corners of a page seen by a pinhole camera, its longer side 30 to 115 % of the room that its angle leaves."""
+def _placed(rng: np.random.Generator, width: int, height: int, aspect: float, largest: float) -> Corners:
+    """Corners of a page seen by a pinhole camera, its longer side 30 % of the room that its angle leaves to `largest`
+    of it (1.0 for all).
+    """
     angle = rng.normal(0, 0.15) + rng.integers(4) * np.pi / 2 if rng.random() < 0.5 else rng.uniform(0, 2 * np.pi)
     tilt = np.radians(rng.uniform(0, 42) * rng.random())
     about = rng.uniform(0, 2 * np.pi)
@@ -206,7 +232,7 @@ def _placed(rng: np.random.Generator, width: int, height: int, aspect: float) ->
     points = plane @ (lean @ turn).T
     seen = points[:, :2] / (points[:, 2:] / rng.uniform(2.2, 5) + 1)
     extent = seen.max(axis=0) - seen.min(axis=0)
-    size = rng.uniform(0.3, 0.98) if rng.random() < 0.8 else rng.uniform(0.98, 1.15)
+    size = min(largest, rng.uniform(0.3, 0.98) if rng.random() < 0.8 else rng.uniform(0.98, 1.15))
     seen *= size / max(extent[0] / width, extent[1] / height)
     low, high = seen.min(axis=0), seen.max(axis=0)
     room = np.asarray([width, height]) - (high - low)
