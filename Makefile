@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := api,worker,specimens,notebooks,dev
 
-.PHONY: demo test check serve bench setup clean
+.PHONY: demo test check serve bench faults setup clean
 
 # torch goes in first, by its range: what comes after finds it present and pulls nothing larger in.
 $(READY): pyproject.toml constraints.txt
@@ -33,6 +33,9 @@ serve: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+faults: $(READY)
+	$(BIN)/python -m benchmarks.faults
 
 clean:
 	rm -rf $(VENV) var out build *.egg-info

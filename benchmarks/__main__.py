@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALWAYS = ("decision_latency", "face_speed", "error_rates")
+ALWAYS = ("decision_latency", "face_speed", "batching", "error_rates", "scaling")
 WITH_DATA = ("mrz_images", "barcodes", "lfw_pairs")
 
 

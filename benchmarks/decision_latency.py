@@ -138,26 +138,21 @@ def report(
         table.add_row(role, f"{before[role]:.0f}", f"{after[role]:.0f}")
     console.print(table)
     middle = sorted(views, key=lambda view: view.timings.decision_ms or 0.0)[len(views) // 2]
-    console.print(_course(middle, tasks[middle.id]))
-    console.print(f"timeline of the median case: {_drawn(middle, tasks[middle.id])}")
-
-
-def _course(view: CaseView, found: Sequence[Stretch]) -> Table:
-    """What happened when in one case."""
-    received = view.timings.last_upload_at
+    found, received = tasks[middle.id], middle.timings.last_upload_at
     assert received is not None  # a decided case has its uploads
+    console.print(_course(found, received.timestamp()))
+    page = write_timeline(found, received.timestamp(), middle.timings.decision_ms or 0.0, Path("out") / "timeline.html")
+    console.print(f"timeline of the median case: {page}")
+
+
+def _course(found: Sequence[Stretch], received: float) -> Table:
+    """What happened when in one case. received: when its last upload was there, Unix time in s."""
     table = Table("task", "from ms", "to ms", title="the median case, from its last upload on")
     for stretch in sorted(found, key=lambda stretch: stretch.start):
-        start, stop = (1000 * (at - received.timestamp()) for at in (stretch.start, stretch.stop))
+        start, stop = (1000 * (at - received) for at in (stretch.start, stretch.stop))
         if start > 0 and stop - start > 1:
             table.add_row(f"{stretch.node} ({stretch.action})", f"{start:.0f}", f"{stop:.0f}")
     return table
-
-
-def _drawn(view: CaseView, found: Sequence[Stretch]) -> Path:
-    received = view.timings.last_upload_at
-    assert received is not None  # a decided case has its uploads
-    return write_timeline(found, received.timestamp(), view.timings.decision_ms or 0.0, Path("out") / "timeline.html")
 
 
 def main() -> None:

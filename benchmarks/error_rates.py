@@ -1,10 +1,10 @@
 """How often genuine people are turned away and attacks let through, on specimen films (synthetic) of unseen seeds.
 
-    python -m benchmarks.error_rates --seeds 100-109 [--only genuine screen_replay] [--out out/error_rates.json]
+    python -m benchmarks.error_rates --seeds 100-109 [--only "genuine face" "screen replay"] [--out out/rates.json]
 
 Films each kind of presentation once for each seed and runs the flow's own nodes on it, in this process's children,
-without a cluster. Document kinds are front and back; face kinds are the scan alone, so `match` is not among them, nor
-are reasons that join steps. In the words of ISO/IEC 30107-3: for an attack the share let through is APCER, for a
+without a cluster. Document kinds are front and back with what compares the two (`consistency`); face kinds are the scan
+alone, so `match` is in neither. In the words of ISO/IEC 30107-3: for an attack the share let through is APCER, for a
 genuine presentation the share not let through is BPCER. `--out` keeps every score, for whoever fits a threshold.
 """
 
@@ -44,6 +44,7 @@ DOCUMENT_KINDS: dict[str, tuple[str, tuple[Step, ...]]] = {
     "expired document": ("document_expired", BOTH),
     "blurred": ("blurred_photo", BOTH),
     "no document": ("no_document_in_image", BOTH),
+    "two documents": ("two_documents_uploaded", BOTH),
 }
 FACE_KINDS: dict[str, str] = {
     "genuine face": "",

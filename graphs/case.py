@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,21 +24,20 @@ from graphs.decision import decide
 from graphs.findings import Findings
 from graphs.flow import kept_of, nodes_for, steps_of
 from graphs.nodes import Node
-from graphs.profile import Policy, Profile, profile
+from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import run_node
 from workers.cluster import labels
 from workers.errors import ClusterError
 from workers.placement import CPU, LATER, RETRIES
-from workers.uploads import SUBMITTED, UPLOAD_RESOURCE, missing_upload
-
-SUBMIT_SECONDS = 30.0
+from workers.uploads import COUNT, GRAPH_SECONDS, HELD, HOLD, LET_GO, UPLOAD_RESOURCE, WAITING, missing_upload
 
 
-def verdict(results: list[CheckResult], policy: Policy, attempts: Mapping[Step, int]) -> Verdict:
+def verdict(results: list[CheckResult], spec: CaseSpec) -> Verdict:
     """The last task of the graph: combine all results, then decide."""
+    policy = profile(spec.profile).policy
     tree = combine(results, policy)
-    return Verdict(decide(tree, policy, attempts), tree)
+    return Verdict(decide(tree, policy, spec.attempts), tree)
 
 
 def upload_key(case_id: str, step: Step, attempt: int) -> str:
@@ -56,7 +55,11 @@ def node_key(name: str, spec: CaseSpec) -> str:
 
 
 def build(spec: CaseSpec) -> HighLevelGraph:
-    """The graph of a case, one layer for each kind of placement, because an annotation belongs to a layer."""
+    """The graph of a case, one layer for each kind of placement, because an annotation belongs to a layer.
+
+    Every task carries the same `spec` and looks its thresholds up where it runs: an open case costs its scheduler 34
+    tasks, and constants of their own made them twice as large.
+    """
     held = profile(spec.profile)
     nodes = nodes_for(held)
     layers: dict[str, dict[str, Task]] = {"uploads": {}, "CPU": {}, "GPU": {}, "later": {}}
@@ -65,10 +68,10 @@ def build(spec: CaseSpec) -> HighLevelGraph:
         layers["uploads"][key] = Task(key, missing_upload)
     for node in nodes.values():
         key = node_key(node.name, spec)
-        layers["later" if node.placed.later else node.placed.label][key] = _task(key, node, spec, held)
+        layers["later" if node.placed.later else node.placed.label][key] = _task(key, node, spec)
     key = node_key("verdict", spec)
     checks = List(*[TaskRef(node_key(node.name, spec)) for node in nodes.values() if node.placed.is_check])
-    layers["CPU"][key] = Task(key, verdict, checks, held.policy, dict(spec.attempts))
+    layers["CPU"][key] = Task(key, verdict, checks, spec)
     annotations: dict[str, dict[str, Any]] = {
         "uploads": {"resources": {UPLOAD_RESOURCE: 1}},
         "CPU": {"resources": {CPU: 1}, "retries": RETRIES},
@@ -79,22 +82,9 @@ def build(spec: CaseSpec) -> HighLevelGraph:
     return HighLevelGraph(filled, {name: set() for name in filled})  # dask connects tasks by key, not by layer
 
 
-def constants_of(node: Node, spec: CaseSpec, held: Profile) -> dict[str, Any]:
-    """What the case itself gives to the parameters of a node."""
-    policy = held.policy
-    known: dict[str, Any] = {
-        "thresholds": dict(policy.checks[node.name].thresholds) if node.name in policy.checks else {},
-        "retakes": frozenset(code for code, effect in policy.effects.items() if effect == "retake"),
-        "challenge": spec.challenge,
-        "opened_on": spec.opened_on,
-        "step": node.step,
-    }
-    return {name: known[name] for name in node.constants}
-
-
-def _task(key: str, node: Node, spec: CaseSpec, held: Profile) -> Task:
+def _task(key: str, node: Node, spec: CaseSpec) -> Task:
     inputs: dict[str, Any] = {parameter: TaskRef(node_key(source, spec)) for parameter, source in node.inputs.items()}
-    return Task(key, run_node, node.name, spec.case_id, constants_of(node, spec, held), **inputs)
+    return Task(key, run_node, node.name, spec, **inputs)
 
 
 @dataclass(frozen=True)
@@ -106,61 +96,101 @@ class CaseFutures:
     findings: Mapping[Step, Future[Findings]]
 
     def release(self) -> None:
-        """Let go of all of them; the cluster then forgets what no other holder wants."""
+        """Let go of all of them; the cluster forgets what it does not hold itself."""
         held: tuple[Future[Any], ...] = (self.verdict, *self.quality.values(), *self.findings.values())
         for future in held:
             future.release()
 
 
 class CaseGraphs:
-    """Submits cases to one cluster and delivers their uploads. Holds nothing of a case but what its caller holds."""
+    """Submits cases to one cluster, delivers their uploads, gives their results. The cluster holds an open case, so
+    that any client of it can go on with one that another began.
+    """
 
     def __init__(self, client: Client) -> None:
         self.client = client
 
-    async def submit(self, spec: CaseSpec) -> CaseFutures:
-        """Submit the graph of a case or of a retake, and wait until the scheduler has it. Harmless when repeated.
+    async def submit(self, spec: CaseSpec, uploaded: Collection[Step] = ()) -> None:
+        """Submit the graph of a case or of a retake; the cluster has and holds it when this returns. Harmless when
+        repeated. What a retake changes is let go.
 
-        Raises ClusterError when the scheduler is away or does not take the graph within its time.
+        uploaded: the steps whose uploads are there. What comes of them, some megabytes at most, is held as well, so
+        that a retake of another step finds it. Raises ClusterError when the scheduler is away or does not take it.
         """
         if self.client.status != "running":
             raise ClusterError("the scheduler is not connected")
-        keys = {name: node_key(name, spec) for name in ("verdict", *nodes_for(profile(spec.profile)))}
-        wanted = {step: (keys[f"quality_{step}"], keys[f"findings_{step}"]) for step in spec.attempts}
-        flat = [keys["verdict"], *(key for pair in wanted.values() for key in pair)]
-        futures = dict(zip(flat, self.client.get(build(spec), flat, sync=False), strict=True))
+        wanted = _results(spec)
+        futures = self.client.get(build(spec), wanted, sync=False)
         try:
-            await asyncio.wait_for(getattr(self.client.scheduler, SUBMITTED)(key=keys["verdict"]), SUBMIT_SECONDS)
-        except (OSError, TimeoutError) as error:
-            raise ClusterError(f"the scheduler did not take the graph: {type(error).__name__}") from error
+            if not await self._hold(spec, uploaded):
+                raise ClusterError("the scheduler did not take the graph")
+        finally:
+            for future in futures:
+                future.release()
+
+    async def keep(self, spec: CaseSpec, uploaded: Collection[Step]) -> None:
+        """Hold also what comes of these steps' uploads. Asked for when they are there, not for every open case: each
+        key held costs the scheduler. Raises ClusterError.
+        """
+        if not await self._hold(spec, uploaded):
+            raise ClusterError("the cluster does not know the case")
+
+    async def _hold(self, spec: CaseSpec, uploaded: Collection[Step]) -> bool:
+        held = profile(spec.profile)
+        kept = [node_key(name, spec) for step in uploaded for name in kept_of(held, step)]
+        keys = list(dict.fromkeys([*_results(spec), *kept]))
+        return bool(await self._ask(HOLD, case=spec.case_id, keys=keys, longest_s=2 * GRAPH_SECONDS))
+
+    async def let_go(self, case_id: str) -> None:
+        """Hold nothing of a case any more. Harmless when repeated. Raises ClusterError."""
+        await self._ask(LET_GO, case=case_id)
+
+    async def held(self) -> set[str]:
+        """The ids of the cases that the cluster holds. Raises ClusterError."""
+        return set(await self._ask(HELD))
+
+    async def count(self) -> int:
+        """How many cases the cluster holds. Raises ClusterError."""
+        return int(await self._ask(COUNT))
+
+    async def waiting(self, keys: Collection[str]) -> set[str]:
+        """Those of these upload keys that the cluster waits for. Raises ClusterError."""
+        return set(await self._ask(WAITING, keys=list(keys)))
+
+    def results(self, spec: CaseSpec) -> CaseFutures:
+        """What will come of a submitted case. The futures of one that the cluster does not know are cancelled."""
+        # A graph without tasks: it only says that this client wants keys of a graph which the scheduler has already.
+        wanted = _results(spec)
+        futures = dict(zip(wanted, self.client.get({}, wanted, sync=False), strict=True))
         return CaseFutures(
-            verdict=futures[keys["verdict"]],
-            quality={step: futures[pair[0]] for step, pair in wanted.items()},
-            findings={step: futures[pair[1]] for step, pair in wanted.items()},
+            verdict=futures[node_key("verdict", spec)],
+            quality={step: futures[node_key(f"quality_{step}", spec)] for step in spec.attempts},
+            findings={step: futures[node_key(f"findings_{step}", spec)] for step in spec.attempts},
         )
 
-    def keep(self, spec: CaseSpec, step: Step) -> tuple[Future[Any], ...]:
-        """Hold what a step's upload will lead to, some megabytes at most, so that a retake of another step finds it.
-
-        Asked for when the upload is there, not for every open case: a held future costs its holder about 1 KB.
-        """
-        keys = [node_key(name, spec) for name in kept_of(profile(spec.profile), step)]
-        # A graph without tasks: it only says that this client wants keys of a graph which the scheduler has already.
-        return tuple(self.client.get({}, keys, sync=False))
-
-    async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> Future[bytes]:
+    async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> None:
         """Scatter the media of an upload under its key: this is the event that the case's graph waits for.
 
-        The future must be held until the step's quality is known: an upload that overtakes its graph is plain data,
-        which the scheduler forgets with its last holder. Raises ClusterError when no CPU worker is there.
+        The graph must be there: without one the media is plain data, which the scheduler forgets at once. Raises
+        ClusterError when no CPU worker is there.
         """
         key = upload_key(case_id, step, attempt)
         try:
             workers = [address for address, label in (await labels(self.client)).items() if label == CPU]
             if not workers:
                 raise ClusterError("no worker with the label CPU is connected")
-            held = await self.client.scatter({key: media}, workers=[random.choice(workers)], hash=False, direct=True)
+            await self.client.scatter({key: media}, workers=[random.choice(workers)], hash=False, direct=True)
         except (OSError, TimeoutError) as error:
             raise ClusterError(f"the upload could not be handed to a worker: {type(error).__name__}") from error
-        future: Future[bytes] = held[key]
-        return future
+
+    async def _ask(self, handler: str, longest_s: float = 30.0, **what: Any) -> Any:
+        try:
+            return await asyncio.wait_for(getattr(self.client.scheduler, handler)(**what), longest_s)
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(f"the scheduler does not answer: {type(error).__name__}") from error
+
+
+def _results(spec: CaseSpec) -> list[str]:
+    """The keys that are waited for: verdict, and each step's quality and findings."""
+    names = [f"{name}_{step}" for step in spec.attempts for name in ("quality", "findings")]
+    return [node_key(name, spec) for name in ("verdict", *names)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from graphs.case import constants_of
 from graphs.flow import nodes_for, steps_of
 from graphs.profile import profile
 from graphs.records import CaseSpec, Step
@@ -26,5 +25,5 @@ def run_here(spec: CaseSpec, uploads: Mapping[Step, bytes]) -> dict[str, Any]:
     for node in nodes_for(held).values():
         if steps_of(node.name) <= uploads.keys():
             inputs = {parameter: values[source] for parameter, source in node.inputs.items()}
-            values[node.name] = run_node(node.name, spec.case_id, constants_of(node, spec, held), **inputs)
+            values[node.name] = run_node(node.name, spec, **inputs)
     return {name: value for name, value in values.items() if not name.startswith("upload_")}

@@ -22,9 +22,9 @@ from torch.nn import functional
 from models.dlib_format import MmodOptions, read_network
 from models.dlib_layers import convolution
 from models.errors import WeightsError
+from models.tensors import on_device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 MIN_FACE = 80
@@ -57,7 +57,7 @@ class Detection:
 
 
 @dataclass(frozen=True)
-class _Tile:
+class Tile:
     """Where each level of the pyramid lies in one image. levels: (left, top, width, height), largest first."""
 
     levels: tuple[tuple[int, int, int, int], ...]
@@ -97,7 +97,7 @@ class FaceDetector:
         scale = MIN_FACE / min_face
         scaled = images if scale == 1 else np.stack([_resized(image, scale) for image in images])
         tile = _tiling(scaled.shape[2], scaled.shape[1])
-        return [_detections(scores, tile, self._options, scale) for scores in self._in_passes(scaled, tile)]
+        return [_detections(scores, tile, self._options, scale) for scores in self.scores(scaled, tile)]
 
     def detect_near(self, images: npt.NDArray[np.uint8], boxes: npt.NDArray[np.floating]) -> list[list[Detection]]:
         """The faces in and around a known place of each frame, of about its size, the surest first.
@@ -111,25 +111,28 @@ class FaceDetector:
             return []
         tile = _tiling(_NEAR_SIDE, _NEAR_SIDE, _NEAR_LEVELS)
         cuts = [_cut(image, box) for image, box in zip(images, boxes, strict=True)]
-        passes = self._in_passes(np.stack([cut for cut, _, _ in cuts]), tile)
+        all_scores = self.scores(np.stack([cut for cut, _, _ in cuts]), tile)
         found: list[list[Detection]] = []
-        for scores, (_, corner, scale) in zip(passes, cuts, strict=True):
+        for scores, (_, corner, scale) in zip(all_scores, cuts, strict=True):
             inside = _detections(scores, tile, self._options, scale)
             found.append([Detection(one.box + np.tile(corner, 2), one.score) for one in inside])
         return found
 
-    def _in_passes(self, images: npt.NDArray[np.uint8], tile: _Tile) -> Iterator[npt.NDArray[np.float32]]:
-        """Scores of all windows of each frame, float32 (h, w); as many frames at a time as the device takes well."""
+    def scores(self, images: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.float32]:
+        """Scores of all windows of the frames' tiled pyramids: the network's whole part in a search.
+
+        images: uint8 RGB (N, H, W, 3) of the size that `tile` was laid out for. Gives float32 (N, h, w). No frame's
+        scores depend on the others, so frames of several searches may come in one call. As many are taken in one pass
+        as the device takes well.
+        """
         batch = max(1, _TILE_PIXELS[self._mean.device.type] // (tile.width * tile.height))
-        for start in range(0, len(images), batch):
-            yield from self._scores(images[start : start + batch], tile)
+        return np.concatenate(
+            [self._one_pass(images[start : start + batch], tile) for start in range(0, len(images), batch)]
+        )
 
     @torch.inference_mode()
-    def _scores(self, images: npt.NDArray[np.uint8], tile: _Tile) -> npt.NDArray[np.float32]:
-        """Scores of all windows, float32 (N, h, w), of the frames' tiled pyramids."""
-        # What comes from another process is read-only, which torch does not take: copied then.
-        owned = np.require(images, requirements=["C", "W"])
-        pixels = torch.from_numpy(owned).to(self._mean.device).permute(0, 3, 1, 2)
+    def _one_pass(self, images: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.float32]:
+        pixels = on_device(images, self._mean.device).permute(0, 3, 1, 2)
         level = (pixels.float() - self._mean) / 256
         tiled = torch.zeros((len(images), 3, tile.height, tile.width), device=level.device)
         tiled = tiled.contiguous(memory_format=torch.channels_last)
@@ -165,7 +168,7 @@ def _cut(
     return np.asarray(cut, np.uint8), corner.astype(np.float32), _NEAR_SIDE / side
 
 
-def _tiling(width: int, height: int, most: int | None = None) -> _Tile:
+def _tiling(width: int, height: int, most: int | None = None) -> Tile:
     """Lay out the pyramid of a frame: a first column of levels down the left, the smaller ones back up the right.
 
     most: levels at most.
@@ -200,10 +203,10 @@ def _tiling(width: int, height: int, most: int | None = None) -> _Tile:
         levels.append((left, top, w, h))
         y -= h + _GAP
     width, height = first_width + 2 * _BORDER, column + 2 * _BORDER
-    return _Tile(tuple(levels), max(width, _SMALLEST_INPUT), max(height, _SMALLEST_INPUT))
+    return Tile(tuple(levels), max(width, _SMALLEST_INPUT), max(height, _SMALLEST_INPUT))
 
 
-def _detections(scores: npt.NDArray[np.float32], tile: _Tile, options: MmodOptions, scale: float) -> list[Detection]:
+def _detections(scores: npt.NDArray[np.float32], tile: Tile, options: MmodOptions, scale: float) -> list[Detection]:
     """Boxes of the windows that score above 0, without those that overlap a better one. scores: (h, w)."""
     rows, columns = np.nonzero(scores > 0)
     order = np.argsort(-scores[rows, columns], kind="stable")
@@ -220,7 +223,7 @@ def _detections(scores: npt.NDArray[np.float32], tile: _Tile, options: MmodOptio
     return kept
 
 
-def _box(x: float, y: float, tile: _Tile, options: MmodOptions) -> tuple[float, float, float, float]:
+def _box(x: float, y: float, tile: Tile, options: MmodOptions) -> tuple[float, float, float, float]:
     """The window centred on a point of the tiled pyramid, as a box in the frame."""
     level = min(range(len(tile.levels)), key=lambda index: _distance(tile.levels[index], x, y))
     left, top = tile.levels[level][:2]

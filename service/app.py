@@ -26,7 +26,7 @@ gateway that does the access control.
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. `settings.scheduler` must name a scheduler.
 
-    One process only: it holds the cases that it follows. It takes its data folder for itself.
+    Several processes may share a case store and an evidence folder when they join the same clusters.
     """
 
     @asynccontextmanager

@@ -23,7 +23,7 @@ from graphs.profile import Profile, profile
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
 from models.liveness.challenge import draw
 from models.media import MediaInfo
-from service.errors import IdempotencyError, ServiceError, UploadTimeoutError
+from service.errors import BacklogError, IdempotencyError, ServiceError, UploadTimeoutError
 from service.evidence import Evidence, Incoming
 from service.identifiers import Secrets, hashed, time_ordered
 from service.lifecycle import (
@@ -39,9 +39,10 @@ from service.lifecycle import (
     without_result,
 )
 from service.probing import Prober
+from service.rows import Upload
 from service.runs import CaseRuns
 from service.settings import Settings
-from service.store import Store, StoredRequest, Upload
+from service.store import Store, StoredRequest
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -80,7 +81,9 @@ class Created:
 
 
 class Cases:
-    """All operations on cases. `view` makes from a case the answer that is kept for a repeated creation."""
+    """All operations on cases, in the API process `replica`. `view` makes from a case the answer that is kept for a
+    repeated creation.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class Cases:
         evidence: Evidence,
         prober: Prober,
         runs: CaseRuns,
+        replica: str,
         secrets: Secrets,
         view: Callable[[Case], Mapping[str, Any]],
     ) -> None:
@@ -97,19 +101,22 @@ class Cases:
         self._evidence = evidence
         self._prober = prober
         self._runs = runs
+        self._replica = replica
         self._secrets = secrets
         self._view = view
 
     async def create(self, new: NewCase, idempotency_key: str | None) -> Created:
         """Create a case and submit its graph; a repeated key gives the first answer again.
 
-        Raises ProfileError, IdempotencyError, ClusterError or StoreUnavailableError; no case is left then.
+        Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
         """
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
             held = profile(new.profile)
-            _ = self._runs.link.graphs  # away: say so before anything is stored
-            case = self._drawn(new, held)
+            if await self._store.processing() >= self._settings.max_backlog:
+                raise BacklogError("too many cases wait for their decision")
+            cell = await self._runs.cells.best()  # all away: say so before anything is stored
+            case = self._drawn(new, held, cell)
             request = None
             if idempotency_key:
                 request = StoredRequest(idempotency_key, new.fingerprint, case.id, self._view(case))
@@ -119,6 +126,7 @@ class Cases:
                     await self._runs.open(case)
                 except (ClusterError, OSError) as error:
                     await self._store.delete(case.id)
+                    self._runs.changed(case.id)
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
                 return Created(self._view(case), self._secrets.of(case.id))
@@ -126,7 +134,7 @@ class Cases:
             raise IdempotencyError("the key was used for another request")
         return Created(known.answer, self._secrets.of(known.case_id))
 
-    def _drawn(self, new: NewCase, held: Profile) -> Case:
+    def _drawn(self, new: NewCase, held: Profile, cell: str) -> Case:
         case_id, now = time_ordered("case"), datetime.now(UTC)
         count = held.challenge_actions
         challenge = draw(random.SystemRandom(), count).to_list() if count else []
@@ -143,6 +151,8 @@ class Cases:
             updated_at=now,
             expires_at=now + timedelta(seconds=held.open_seconds),
             steps=dict.fromkeys(held.steps, StepState()),
+            cell=cell,
+            replica=self._replica,
         )
 
     async def upload(
@@ -179,7 +189,9 @@ class Cases:
                 upload_id = time_ordered("upload")
                 return Upload(upload_id, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
 
-            change = await self._store.change(case.id, lambda now: accept(now, step, received_at), upload=row)
+            change = await self._store.change(
+                case.id, lambda now: accept(now, step, received_at, self._replica), upload=row
+            )
         except BaseException:
             self._evidence.discard(incoming)
             if key is not None:
@@ -188,7 +200,7 @@ class Cases:
             raise
         assert change is not None  # noqa: S101  `accept` gives a change or raises
         log.info("upload_stored", case_id=case.id, step=step, bytes=incoming.size, media=info.mime)
-        self._runs.changed(case.id)
+        self._runs.changed(case.id, last=change.case.status == "processing")
         return change.case
 
     async def _receive(self, body: AsyncIterator[bytes], limit: int) -> Incoming:

@@ -1,8 +1,13 @@
-"""The command line: `veridask serve`, `verify`, `demo`, `doctor`. Settings come from `VERIDASK_…`; options override."""
+"""The command line: `veridask serve`, `api`, `verify`, `demo`, `doctor`, `certs`, `autoscale`.
+
+Settings come from `VERIDASK_…`; options override.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +22,13 @@ from rich.table import Table
 from graphs.records import Step
 from models.errors import VeridaskError
 from service.client import VeridaskClient
+from service.kubernetes import SERVICE_ACCOUNT, KubernetesGroups
+from service.logs import configure
 from service.schemas import CaseView
 from service.server import LocalServer, serve
 from service.settings import Settings
+from workers.autoscale import Bounds, Rules
+from workers.placement import CPU, GPU
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Automatic identity verification.")
 console = Console()
@@ -35,13 +44,36 @@ def serve_command(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the case store and the evidence.")] = None,
 ) -> None:
     """Start the API and, unless a scheduler is named, a cluster on this machine."""
-    given: dict[str, Any] = {"host": host, "port": port, "scheduler": scheduler, "data_dir": data_dir}
+    _serve({"host": host, "port": port, "scheduler": scheduler, "data_dir": data_dir})
+
+
+@app.command("api")
+def api_command(
+    scheduler: Annotated[
+        str,
+        typer.Option(help="Scheduler of the cluster, or several cells as name=address,…", envvar="VERIDASK_SCHEDULER"),
+    ],
+    host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0 takes a free one.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the evidence, shared by all of them.")] = None,
+) -> None:
+    """Start one of several API processes that share a case store and the evidence, and join a cluster."""
+    _serve({"host": host, "port": port, "scheduler": scheduler, "data_dir": data_dir})
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    """The environment's, with these options in place of what they name. Ends the program when they are unsafe."""
     try:
-        serve(Settings(**{name: value for name, value in given.items() if value is not None}))
+        return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         for problem in error.errors():
             sys.stderr.write(f"VERIDASK_{'_'.join(str(p) for p in problem['loc']).upper()}: {problem['msg']}\n")
         raise typer.Exit(2) from error
+
+
+def _serve(given: dict[str, Any]) -> None:
+    try:
+        serve(_settings(given))
     except VeridaskError as error:
         sys.stderr.write(f"cannot serve: {error.detail}\n")
         raise typer.Exit(1) from error
@@ -123,6 +155,62 @@ def doctor() -> None:
     from service.doctor import doctor as run_doctor
 
     raise typer.Exit(run_doctor(Settings().data_dir.resolve()))
+
+
+@app.command("certs")
+def certs_command(
+    out: Annotated[Path, typer.Option(help="Folder for the CA, the certificates and their keys.", file_okay=False)],
+    host: Annotated[
+        list[str] | None, typer.Option(help="Name or IP address in the certificates; repeat it. Default: loopback.")
+    ] = None,
+    days: Annotated[int, typer.Option(help="How long the certificates are good.", min=1, max=825)] = 365,
+    renew: Annotated[bool, typer.Option(help="Sign new certificates with the CA that is in the folder.")] = False,
+) -> None:
+    """Make a private CA and certificates for scheduler, workers and API, or renew them."""
+    from service import certs
+
+    try:
+        (certs.renew if renew else certs.make)(out, host or [], days)
+    except (VeridaskError, OSError) as error:
+        sys.stderr.write(f"no certificates made: {error}\n")
+        raise typer.Exit(1) from error
+    sys.stdout.write(certs.next_steps(out))
+
+
+@app.command("autoscale")
+def autoscale_command(
+    scheduler: Annotated[str, typer.Option(help="Dask scheduler, such as tls://10.0.0.5:8786.")],
+    kubernetes_namespace: Annotated[str, typer.Option(help="Scale the worker groups of this namespace.")] = "",
+    cpu_group: Annotated[str, typer.Option(help="DaskWorkerGroup of the label CPU.")] = "veridask-default",
+    gpu_group: Annotated[str, typer.Option(help="DaskWorkerGroup of the label GPU.")] = "veridask-gpu",
+    min_cpu: Annotated[int, typer.Option(min=0, max=1000)] = 1,
+    max_cpu: Annotated[int, typer.Option(min=1, max=1000)] = 4,
+    min_gpu: Annotated[int, typer.Option(min=0, max=1000)] = 1,
+    max_gpu: Annotated[int, typer.Option(min=1, max=1000)] = 2,
+    wait: Annotated[float, typer.Option(help="Wait in seconds that scales up.", min=0.1, max=600)] = 2.0,
+    quiet: Annotated[float, typer.Option(help="Quiet seconds before each step down.", min=1, max=86400)] = 300.0,
+    metrics_port: Annotated[int | None, typer.Option(help="Tell the load here.", min=1, max=65535)] = None,
+    metrics_host: Annotated[str, typer.Option(help="Address for the metrics; 0.0.0.0 in a pod.")] = "127.0.0.1",
+    kubernetes_api: Annotated[str, typer.Option(help="API server; by default that of the pod's cluster.")] = "",
+    service_account: Annotated[Path, typer.Option(help="Folder with token and ca.crt.")] = SERVICE_ACCOUNT,
+) -> None:
+    """Hold Kubernetes worker groups to the load, by label; or only tell the load, for another autoscaler."""
+    from service.scaling import autoscale
+
+    host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}", "") for name in ("HOST", "PORT"))
+    api = kubernetes_api or (f"https://{f'[{host}]' if ':' in host else host}:{port}" if host else "")
+    settings = _settings({"scheduler": scheduler})
+    configure(settings.log_level)
+    try:
+        bounds = {CPU: Bounds(min_cpu, max_cpu), GPU: Bounds(min_gpu, max_gpu)}
+        names = {CPU: cpu_group, GPU: gpu_group}
+        groups = KubernetesGroups(api, kubernetes_namespace, names, service_account) if kubernetes_namespace else None
+        told = None if metrics_port is None else (metrics_host, metrics_port)
+        rules = Rules(wait_s=wait, quiet_s=quiet)
+        asyncio.run(autoscale(scheduler, groups, bounds, rules, told, settings.cluster_tls))
+    except (VeridaskError, ValueError) as error:
+        sys.stderr.write(f"cannot scale: {error}\n")
+        raise typer.Exit(1) from error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 VeridaskError
 └── ServiceError
     ├── SettingsError               a setting that is unsafe or contradicts another: refuse to start
+    ├── CertificatesError           certificates are there already, or a renewal misses its CA
     ├── UnknownCaseError            no case of that id
     ├── UnknownStepError            the case's profile has no such step
     ├── WrongSecretError            a client secret that does not open this case
@@ -13,6 +14,7 @@ VeridaskError
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
+        ├── BacklogError                too many cases wait for their decision
         └── ServerStartError            a server started as a child process did not become ready
 """
 
@@ -31,6 +33,12 @@ class SettingsError(ServiceError):
     """A setting that is unsafe or contradicts another."""
 
     code = "unsafe_settings"
+
+
+class CertificatesError(ServiceError):
+    """Certificates cannot be made here: some are there already, or a renewal misses its CA."""
+
+    code = "certificates"
 
 
 class UnknownCaseError(ServiceError):
@@ -91,6 +99,12 @@ class EvidenceUnavailableError(UnavailableError):
     """The evidence cannot be written or read."""
 
     code = "evidence_unavailable"
+
+
+class BacklogError(UnavailableError):
+    """Too many cases wait for their decision: a new one would wait too long."""
+
+    code = "backlog_full"
 
 
 class ServerStartError(UnavailableError):

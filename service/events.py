@@ -18,7 +18,9 @@ from service.errors import StoreUnavailableError
 from service.store import Store, StoredEvent
 
 _LOOK_S = 5.0
-"""Longest time without a look into the table, in case another process wrote to it."""
+"""Longest time without a look into the table."""
+_OTHERS_S = 0.2
+"""How often it is looked whether other processes told something, while anybody listens here."""
 
 
 class EventBoard:
@@ -31,6 +33,19 @@ class EventBoard:
         """There is something new about this case."""
         for event in self._waiting.get(case_id, ()):
             event.set()
+
+    async def watch(self, store: Store) -> None:
+        """For ever: wake those who wait for what another process told. One query for all of them."""
+        last = -1
+        while True:
+            await asyncio.sleep(_OTHERS_S)
+            if not self._waiting:
+                last = -1
+                continue
+            with contextlib.suppress(StoreUnavailableError):
+                last, cases = await store.told_since(last)
+                for case_id in cases:
+                    self.told(case_id)
 
     @contextlib.contextmanager
     def listening(self, case_id: str) -> Iterator[asyncio.Event]:
@@ -57,9 +72,7 @@ async def stream(store: Store, board: EventBoard, case_id: str, after: int) -> A
         while True:
             news.clear()
             try:
-                # Shielded: a reader that goes away cancels this, and a query that is cancelled half way leaves the pool
-                # a broken connection, on which another stream then waited for ever.
-                closed, events = await asyncio.shield(asyncio.ensure_future(_look(store, case_id, after)))
+                closed, events = await _look(store, case_id, after)
             except StoreUnavailableError:
                 closed, events = False, []
             for event in events:

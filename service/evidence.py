@@ -1,6 +1,7 @@
 """The evidence: media as received, in a local folder, durable before it is acknowledged.
 
-    incoming/<random>.part                 while it streams in; leftovers are removed at start
+    incoming/<process>.<random>.part       while it streams in; what a dead process left is removed at the next start
+    processes/<process>.lock               locked while that API process lives: several may share the folder
     cases/<case id>/<step>-<attempt>-<random>.media   whole files only: written, synced, renamed, folder synced
 
 A power cut leaves either the whole file or none. Names are made here from checked ids, never from what a client sent.
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ from service.errors import EvidenceUnavailableError
 from service.identifiers import is_case_id
 
 _CHUNK = 1024 * 1024
+_ORPHAN_S = 3600.0
+"""Age from which a media without an upload is nobody's, while other processes are at work: longer than a request."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +48,49 @@ class Evidence:
     def __init__(self, root: Path, min_free: int = 0) -> None:
         self.root = root
         self._incoming = root / "incoming"
+        self._processes = root / "processes"
         self._min_free = min_free
+        self._me = secrets.token_hex(8)
+        self._lock: int | None = None
 
     def start(self, known: set[str]) -> list[str]:
-        """Make the folders; remove what an earlier run left unfinished: parts, and media that no upload points to.
+        """Make the folders; remove what processes that are gone left unfinished: parts, and media that no upload points
+        to.
 
         Gives the keys of media that were removed. Raises EvidenceUnavailableError.
         """
         with _unavailable_is_said():
             self._incoming.mkdir(parents=True, exist_ok=True)
+            self._processes.mkdir(exist_ok=True)
+            self._lock = _locked(self._processes / f"{self._me}.lock")
+            alive = {path.stem for path in self._processes.iterdir() if not self._is_gone(path)}
             for part in self._incoming.iterdir():
-                part.unlink()
+                if part.name.split(".")[0] not in alive:
+                    part.unlink(missing_ok=True)
+            youngest = time.time() - (_ORPHAN_S if alive - {self._me} else 0)
             media = (self.root / "cases").glob("*/*.media")
-            orphans = [path for path in media if self._key(path) not in known]
+            orphans = [path for path in media if self._key(path) not in known and path.stat().st_mtime <= youngest]
             for path in orphans:
-                path.unlink()
+                path.unlink(missing_ok=True)
         return [self._key(path) for path in orphans]
+
+    def close(self) -> None:
+        """Say that this process is gone."""
+        if self._lock is not None:
+            (self._processes / f"{self._me}.lock").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def _is_gone(self, lock: Path) -> bool:
+        """Whether the process of that lock file has ended; the file is removed then."""
+        if lock.stem == self._me:
+            return False
+        descriptor = _locked(lock)
+        if descriptor is None:
+            return False
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+        return True
 
     async def receive(self, body: AsyncIterator[bytes], limit: int) -> Incoming:
         """Write a body to a temporary file as it arrives.
@@ -66,7 +98,7 @@ class Evidence:
         Raises MediaTooLargeError as soon as more than `limit` bytes came, EmptyMediaError for none, and
         EvidenceUnavailableError; the file is removed then, and also when the sender goes away.
         """
-        path = self._incoming / f"{secrets.token_hex(16)}.part"
+        path = self._incoming / f"{self._me}.{secrets.token_hex(16)}.part"
         digest, size = hashlib.sha256(), 0
         try:
             with _unavailable_is_said():
@@ -135,6 +167,17 @@ def _unavailable_is_said() -> Iterator[None]:
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise EvidenceUnavailableError(f"the evidence store {'is full' if full else 'cannot be used'}") from error
+
+
+def _locked(path: Path) -> int | None:
+    """A descriptor that holds the lock on a file; None when a living process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def _sync(path: Path) -> None:

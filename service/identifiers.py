@@ -7,6 +7,7 @@ UUID version 7, RFC 9562, without its version bits), so ids made later sort late
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -62,12 +63,14 @@ def service_key(folder: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        key = secrets.token_bytes(32)
-        part = path.with_suffix(".part")
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        part = folder / f".{secrets.token_hex(8)}.key.part"
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(key)
+            file.write(secrets.token_bytes(32))
             file.flush()
             os.fsync(file.fileno())
-        part.rename(path)
-        return key
+        # A link, not a rename: of two processes that start together the first one's key is everybody's.
+        with contextlib.suppress(FileExistsError):
+            os.link(part, path)
+        part.unlink()
+        return path.read_bytes()

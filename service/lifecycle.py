@@ -43,7 +43,9 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Case:
-    """One person's verification. Times are UTC. checks: all that the recorded decision rests on."""
+    """One person's verification. Times are UTC. checks: all that the recorded decision rests on. cell: the cluster that
+    its graph is on. replica: the API process that looks after it: the one that took its newest upload.
+    """
 
     id: str
     profile: str
@@ -60,6 +62,8 @@ class Case:
     last_received_at: datetime | None = None
     recorded: Recorded | None = None
     checks: tuple[CheckResult, ...] = ()
+    cell: str = ""
+    replica: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -76,13 +80,21 @@ class Case:
         """What the case's graph is made from."""
         return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date())
 
+    @property
+    def uploaded(self) -> frozenset[Step]:
+        """The steps whose attempt that the graph waits for was uploaded."""
+        return frozenset(name for name, step in self.steps.items() if step.attempts)
+
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell about a case: `status`, `step`, `check` or `decision`, with data that JSON can hold."""
+    """Something to tell about a case: `status`, `step`, `check` or `decision`, with data that JSON can hold. once: a
+    name under which it is told once although several processes hear of it.
+    """
 
     type: str
     data: Mapping[str, Any] = field(default_factory=dict)
+    once: str | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +136,8 @@ def require_wanted(case: Case, name: str) -> Step:
     return step
 
 
-def accept(case: Case, name: str, now: datetime) -> Change:
-    """An upload of the step was stored. Raises as `require_wanted`."""
+def accept(case: Case, name: str, now: datetime, replica: str) -> Change:
+    """An upload of the step was stored by that API process. Raises as `require_wanted`."""
     step = require_wanted(case, name)
     received = StepState("received", case.steps[step].attempts + 1)
     steps = {**case.steps, step: received}
@@ -142,6 +154,7 @@ def accept(case: Case, name: str, now: datetime) -> Change:
         last_received_at=now,
         recorded=recorded,
         checks=checks,
+        replica=replica,
     )
 
 

@@ -19,6 +19,7 @@ from graphs.case import CaseGraphs
 from workers.cluster import connect, labels
 from workers.errors import ClusterError
 from workers.placement import LABELS
+from workers.transport import TlsFiles
 
 log = structlog.get_logger()
 
@@ -29,7 +30,7 @@ _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 class ClusterLink:
     """A supervised connection to the scheduler at `address`. timeout_s: longest wait for one of its answers.
 
-    up is awaited with each new connection; down is called when it is lost.
+    up is awaited with each new connection; down is called when it is lost. tls: certificates for a `tls://` address.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class ClusterLink:
         timeout_s: float,
         up: Callable[[Client], Awaitable[None]],
         down: Callable[[], None],
+        tls: TlsFiles | None = None,
     ) -> None:
         self.address = address
         self._timeout_s = timeout_s
         self._up = up
         self._down = down
+        self._tls = tls
         self._client: Client | None = None
         self._graphs: CaseGraphs | None = None
         self._task: asyncio.Task[None] | None = None
@@ -105,7 +108,7 @@ class ClusterLink:
             tries += 1
 
     async def _connect(self) -> Any:
-        client = await connect(self.address, self._timeout_s)
+        client = await connect(self.address, self._timeout_s, self._tls)
         self._client = client
         identity = await self._identity(client)
         self._lost.clear()

@@ -44,3 +44,4 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))  # libraries speak only when something is wrong
+    logging.getLogger("workers").setLevel(number)  # of this project, and without structlog

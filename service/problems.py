@@ -76,7 +76,7 @@ async def _discard(receive: Receive) -> None:
                 size += len(message.get("body", b""))
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return
-    except TimeoutError:
+    except (TimeoutError, HTTPException):  # the rest of a body that is too large is not worth reading
         return
 
 

@@ -1,36 +1,39 @@
-"""Brings what the store says about open cases and what the cluster does about them together.
+"""Brings what the store says about open cases and what the clusters do about them together.
 
 `reconcile` is the one operation: it reads a case, submits its graph if the attempts changed, delivers the uploads that
-the cluster does not have, and watches for results. It is run after each upload, after a lost connection, after a lost
-worker and at start; repeating it is harmless because keys are deterministic and transitions apply once.
+the cluster waits for, and watches for results. It is run after each upload, after a lost connection, after a lost
+worker, and for the cases of an API process that died; repeating it is harmless because keys are deterministic and
+transitions apply once. The cluster holds open cases itself, so nothing is kept here of one that waits for its uploads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from distributed import Client, Future
+from distributed import Client
 from distributed.client import FutureCancelledError
 
-from graphs.case import CaseFutures
+from graphs.case import CaseFutures, upload_key
 from graphs.findings import Findings
 from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import CHECK_TOPIC
+from service.admission import Admission
+from service.cells import Cells
+from service.checks_told import ChecksTold
 from service.errors import ServiceError, UnknownCaseError
 from service.evidence import Evidence
 from service.findings import write_step
-from service.lifecycle import Case, Change, Event, decide, judge_quality, without_result
-from service.link import ClusterLink
+from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
 from workers.errors import ClusterError
+from workers.transport import TlsFiles
 
 log = structlog.get_logger()
 
@@ -39,23 +42,24 @@ _LONGEST_RETRY_S = 5.0
 _LOST_LOOK_S = 0.5
 _SUBMISSIONS = 4
 _FINDINGS_S = 120.0
-_TELL_S = 0.1
-_DELIVERIES = 4
-"""Uploads that are read and handed over at once: each is a few megabytes of this process's memory."""
 
 
 @dataclass
 class _Run:
-    """An open case on the cluster. held: the scattered uploads, kept alive until they have been used; kept: what came
-    of them, for the case that another step must be taken again.
+    """A case that this process works on. uploaded: the steps that had their uploads at the last look; delivered: those
+    that the cluster was handed, from here or by another process.
     """
 
     spec: CaseSpec
+    cell: str
     futures: CaseFutures
-    held: dict[Step, Future[Any]] = field(default_factory=dict)
-    kept: dict[Step, tuple[Future[Any], ...]] = field(default_factory=dict)
+    uploaded: frozenset[Step] = frozenset()
+    delivered: set[Step] = field(default_factory=set)
     watched: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def key(self, step: Step) -> str:
+        return upload_key(self.spec.case_id, step, self.spec.attempts[step])
 
     def stop(self) -> None:
         for task in self.tasks - {asyncio.current_task()}:
@@ -64,32 +68,41 @@ class _Run:
     def release(self) -> None:
         self.stop()
         self.futures.release()
-        for future in (*self.held.values(), *(future for kept in self.kept.values() for future in kept)):
-            future.release()
 
 
 class CaseRuns:
-    """All open cases of this process on one cluster. `link` is set before `start`."""
+    """The cases that this process, `replica`, works on. places: uploads on their way through one cell at once."""
 
-    link: ClusterLink
-
-    def __init__(self, store: Store, evidence: Evidence) -> None:
+    def __init__(
+        self,
+        store: Store,
+        evidence: Evidence,
+        replica: str,
+        addresses: Mapping[str, str],
+        timeout_s: float,
+        places: int,
+        tls: TlsFiles | None = None,
+    ) -> None:
+        self.cells = Cells(addresses, timeout_s, self._up, self._down, tls)
         self._store = store
         self._evidence = evidence
+        self._replica = replica
         self._runs: dict[str, _Run] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        self._due: set[str] = set()
         self._cancellations: Counter[str] = Counter()
         self._background: set[asyncio.Task[None]] = set()
-        self._told: list[tuple[str, Event]] = []
-        self._deliveries = asyncio.Semaphore(_DELIVERIES)
+        self._checks = ChecksTold(store)
+        self._admission = {name: Admission(places) for name in addresses}
 
-    def start(self) -> None:
-        """Begin to look after lost uploads and to store check events."""
+    async def start(self) -> None:
+        """Connect to the cells; begin to look after lost uploads and to store check events."""
         self._spawn(self._look_for_lost())
-        self._spawn(self._tell_checks())
+        self._spawn(self._checks.tell())
+        await self.cells.start()
 
     async def close(self) -> None:
-        """Stop everything here. Open cases are submitted again at the next start."""
+        """Stop everything here. The clusters hold open cases; another process, or this one's next start, goes on."""
         for run in self._runs.values():
             run.stop()
         tasks = [*self._background, *(task for run in self._runs.values() for task in run.tasks)]
@@ -97,81 +110,150 @@ class CaseRuns:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._runs.clear()
+        await self.cells.close()
+
+    @property
+    def working_on(self) -> list[str]:
+        """The ids of the cases that something is kept of here."""
+        return list(self._runs)
 
     # --- what others tell ---
 
     async def open(self, case: Case) -> None:
         """Submit the graph of a new case. Raises ClusterError; nothing is left behind then."""
-        futures = await self.link.graphs.submit(case.spec)
-        self._runs[case.id] = _Run(case.spec, futures)
+        await self.cells.graphs(case.cell).submit(case.spec)
 
-    def changed(self, case_id: str) -> None:
-        """The store has something new about the case: bring the cluster up to it, in the background."""
-        self._spawn(self._reconcile_until_done(case_id))
+    def changed(self, case_id: str, *, last: bool = False) -> None:
+        """The store has something new about the case: bring the cluster up to it, in the background. last: somebody
+        waits for the decision now.
+        """
+        if last:
+            for admission in self._admission.values():
+                admission.hurry(case_id)
+        if case_id not in self._due:  # one that has not looked yet will see this as well
+            self._due.add(case_id)
+            self._spawn(self._reconcile_until_done(case_id))
 
-    async def up(self, client: Client) -> None:
-        """A new connection: submit all open cases again, deliver their uploads again, and listen for checks."""
+    def drop(self, case_id: str) -> None:
+        """Another process looks after the case now: keep nothing of it here. Its cluster goes on holding it."""
+        run = self._runs.pop(case_id, None)
+        self._locks.pop(case_id, None)
+        self._cancellations.pop(case_id, None)
+        for admission in self._admission.values():
+            admission.calm(case_id)
+        if run is not None:
+            self._leave(run)
+            run.release()
+
+    async def finish(self, case: Case) -> None:
+        """Keep the findings of a closed case and let its graph go. Raises ClusterError."""
+        graphs = self.cells.graphs(case.cell)
+        if case.recorded is not None:
+            futures = graphs.results(case.spec)
+            await self._keep_findings(case.spec, futures)
+            futures.release()
+        await graphs.let_go(case.id)
+
+    async def _up(self, cell: str, client: Client) -> None:
+        """A new connection: submit the cases that this cluster does not hold, and listen for checks."""
         client.subscribe_topic(CHECK_TOPIC, self._heard)
-        cases = await self._store.open_cases()
-        for case in cases:
-            self.changed(case.id)
-        if cases:
-            log.info("cases_resumed", count=len(cases))
+        self._spawn(self._resume(cell))
 
-    def down(self) -> None:
+    def _down(self, cell: str) -> None:
         """The connection is gone, and all futures with it."""
-        for run in self._runs.values():
-            run.stop()
-        self._runs.clear()
+        for case_id, run in list(self._runs.items()):
+            if run.cell == cell:
+                run.stop()
+                self._leave(run)
+                del self._runs[case_id]
+
+    async def _resume(self, cell: str) -> None:
+        """One after the other: ten thousand open cases must not keep the loop from those that are being decided."""
+        try:
+            held = await self.cells.graphs(cell).held()
+            cases = await self._store.looked_after(self._replica, cell)
+            wanted = [case for case in cases if case.uploaded or case.id not in held]
+            for case in wanted:
+                await self._reconcile_until_done(case.id)
+            if wanted:
+                log.info("cases_resumed", cell=cell, count=len(wanted))
+        except (ClusterError, ServiceError) as error:
+            log.warning("cases_not_resumed", cell=cell, error=type(error).__name__)
+            self.cells.suspect(cell)
 
     # --- bringing together ---
 
     async def _reconcile_until_done(self, case_id: str) -> None:
-        wait = _RETRY_S
-        while self.link.is_up:
+        wait, cell = _RETRY_S, ""
+        while True:
             try:
                 async with self._locks.setdefault(case_id, asyncio.Lock()):
-                    await self._reconcile(case_id)
+                    self._due.discard(case_id)
+                    case = await self._store.get(case_id)
+                    cell = case.cell
+                    await self._reconcile(case)
                 return
             except UnknownCaseError:
+                await self.cells.let_go(case_id)  # its creation failed, but may have reached a cluster
                 return
             except (ClusterError, ServiceError, OSError, FutureCancelledError) as error:
+                if cell and cell not in self.cells.up:
+                    return  # without a connection there is nothing to do: `_resume` comes here again
                 log.warning("case_not_delivered", case_id=case_id, error=type(error).__name__, detail=str(error))
-                self.link.suspect()
+                self.cells.suspect(cell)
+                self._due.add(case_id)
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_RETRY_S)
-        # Without a connection there is nothing to do: `up` comes here again for every open case.
 
-    async def _reconcile(self, case_id: str) -> None:
-        case = await self._store.get(case_id)
-        run = self._runs.get(case_id)
+    async def _reconcile(self, case: Case) -> None:
+        graphs = self.cells.graphs(case.cell)
         if not case.is_open:
-            self._forget(case_id)
+            self.drop(case.id)
+            await graphs.let_go(case.id)
             return
-        if run is None:
-            run = self._runs[case_id] = _Run(case.spec, await self.link.graphs.submit(case.spec))
-        elif run.spec.attempts != case.attempts:
-            run = await self._resubmit(case, run)
-        newest = {upload.step: upload for upload in await self._store.uploads(case_id)}
-        for step, upload in newest.items():
-            future = run.held.get(step)
-            if future is None or future.status == "lost":
-                async with self._deliveries:
-                    media = await self._evidence.read(upload.evidence_key)
-                    run.kept[step] = self.link.graphs.keep(run.spec, step)
-                    run.held[step] = await self.link.graphs.deliver(case_id, step, upload.attempt, media)
-            self._watch(run, f"quality_{step}", self._quality(case_id, run, step))
-        if all(state.attempts for state in case.steps.values()):
-            self._watch(run, "verdict", self._verdict(case_id, run))
+        run = self._runs.get(case.id)
+        if run is None or run.spec.attempts != case.attempts:
+            await graphs.submit(case.spec, case.uploaded)
+            if not case.uploaded:
+                return  # nothing can come of it before its first upload
+            run = self._begin(case, run)
+        elif case.uploaded - run.uploaded:
+            await graphs.keep(case.spec, case.uploaded)
+        run.uploaded = case.uploaded
+        await self._deliver(case, run)
+        for step in case.uploaded:
+            self._watch(run, f"quality_{step}", self._quality(run, step))
+        if len(case.uploaded) == len(case.steps):
+            self._watch(run, "verdict", self._verdict(run))
 
-    async def _resubmit(self, case: Case, old: _Run) -> _Run:
-        """Submit the graph of a retake before the old one is let go, so that what both share is not run again."""
-        run = _Run(case.spec, await self.link.graphs.submit(case.spec))
-        for step in [step for step in old.held if old.spec.attempts[step] == case.attempts[step]]:
-            run.held[step], run.kept[step] = old.held.pop(step), old.kept.pop(step, ())
+    def _begin(self, case: Case, old: _Run | None) -> _Run:
+        run = _Run(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
         self._runs[case.id] = run
-        old.release()
+        if old is not None:  # the graph of a retake: what both share is not run again, because it is still held
+            run.delivered = {step for step in old.delivered if old.spec.attempts[step] == case.attempts[step]}
+            for step in old.spec.attempts:
+                if step not in run.delivered:
+                    self._admission[old.cell].leave(old.key(step))
+            old.release()
         return run
+
+    async def _deliver(self, case: Case, run: _Run) -> None:
+        """Hand over the uploads that the cluster waits for, each when it has a place."""
+        graphs = self.cells.graphs(case.cell)
+        waiting = await graphs.waiting([run.key(step) for step in case.uploaded])
+        run.delivered |= {step for step in case.uploaded if run.key(step) not in waiting}
+        newest = {upload.step: upload for upload in await self._store.uploads(case.id)} if waiting else {}
+        for step, upload in newest.items():
+            if run.key(step) not in waiting:
+                continue
+            await self._admission[run.cell].enter(run.key(step), case.id, upload.received_at)
+            media = await self._evidence.read(upload.evidence_key)
+            await graphs.deliver(case.id, step, upload.attempt, media)
+            run.delivered.add(step)
+
+    def _leave(self, run: _Run) -> None:
+        for step in run.spec.attempts:
+            self._admission[run.cell].leave(run.key(step))
 
     def _watch(self, run: _Run, name: str, watcher: Coroutine[Any, Any, None]) -> None:
         if name in run.watched:
@@ -182,16 +264,10 @@ class CaseRuns:
         run.tasks.add(task)
         task.add_done_callback(run.tasks.discard)
 
-    def _forget(self, case_id: str) -> None:
-        run = self._runs.pop(case_id, None)
-        self._locks.pop(case_id, None)
-        self._cancellations.pop(case_id, None)
-        if run is not None:
-            run.release()
-
     # --- results ---
 
-    async def _quality(self, case_id: str, run: _Run, step: Step) -> None:
+    async def _quality(self, run: _Run, step: Step) -> None:
+        case_id = run.spec.case_id
         try:
             result: CheckResult = await run.futures.quality[step]
         except FutureCancelledError:
@@ -199,6 +275,8 @@ class CaseRuns:
         except Exception as error:
             log.error("quality_failed", case_id=case_id, step=step, error=type(error).__name__)
             return
+        finally:
+            self._admission[run.cell].leave(run.key(step))
         attempt = run.spec.attempts[step]
         await self._stored(
             case_id,
@@ -207,35 +285,38 @@ class CaseRuns:
             ),
         )
 
-    async def _verdict(self, case_id: str, run: _Run) -> None:
+    async def _verdict(self, run: _Run) -> None:
+        case_id = run.spec.case_id
         try:
             verdict: Verdict = await run.futures.verdict
         except FutureCancelledError:
-            await self._submit_again(case_id, run)
+            await self._submit_again(run)
             return
         except Exception as error:
             log.error("verdict_failed", case_id=case_id, error=type(error).__name__)
             verdict = without_result(profile(run.spec.profile).policy.version)
-        await self._decide(case_id, run, verdict)
+        await self._decide(run, verdict)
 
-    async def _submit_again(self, case_id: str, run: _Run) -> None:
-        """The cluster dropped the graph though the connection stands (or it does not, and `up` will do this)."""
-        if not self.link.is_up or self._runs.get(case_id) is not run:
+    async def _submit_again(self, run: _Run) -> None:
+        """The cluster dropped the graph though the connection stands (or it does not, and `_resume` will do this)."""
+        case_id = run.spec.case_id
+        if run.cell not in self.cells.up or self._runs.get(case_id) is not run:
             return
         self._cancellations[case_id] += 1
         log.warning("graph_cancelled", case_id=case_id, times=self._cancellations[case_id])
         if self._cancellations[case_id] >= _SUBMISSIONS:
-            await self._decide(case_id, run, without_result(profile(run.spec.profile).policy.version))
+            await self._decide(run, without_result(profile(run.spec.profile).policy.version))
             return
         await asyncio.sleep(_RETRY_S)
         if self._runs.get(case_id) is run:
             del self._runs[case_id]
+            self._leave(run)
             run.release()
             self.changed(case_id)
 
-    async def _decide(self, case_id: str, run: _Run, verdict: Verdict) -> None:
-        mine = [event for told, event in self._told if told == case_id]
-        self._told = [pair for pair in self._told if pair[0] != case_id]
+    async def _decide(self, run: _Run, verdict: Verdict) -> None:
+        case_id = run.spec.case_id
+        mine = self._checks.taken(case_id)
         attempts = dict(run.spec.attempts)
         change = await self._stored(
             case_id,
@@ -245,7 +326,7 @@ class CaseRuns:
         )
         if change is not None:
             log.info("decided", case_id=case_id, outcome=verdict.decision.outcome, status=change.case.status)
-        self._spawn(self._keep_findings(case_id, run))
+        self._spawn(self._after(run))
 
     async def _stored(self, case_id: str, write: Callable[[], Awaitable[Change | None]]) -> Change | None:
         """Write to the store, again and again while it is away: a decision must not be lost to a full disk."""
@@ -258,49 +339,53 @@ class CaseRuns:
                 log.error("result_not_stored", case_id=case_id, error=type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _keep_findings(self, case_id: str, run: _Run) -> None:
-        """Fetch what is kept of the case and write it, when nobody waits any more; then let the graph go."""
-        for step, future in run.futures.findings.items():
+    async def _after(self, run: _Run) -> None:
+        """When nobody waits any more: keep the findings, then, unless a retake was asked for, let the graph go."""
+        await self._keep_findings(run.spec, run.futures)
+        case_id = run.spec.case_id
+        case = await self._store.get(case_id)
+        if not case.is_open and self._runs.get(case_id) is run:
+            self.changed(case_id)
+
+    async def _keep_findings(self, spec: CaseSpec, futures: CaseFutures) -> None:
+        for step, future in futures.findings.items():
             try:
                 async with asyncio.timeout(_FINDINGS_S):
                     found = await future
                 if not isinstance(found, Findings):
                     continue  # the media was broken: there is nothing to keep but the media itself
-                arguments = (self._evidence.root, case_id, step, run.spec.attempts[step])
+                arguments = (self._evidence.root, spec.case_id, step, spec.attempts[step])
                 await asyncio.to_thread(write_step, *arguments, found.arrays, found.attributes)
             except FutureCancelledError:
                 continue  # a retake came first, and its findings take the place of these
             except Exception as error:
-                log.error("findings_not_kept", case_id=case_id, step=step, error=type(error).__name__)
-        case = await self._store.get(case_id)
-        if not case.is_open and self._runs.get(case_id) is run:
-            self._forget(case_id)
+                log.error("findings_not_kept", case_id=spec.case_id, step=step, error=type(error).__name__)
 
     # --- beside the cases ---
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
-        _, data = event
-        case_id = data.get("case_id", "")
-        if case_id in self._runs:
-            self._told.append((case_id, Event("check", {k: v for k, v in data.items() if k != "case_id"})))
-
-    async def _tell_checks(self) -> None:
-        """Store check events a few times a second, many in one transaction: each commit waits for the disk."""
-        while True:
-            await asyncio.sleep(_TELL_S)
-            events, self._told = self._told, []
-            if events:
-                with contextlib.suppress(ServiceError):  # best effort: the decision holds all checks again
-                    await self._store.tell(events, datetime.now(UTC))
+        if event[1].get("case_id", "") in self._runs:
+            self._checks.heard(event[1])
 
     async def _look_for_lost(self) -> None:
-        """An upload that died with its worker is delivered again from the evidence."""
+        """An upload that died with its worker is waited for again, and delivered again from the evidence."""
         while True:
             await asyncio.sleep(_LOST_LOOK_S)
-            for case_id, run in list(self._runs.items()):
-                if any(future.status == "lost" for future in run.held.values()):
-                    log.warning("upload_lost", case_id=case_id)
-                    self.changed(case_id)
+            for cell in self.cells.up:
+                keys = {
+                    run.key(step): case_id
+                    for case_id, run in self._runs.items()
+                    if run.cell == cell
+                    for step in run.delivered
+                }
+                try:
+                    lost = await self.cells.graphs(cell).waiting(keys) if keys else set()
+                except ClusterError:
+                    self.cells.suspect(cell)
+                    continue
+                for key in lost:
+                    log.warning("upload_lost", case_id=keys[key])
+                    self.changed(keys[key])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -1,11 +1,15 @@
 """Runs the service: in this process (`serve`), or as a child process for tools that need one (`LocalServer`).
 
-`serve` starts the embedded cluster when no scheduler is named, then the API, and writes `service.json` into the data
-folder once it answers: its address and the process ids by role.
+`serve` starts the embedded cluster when no scheduler is named, then the API. Once that answers it writes a file into
+the data folder with its address and the process ids by role, again whenever one of them has changed: `service.json`, or
+`api-<process id>.json` for one of several API processes that join a cluster. With more than one worker allowed for a
+label, the embedded cluster is held to its load from here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -23,12 +27,14 @@ import httpx
 import uvicorn
 
 from service.app import create_app
-from service.errors import ServerStartError
+from service.errors import ServerStartError, SettingsError
 from service.logs import configure
 from service.settings import Settings
+from workers.autoscale import Autoscaler, Bounds, EmbeddedGroups, Rules
 from workers.cluster import EmbeddedCluster
+from workers.placement import CPU, GPU
 
-_ANNOUNCEMENT = "service.json"
+_ANNOUNCEMENT, _REPLICA_ANNOUNCEMENT = "service.json", "api-{}.json"
 _START_S = 180.0
 _STOP_S = 30.0
 
@@ -37,20 +43,43 @@ def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then stop in order. Raises what the parts raise when they cannot start."""
     configure(settings.log_level)
     signal.signal(signal.SIGTERM, _terminated)
+    joins = bool(settings.scheduler)
+    folder = _held(settings.data_dir, alone=not joins)
+    announcement = settings.data_dir / (_REPLICA_ANNOUNCEMENT.format(os.getpid()) if joins else _ANNOUNCEMENT)
     listener = listen(settings.host, settings.port)
     cluster = None
     try:
         if not settings.scheduler:
-            cluster = EmbeddedCluster(settings.cpu_threads, settings.gpu_threads, settings.data_dir / "cluster")
+            most = settings.max_cpu_workers + settings.max_gpu_workers
+            threads = settings.cpu_threads, settings.gpu_threads
+            cluster = EmbeddedCluster(*threads, settings.data_dir / "cluster", most)
             settings = settings.model_copy(update={"scheduler": cluster.start()})
-        processes = {"api": os.getpid(), **(cluster.processes if cluster else {})}
-        server = _Announcing(settings, processes)
+        server = _Announcing(settings, cluster, announcement)
         server.run([listener])
     finally:
-        (settings.data_dir / _ANNOUNCEMENT).unlink(missing_ok=True)
         listener.close()
         if cluster is not None:
             cluster.stop()
+        announcement.unlink(missing_ok=True)
+        os.close(folder)
+
+
+def _held(folder: Path, *, alone: bool) -> int:
+    """A descriptor that holds the data folder: for this service alone, or together with others that join a cluster.
+
+    Raises SettingsError: with a cluster of its own beside it, each would believe the other's cases to be abandoned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise SettingsError(
+            f"another service uses the data folder {folder}; only API processes that all join a cluster (--scheduler) "
+            "can share one"
+        ) from None
+    return descriptor
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,12 +99,23 @@ def _terminated(_signal: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
-class _Announcing(uvicorn.Server):
-    """Says where it listens once it does."""
+def _scaling(settings: Settings, cluster: EmbeddedCluster | None) -> Autoscaler | None:
+    """What holds the embedded cluster to its load; None where one worker of each label is all there may be."""
+    bounds = {CPU: Bounds(1, settings.max_cpu_workers), GPU: Bounds(1, settings.max_gpu_workers)}
+    if cluster is None or all(held.most == 1 for held in bounds.values()):
+        return None
+    rules = Rules(wait_s=settings.scale_wait_s, quiet_s=settings.scale_quiet_s)
+    return Autoscaler(settings.scheduler, EmbeddedGroups(cluster), bounds, rules)
 
-    def __init__(self, settings: Settings, processes: Mapping[str, int]) -> None:
+
+class _Announcing(uvicorn.Server):
+    """Says where it listens once it does, and runs the scaling of the embedded cluster meanwhile."""
+
+    def __init__(self, settings: Settings, cluster: EmbeddedCluster | None, announcement: Path) -> None:
         self._settings = settings
-        self._processes = processes
+        self._announcement = announcement
+        self._cluster = cluster
+        self._scaling: asyncio.Task[None] | None = None
         super().__init__(
             uvicorn.Config(
                 create_app(settings),
@@ -93,11 +133,26 @@ class _Announcing(uvicorn.Server):
             return
         host, port = sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        content = {"url": url, "scheduler": self._settings.scheduler, "processes": dict(self._processes)}
-        part = self._settings.data_dir / f"{_ANNOUNCEMENT}.part"
-        part.write_text(json.dumps(content), "utf-8")
-        part.rename(self._settings.data_dir / _ANNOUNCEMENT)
+        self._announce(url)
         sys.stderr.write(f"veridask listens on {url} (API page: {url}/docs)\n")
+        if self._cluster is not None:
+            self._cluster.changed = lambda: self._announce(url)
+        if scaler := _scaling(self._settings, self._cluster):
+            self._scaling = asyncio.create_task(scaler.run(), name="scaling")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop scaling first: nothing is started or retired any more while the rest ends."""
+        if self._scaling is not None:
+            self._scaling.cancel()
+            await asyncio.gather(self._scaling, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    def _announce(self, url: str) -> None:
+        processes = {"api": os.getpid(), **(self._cluster.processes if self._cluster else {})}
+        content = {"url": url, "scheduler": self._settings.scheduler, "processes": processes}
+        part = self._announcement.with_suffix(".part")
+        part.write_text(json.dumps(content), "utf-8")
+        part.rename(self._announcement)
 
 
 @dataclass(frozen=True)
@@ -109,6 +164,14 @@ class Running:
     processes: Mapping[str, int]
 
 
+def announced(folder: Path) -> Running:
+    """The service that uses a data folder, or one of its API processes. Raises ServerStartError when none is there."""
+    for path in (folder / _ANNOUNCEMENT, *sorted(folder.glob(_REPLICA_ANNOUNCEMENT.format("*")))):
+        if path.exists():
+            return Running(**json.loads(path.read_text("utf-8")))
+    raise ServerStartError(f"no service uses the data folder {folder}")
+
+
 class LocalServer:
     """`veridask serve` as a child process on a free loopback port, as a context manager.
 
@@ -118,6 +181,7 @@ class LocalServer:
 
     def __init__(self, folder: Path, scheduler: str = "", **settings: Any) -> None:
         self.folder = folder
+        self._joins = bool(scheduler)
         self._environment = {
             **os.environ,
             "VERIDASK_DATA_DIR": str(folder),
@@ -131,8 +195,7 @@ class LocalServer:
     def start(self) -> Running:
         """Start it and wait until it answers and nothing is missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        announcement = self.folder / _ANNOUNCEMENT
-        announcement.unlink(missing_ok=True)
+        (self.folder / _ANNOUNCEMENT).unlink(missing_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service.cli", "serve"],
@@ -142,6 +205,8 @@ class LocalServer:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for the parent, which ends it
             )
+        name = _REPLICA_ANNOUNCEMENT.format(self.process.pid) if self._joins else _ANNOUNCEMENT
+        announcement = self.folder / name
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline and self.process.poll() is None:
             if announcement.exists():

@@ -2,19 +2,28 @@
 
 An unsafe combination refuses to start. There are no API keys yet: whoever reaches the port can create cases and read
 any case whose id is known. So only loopback is bound unless `VERIDASK_ALLOW_REMOTE=true` says that something in
-front (a gateway, a private network) does the access control.
+front (a gateway, a private network) does the access control. A scheduler on another machine is joined with TLS unless
+`VERIDASK_ALLOW_PLAINTEXT=true` says that everyone on that network is trusted.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
+import stat
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
+from workers.errors import CertificateError
+from workers.transport import TlsFiles, security
+
+MAIN_CELL = "main"
+_CELL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Settings(BaseSettings):
@@ -42,7 +51,24 @@ class Settings(BaseSettings):
     scheduler: str = Field(
         default="",
         title="Dask scheduler",
-        description="Address such as tcp://10.0.0.5:8786; empty means that `serve` starts its own cluster.",
+        description="Address such as tls://10.0.0.5:8786, or several cells as a=tls://…,b=tls://…; empty means that "
+        "`serve` starts its own cluster on loopback.",
+    )
+    tls_ca: Path | None = Field(
+        default=None,
+        title="CA of the cluster",
+        description="PEM file; a tls:// scheduler wants it, a certificate and its key. `veridask certs` makes them.",
+    )
+    tls_cert: Path | None = Field(
+        default=None, title="Certificate towards the cluster", description="PEM file of this process."
+    )
+    tls_key: Path | None = Field(
+        default=None, title="Key of that certificate", description="PEM file; must not be readable by everyone."
+    )
+    allow_plaintext: bool = Field(
+        default=False,
+        title="Scheduler without TLS",
+        description="Join a tcp:// scheduler beyond loopback; true says that everyone on that network is trusted.",
     )
     cluster_timeout_s: float = Field(
         default=30.0, gt=0, le=600, title="Cluster time-out", description="Longest wait for an answer of the scheduler."
@@ -56,6 +82,30 @@ class Settings(BaseSettings):
         le=256,
         title="Threads of the embedded GPU worker",
         description="Bounds the batch across cases.",
+    )
+    max_cpu_workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        title="Most CPU workers of the embedded cluster",
+        description="Above 1, workers are started and retired by load. Each takes about 0.5 to 1.2 GiB.",
+    )
+    max_gpu_workers: int = Field(
+        default=1, ge=1, le=64, title="Most GPU workers of the embedded cluster", description="As for CPU workers."
+    )
+    scale_wait_s: float = Field(
+        default=2.0,
+        gt=0,
+        le=600,
+        title="Wait that scales up",
+        description="One more worker when the oldest task that could run has waited longer.",
+    )
+    scale_quiet_s: float = Field(
+        default=60.0,
+        gt=0,
+        le=86400,
+        title="Quiet time that scales down",
+        description="One idle worker less after each such time in which one less would have done.",
     )
     max_upload_bytes: int = Field(
         default=64 * 1024 * 1024, ge=1024, le=2**31, title="Largest upload", description="More is answered with 413."
@@ -86,6 +136,20 @@ class Settings(BaseSettings):
         ge=0,
         title="Disk reserve",
         description="With less free, uploads are answered with 503.",
+    )
+    max_decoding: int = Field(
+        default=16,
+        ge=1,
+        le=4096,
+        title="Uploads on their way",
+        description="Handed to one cell at once by this process; each takes up to 100 MB until its quality is known.",
+    )
+    max_backlog: int = Field(
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        title="Longest backlog",
+        description="Cases that may wait for their decision; with more, new ones are answered with 503.",
     )
     probe_processes: int = Field(
         default=2,
@@ -124,12 +188,64 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
+        if len(self.cells) != len(self.scheduler.split(",")) or not all(map(_CELL.fullmatch, self.cells)):
+            raise ValueError(
+                "scheduler is one address, or name=address,name=address with a different name for each cell, "
+                "of small letters, digits and hyphens"
+            )
         if not self.allow_remote and not _is_loopback(self.host):
             raise ValueError(
                 f"host {self.host} can be reached from other machines and there are no API keys yet; "
                 "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if access control is done in front"
             )
+        for address in self.cells.values() if self.scheduler else ():
+            self._safe_scheduler(address)
+        if self.scheduler and max(self.max_cpu_workers, self.max_gpu_workers) > 1:
+            raise ValueError(
+                "VERIDASK_MAX_CPU_WORKERS and VERIDASK_MAX_GPU_WORKERS are for the cluster that `serve` starts; "
+                "the workers of the scheduler named are scaled by `veridask autoscale`"
+            )
         return self
+
+    def _safe_scheduler(self, address: str) -> None:
+        scheme, _, rest = address.rpartition("://")
+        files = {"CA": self.tls_ca, "CERT": self.tls_cert, "KEY": self.tls_key}
+        missing = [f"VERIDASK_TLS_{name}" for name, path in files.items() if path is None]
+        if scheme == "tls":
+            if missing:
+                raise ValueError(
+                    f"scheduler {address} wants certificates: set {', '.join(missing)}; `veridask certs` makes them"
+                )
+            for name, path in files.items():
+                _readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
+            self._usable()
+        elif scheme not in ("", "tcp"):
+            raise ValueError(f"scheduler {address} must begin with tls:// or tcp://")
+        elif len(missing) < len(files):
+            raise ValueError(
+                f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
+                "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
+            )
+        elif not self.allow_plaintext and not _is_loopback(_host_of(rest)):
+            raise ValueError(
+                f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
+                "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
+                f"tls://{rest}; or set VERIDASK_ALLOW_PLAINTEXT=true where everyone on the network is trusted"
+            )
+
+    def _usable(self) -> None:
+        assert self.cluster_tls is not None  # noqa: S101  all three were looked at just before
+        try:
+            security(self.cluster_tls)
+        except CertificateError as error:
+            raise ValueError(error.detail) from error
+
+    @property
+    def cluster_tls(self) -> TlsFiles | None:
+        """The certificate files for the schedulers; None where they are reached without TLS."""
+        if self.tls_ca and self.tls_cert and self.tls_key:
+            return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+        return None
 
     @property
     def media_limits(self) -> MediaLimits:
@@ -139,9 +255,33 @@ class Settings(BaseSettings):
         )
 
     @property
+    def cells(self) -> dict[str, str]:
+        """Addresses of the schedulers by the names of their cells. One without a name is the cell `main`."""
+        named = (part.strip().rpartition("=") for part in self.scheduler.split(","))
+        return {name.strip() or MAIN_CELL: address.strip() for name, _, address in named}
+
+    @property
     def store_url(self) -> str:
         """The case store's SQLAlchemy URL."""
         return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
+
+
+def _host_of(address: str) -> str:
+    """The host of `host:port`, `[host]:port` or `host`."""
+    try:
+        return urlsplit(f"//{address}").hostname or ""
+    except ValueError:
+        return ""  # what cannot be read is not loopback
+
+
+def _readable(setting: str, path: Path, *, secret: bool) -> None:
+    try:
+        with path.open("rb"):
+            mode = path.stat().st_mode
+    except OSError as error:
+        raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
+    if secret and mode & stat.S_IROTH:
+        raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,39 +7,33 @@ SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a p
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, event, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, event, func, inspect, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from graphs.records import Step
-from service.errors import StepTakenError, StoreUnavailableError, UnknownCaseError
+from service.errors import SettingsError, StepTakenError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
 from service.lifecycle import OPEN, Case, Change, Event
-from service.tables import Base, CaseRow, EventRow, RequestRow, UploadRow
-from service.wire import CHECKS, RECORDED, STEPS, jsonable
+from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
+from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
+from service.wire import jsonable
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _BUSY_MS = 5000
 _REVISION_TRIES = 10
-
-
-@dataclass(frozen=True)
-class Upload:
-    """One accepted media and where the evidence has it. info: what the probe learned, as JSON."""
-
-    id: str
-    case_id: str
-    step: Step
-    attempt: int
-    evidence_key: str
-    sha256: str
-    info: Mapping[str, Any]
-    received_at: datetime
+_AT_ONCE = 500
+"""Ids in one query: databases bound the number of parameters."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +57,20 @@ class StoredRequest:
     answer: Mapping[str, Any]
 
 
+def _to_its_end(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """A call that runs to its end although whoever waits for it goes away.
+
+    A reader of an event stream leaves at any moment, and its cancellation, which anyio sends again and again, met
+    nearly every query half way: SQLAlchemy then gives up the connection and cannot close it in order.
+    """
+
+    @wraps(call)
+    async def shielded(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.shield(asyncio.ensure_future(call(*args, **kwargs)))
+
+    return shielded
+
+
 class Store:
     """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
 
@@ -74,19 +82,24 @@ class Store:
             _tune_sqlite(self._engine.sync_engine)
 
     async def start(self) -> None:
-        """Make the tables that are absent. Raises StoreUnavailableError."""
+        """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
+        nothing changes tables yet.
+        """
         async with _unavailable_is_said(), self._engine.begin() as connection:
             await connection.run_sync(Base.metadata.create_all)
+            await connection.run_sync(_require_columns)
 
     async def close(self) -> None:
         """Give back all connections."""
         await self._engine.dispose()
 
+    @_to_its_end
     async def check(self) -> None:
         """Touch the database. Raises StoreUnavailableError."""
         async with _unavailable_is_said(), self._engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
+    @_to_its_end
     async def create(self, change: Change, request: StoredRequest | None = None) -> StoredRequest | None:
         """Store a new case with its first events.
 
@@ -98,7 +111,7 @@ class Store:
                 known = await session.get(RequestRow, request.key)
                 if known is not None:
                     return StoredRequest(known.key, known.fingerprint, known.case_id, known.answer)
-            session.add(CaseRow(id=case.id, revision=0, **_columns(case)))
+            session.add(CaseRow(id=case.id, revision=0, **columns_of(case)))
             await session.flush()  # the rows below refer to it
             if request is not None:
                 session.add(RequestRow(**vars(request), created_at=case.created_at))
@@ -106,12 +119,14 @@ class Store:
         self._told(case.id)
         return None
 
+    @_to_its_end
     async def request(self, key: str) -> StoredRequest | None:
         """The request that was made under that Idempotency-Key."""
         async with self._reading() as session:
             row = await session.get(RequestRow, key)
         return StoredRequest(row.key, row.fingerprint, row.case_id, row.answer) if row else None
 
+    @_to_its_end
     async def delete(self, case_id: str) -> None:
         """Take back a case that was never acknowledged."""
         async with self._writing() as session:
@@ -119,6 +134,7 @@ class Store:
             if row is not None:
                 await session.delete(row)
 
+    @_to_its_end
     async def get(self, case_id: str) -> Case:
         """The case of that id. Raises UnknownCaseError."""
         if not is_case_id(case_id):
@@ -127,8 +143,9 @@ class Store:
             row = await session.get(CaseRow, case_id)
         if row is None:
             raise UnknownCaseError("there is no such case")
-        return _case(row)
+        return case_of(row)
 
+    @_to_its_end
     async def change(
         self,
         case_id: str,
@@ -147,24 +164,25 @@ class Store:
                 row = await session.get(CaseRow, case_id)
                 if row is None:
                     raise UnknownCaseError("there is no such case")
-                change = transition(_case(row))
+                change = transition(case_of(row))
                 if change is None:
                     return None
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
-                values = {"revision": row.revision + 1, **_columns(change.case)}
+                values = {"revision": row.revision + 1, **columns_of(change.case)}
                 session.expunge(row)
                 done = await session.execute(update(CaseRow).where(fresh).values(**values))
                 if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
                     await session.rollback()
                     continue
                 if upload is not None:
-                    session.add(UploadRow(**_upload_columns(upload(change.case))))
+                    session.add(UploadRow(**upload_columns(upload(change.case))))
                     await session.flush()
                 await _add_events(session, case_id, (*before, *change.events), change.case.updated_at)
             self._told(case_id)
             return change
         raise StoreUnavailableError("the case is changed too often at once")
 
+    @_to_its_end
     async def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
         """Store events that change no case, in one transaction. Events of unknown cases are dropped."""
         async with self._writing() as session:
@@ -176,6 +194,7 @@ class Store:
         for case_id in known:
             self._told(case_id)
 
+    @_to_its_end
     async def events(self, case_id: str, after: int = 0) -> list[StoredEvent]:
         """The events of a case past the id `after`, oldest first."""
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
@@ -183,31 +202,103 @@ class Store:
             rows = (await session.scalars(query)).all()
         return [StoredEvent(row.id, row.case_id, row.type, row.data, row.at) for row in rows]
 
+    @_to_its_end
     async def uploads(self, case_id: str) -> list[Upload]:
         """All uploads of a case, oldest first."""
         query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
         async with self._reading() as session:
             rows = (await session.scalars(query)).all()
-        return [_upload(row) for row in rows]
+        return [upload_of(row) for row in rows]
 
+    @_to_its_end
     async def evidence_keys(self) -> set[str]:
         """Where the evidence of every upload is."""
         async with self._reading() as session:
             return set((await session.scalars(select(UploadRow.evidence_key))).all())
 
-    async def open_cases(self) -> list[Case]:
-        """All cases that can still change by themselves, oldest first."""
-        query = select(CaseRow).where(CaseRow.status.in_(OPEN)).order_by(CaseRow.id)
-        async with self._reading() as session:
-            return [_case(row) for row in (await session.scalars(query)).all()]
-
+    @_to_its_end
     async def overdue(self, now: datetime, uploaded_before: datetime) -> list[Case]:
         """Cases past their expiry without all uploads, and cases without a decision since before `uploaded_before`."""
         expired = (CaseRow.status == "requires_input") & (CaseRow.expires_at <= now)
         stuck = (CaseRow.status == "processing") & (CaseRow.last_received_at <= uploaded_before)
         async with self._reading() as session:
             rows = (await session.scalars(select(CaseRow).where(expired | stuck).order_by(CaseRow.id))).all()
-        return [_case(row) for row in rows]
+        return [case_of(row) for row in rows]
+
+    @_to_its_end
+    async def processing(self) -> int:
+        """How many cases have all their uploads and no decision."""
+        async with self._reading() as session:
+            query = select(func.count()).select_from(CaseRow).where(CaseRow.status == "processing")
+            return int((await session.scalars(query)).one())
+
+    @_to_its_end
+    async def status_of(self, case_ids: Sequence[str]) -> dict[str, tuple[str, str, datetime]]:
+        """Status, replica and last change of those of these cases that there are."""
+        found: dict[str, tuple[str, str, datetime]] = {}
+        query = select(CaseRow.id, CaseRow.status, CaseRow.replica, CaseRow.updated_at)
+        async with self._reading() as session:
+            for start in range(0, len(case_ids), _AT_ONCE):
+                part = query.where(CaseRow.id.in_(case_ids[start : start + _AT_ONCE]))
+                for case_id, status, replica, at in (await session.execute(part)).all():
+                    found[case_id] = (status, replica, at)
+        return found
+
+    @_to_its_end
+    async def told_since(self, last: int) -> tuple[int, set[str]]:
+        """The newest event's id, and the cases that were told something past the id `last`, a thousand events at most.
+
+        With `last` negative only the newest id, and no cases.
+        """
+        async with self._reading() as session:
+            if last < 0:
+                return int((await session.scalars(select(func.max(EventRow.id)))).one() or 0), set()
+            query = select(EventRow.id, EventRow.case_id).where(EventRow.id > last).order_by(EventRow.id).limit(1000)
+            rows = (await session.execute(query)).all()
+        return (rows[-1][0] if rows else last), {case_id for _, case_id in rows}
+
+    # --- the API processes on this store ---
+
+    @_to_its_end
+    async def here(self, replica: str, now: datetime) -> None:
+        """An API process says that it is there."""
+        async with self._writing() as session:
+            done = await session.execute(update(ReplicaRow).where(ReplicaRow.id == replica).values(seen_at=now))
+            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+                session.add(ReplicaRow(id=replica, seen_at=now))
+
+    @_to_its_end
+    async def gone(self, replica: str) -> None:
+        """An API process goes away in order: others take its cases over at once."""
+        async with self._writing() as session:
+            await session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
+
+    @_to_its_end
+    async def abandoned(self, seen_before: datetime, most: int) -> list[Case]:
+        """Open cases of API processes that were not seen since, those with uploads first; `most` at most."""
+        alive = select(ReplicaRow.id).where(ReplicaRow.seen_at >= seen_before)
+        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
+        async with self._reading() as session:
+            rows = await session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
+            return [case_of(row) for row in rows.all()]
+
+    @_to_its_end
+    async def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
+        """Cases that one API process looked after are looked after by another. One that was taken by a third in the
+        meantime stays with that one.
+        """
+        async with self._writing() as session:
+            for start in range(0, len(case_ids), _AT_ONCE):
+                which = CaseRow.id.in_(case_ids[start : start + _AT_ONCE]) & (CaseRow.replica == before)
+                await session.execute(update(CaseRow).where(which).values(replica=now))
+
+    @_to_its_end
+    async def looked_after(self, replica: str, cell: str) -> list[Case]:
+        """The open cases of a cell that an API process looks after, those with uploads first."""
+        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
+        async with self._reading() as session:
+            rows = await session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
+            return [case_of(row) for row in rows.all()]
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[AsyncSession]:
@@ -233,6 +324,15 @@ async def _unavailable_is_said() -> AsyncIterator[None]:
         raise StoreUnavailableError("the case store does not answer or is full") from error
 
 
+def _require_columns(connection: Connection) -> None:
+    found = {column["name"] for column in inspect(connection).get_columns(CaseRow.__tablename__)}
+    if missing := {column.name for column in CaseRow.__table__.columns} - found:
+        raise SettingsError(
+            f"the case store was made by another version (no column {', '.join(sorted(missing))}); "
+            "give this one a data folder or a database of its own"
+        )
+
+
 def _tune_sqlite(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
@@ -251,61 +351,9 @@ def _tune_sqlite(engine: Engine) -> None:
 
 async def _add_events(session: AsyncSession, case_id: str, events: Sequence[Event], now: datetime) -> None:
     if events:
-        rows = [{"case_id": case_id, "type": e.type, "data": jsonable(e.data), "at": now} for e in events]
-        await session.execute(insert(EventRow), rows)
-
-
-def _columns(case: Case) -> dict[str, Any]:
-    return {
-        "profile": case.profile,
-        "status": case.status,
-        "client_reference_id": case.client_reference_id,
-        "case_metadata": dict(case.metadata),
-        "challenge": list(case.challenge),
-        "secret_hash": case.secret_hash,
-        "max_attempts": case.max_attempts,
-        "steps": jsonable(case.steps),
-        "checks": jsonable(case.checks),
-        "recorded": jsonable(case.recorded),
-        "created_at": case.created_at,
-        "updated_at": case.updated_at,
-        "expires_at": case.expires_at,
-        "last_received_at": case.last_received_at,
-    }
-
-
-def _case(row: CaseRow) -> Case:
-    return Case(
-        id=row.id,
-        profile=row.profile,
-        status=row.status,  # type: ignore[arg-type]
-        client_reference_id=row.client_reference_id,
-        metadata=row.case_metadata,
-        challenge=tuple(row.challenge),
-        secret_hash=row.secret_hash,
-        max_attempts=row.max_attempts,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        expires_at=row.expires_at,
-        steps=STEPS.validate_python(row.steps),  # type: ignore[arg-type]
-        last_received_at=row.last_received_at,
-        recorded=RECORDED.validate_python(row.recorded) if row.recorded else None,
-        checks=CHECKS.validate_python(row.checks),
-    )
-
-
-def _upload_columns(upload: Upload) -> dict[str, Any]:
-    return {**vars(upload), "info": jsonable(upload.info)}
-
-
-def _upload(row: UploadRow) -> Upload:
-    return Upload(
-        id=row.id,
-        case_id=row.case_id,
-        step=row.step,  # type: ignore[arg-type]
-        attempt=row.attempt,
-        evidence_key=row.evidence_key,
-        sha256=row.sha256,
-        info=row.info,
-        received_at=row.received_at,
-    )
+        rows = [
+            {"case_id": case_id, "type": e.type, "data": jsonable(e.data), "once": e.once, "at": now} for e in events
+        ]
+        dialect = session.get_bind().dialect.name
+        insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        await session.execute(insert(EventRow).on_conflict_do_nothing(index_elements=["case_id", "once"]), rows)

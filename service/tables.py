@@ -1,4 +1,4 @@
-"""The tables of the case store: cases, uploads, events, and the requests that may be repeated."""
+"""The tables of the case store: cases, uploads, events, the requests that may be repeated, and the API replicas."""
 
 from __future__ import annotations
 
@@ -53,6 +53,17 @@ class CaseRow(Base):
     updated_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     last_received_at: Mapped[datetime | None]
+    cell: Mapped[str] = mapped_column(String(64))
+    replica: Mapped[str] = mapped_column(String(40), index=True)
+
+
+class ReplicaRow(Base):
+    """An API process on this store, and when it last said that it is there."""
+
+    __tablename__ = "replicas"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    seen_at: Mapped[datetime]
 
 
 class UploadRow(Base):
@@ -72,14 +83,20 @@ class UploadRow(Base):
 
 
 class EventRow(Base):
-    """Something that happened to a case, in the order in which it is told."""
+    """Something that happened to a case, in the order in which it is told. once: what several processes may tell, but
+    is kept once.
+    """
 
     __tablename__ = "events"
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012  an id that a client has seen is never given again
+    __table_args__ = (
+        UniqueConstraint("case_id", "once"),
+        {"sqlite_autoincrement": True},  # an id that a client has seen is never given again
+    )
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
     type: Mapped[str] = mapped_column(String(24))
+    once: Mapped[str | None] = mapped_column(String(100))
     data: Mapped[dict[str, Any]]
     at: Mapped[datetime]
 

@@ -38,7 +38,8 @@ def evidence(tmp_path: Path) -> Evidence:
 
 
 def files(evidence: Evidence) -> list[str]:
-    return sorted(p.relative_to(evidence.root).as_posix() for p in evidence.root.rglob("*") if p.is_file())
+    found = (p.relative_to(evidence.root).as_posix() for p in evidence.root.rglob("*") if p.is_file())
+    return sorted(name for name in found if not name.startswith("processes/"))
 
 
 async def test_a_media_is_kept_as_it_was_received(evidence: Evidence) -> None:
@@ -90,8 +91,26 @@ async def test_a_start_removes_what_was_never_acknowledged(evidence: Evidence) -
     known = await evidence.keep(await evidence.receive(chunks(b"known"), 100), CASE, "front", 1)
     orphan = await evidence.keep(await evidence.receive(chunks(b"orphan"), 100), CASE, "back", 1)
     await evidence.receive(chunks(b"half"), 100)
-    assert evidence.start({known}) == [orphan]
-    assert files(evidence) == [known]
+    evidence.close()  # a process that is killed lets go of its lock as well
+    after = Evidence(evidence.root)
+    assert after.start({known}) == [orphan]
+    assert files(after) == [known]
+
+
+async def test_a_start_leaves_what_a_living_process_has_under_way(evidence: Evidence) -> None:
+    half = await evidence.receive(chunks(b"half"), 100)
+    young = await evidence.keep(await evidence.receive(chunks(b"young"), 100), CASE, "front", 1)
+    forgotten = await evidence.keep(await evidence.receive(chunks(b"old"), 100), CASE, "back", 1)
+    os.utime(evidence.root / forgotten, (0, 0))
+    other = Evidence(evidence.root)
+    assert other.start(set()) == [forgotten]
+    assert half.path.exists()
+    assert files(other) == sorted([young, half.path.relative_to(evidence.root).as_posix()])
+    evidence.close()
+    third = Evidence(evidence.root)
+    third.start(set())
+    assert not half.path.exists()
+    assert (evidence.root / young).exists(), "the second process may be about to record it"
 
 
 async def test_a_full_or_unwritable_store_says_so(tmp_path: Path) -> None:
@@ -123,7 +142,7 @@ evidence.start(set())
 try:
     asyncio.run(evidence.receive(parts(), 2**30))
 except EvidenceUnavailableError:
-    print(sorted(p.name for p in Path(sys.argv[1]).rglob("*") if p.is_file()))
+    print(sorted(p.name for p in Path(sys.argv[1]).rglob("*") if p.is_file() and p.suffix != ".lock"))
 """
 
 

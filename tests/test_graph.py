@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from datetime import date
 
 import pytest
 
+from graphs import run
 from graphs.case import build, node_key, upload_key
 from graphs.flow import NODES, steps_of
 from graphs.nodes import check, placed, wire
-from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Failed
 from graphs.run import run_node
 from workers.placement import CPU, GPU, LABELS
@@ -79,33 +80,45 @@ def test_wiring_refuses_a_parameter_that_nothing_fills() -> None:
 
 
 def test_broken_media_becomes_a_value_and_then_a_reason() -> None:
-    broken = run_node("frames_front", "case_01", {"step": "front"}, upload=b"this is no video")
+    broken = run_node("frames_front", SPEC, upload=b"this is no video")
     assert isinstance(broken, Failed)
     assert broken.code == "undecodable_media"
-    assert run_node("pages_front", "case_01", {}, frames=broken) is broken
-    constants = {"thresholds": {}, "retakes": frozenset({"undecodable_media"}), "step": "front"}
-    judged = run_node("quality_front", "case_01", constants, pages=broken)
+    assert run_node("pages_front", SPEC, frames=broken) is broken
+    judged = run_node("quality_front", SPEC, pages=broken)
     assert judged.result == "rejected"
     assert [(found.code, found.retryable) for found in judged.reasons] == [("undecodable_media", True)]
-    silent = run_node("hologram_front", "case_01", {"thresholds": {}}, pages=broken)
+    silent = run_node("hologram_front", SPEC, pages=broken)
     assert (silent.name, silent.result, silent.reasons) == ("hologram_front", "not_run", ())
 
 
 def test_a_check_that_raises_is_an_error_and_quotes_nobody(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        result = run_node("text_front", "case_01", {"thresholds": {}}, text_lines="ERIKSSON ANNA")
+        result = run_node("text_front", SPEC, text_lines="ERIKSSON ANNA")
     assert (result.name, result.result) == ("text_front", "error")
     assert result.properties == {"error": "AttributeError"}
     assert "text_front failed with AttributeError" in caplog.text
     assert "ERIKSSON" not in caplog.text
 
 
+def test_a_check_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The function's own thread goes on, here until the event is set; the case does not wait for it."""
+    stuck = threading.Event()
+
+    def never(text_lines: object) -> CheckResult:
+        stuck.wait()
+        return CheckResult("text_front", "clear")
+
+    monkeypatch.setattr(run, "NODE_SECONDS", 0.05)
+    monkeypatch.setattr(run, "NODES", {"text_front": replace(NODES["text_front"], function=never, constants=())})
+    result = run_node("text_front", SPEC, text_lines=None)
+    stuck.set()
+    assert (result.name, result.result, result.properties) == ("text_front", "error", {"error": "TimeoutError"})
+
+
 def test_a_defect_in_a_data_node_fails_what_depends_on_it() -> None:
-    failed = run_node("motion_face", "case_01", {}, faces=None)
+    failed = run_node("motion_face", SPEC, faces=None)
     assert isinstance(failed, Failed)
     assert failed.code == "internal_error"
-    constants = {"thresholds": dict(profile("standard").policy.checks["liveness_geometric_face"].thresholds)}
-    media = {"thresholds": {}, "retakes": frozenset({"undecodable_media"}), "step": "front"}
-    asked = run_node("quality_front", "case_01", media, pages=failed)
+    asked = run_node("quality_front", SPEC, pages=failed)
     assert (asked.result, asked.reasons) == ("error", ()), "a missing weight once asked the person to film again"
-    assert run_node("liveness_geometric_face", "case_01", constants, motion=failed).result == "not_run"
+    assert run_node("liveness_geometric_face", SPEC, motion=failed).result == "not_run"

@@ -62,9 +62,9 @@ def verdict(outcome: Outcome, *retake: Step) -> Verdict:
 
 def test_steps_are_taken_in_any_order_and_the_last_one_starts_processing() -> None:
     for first, second in (("front", "face"), ("face", "front")):
-        half = accept(case(), first, LATER)
+        half = accept(case(), first, LATER, "replica_a")
         assert half.case.status == "requires_input"
-        whole = accept(half.case, second, LATER)
+        whole = accept(half.case, second, LATER, "replica_a")
         assert whole.case.status == "processing"
         assert whole.case.last_received_at == LATER
         assert [event.type for event in whole.events] == ["step", "status"]
@@ -74,7 +74,7 @@ def test_steps_are_taken_in_any_order_and_the_last_one_starts_processing() -> No
 def test_a_closed_case_takes_nothing(status: Status) -> None:
     closed = replace(complete(), status=status)
     with pytest.raises(CaseClosedError):
-        accept(closed, "front", NOW)
+        accept(closed, "front", NOW, "replica_a")
     assert judge_quality(closed, "front", 1, REJECTED, NOW) is None
     assert decide(closed, closed.attempts, verdict("approved"), NOW) is None
     assert expire(closed, NOW + timedelta(days=1)) is None
@@ -82,16 +82,16 @@ def test_a_closed_case_takes_nothing(status: Status) -> None:
 
 def test_a_step_is_taken_once_and_an_unknown_one_never() -> None:
     with pytest.raises(StepTakenError):
-        require_wanted(accept(case(), "front", NOW).case, "front")
+        require_wanted(accept(case(), "front", NOW, "replica_a").case, "front")
     with pytest.raises(UnknownStepError):
         require_wanted(case(), "back")
 
 
 def test_bad_quality_asks_for_a_retake_at_once() -> None:
-    change = judge_quality(accept(case(), "front", NOW).case, "front", 1, REJECTED, LATER)
+    change = judge_quality(accept(case(), "front", NOW, "replica_a").case, "front", 1, REJECTED, LATER)
     assert change is not None
     assert change.case.steps["front"] == StepState("retake", 1, (BLURRED,))
-    again = accept(change.case, "front", LATER).case
+    again = accept(change.case, "front", LATER, "replica_a").case
     assert again.steps["front"] == StepState("received", 2)
     assert again.attempts == {"front": 2, "face": 1}
 
@@ -130,7 +130,7 @@ def test_a_final_decision_ends_the_case(outcome: Outcome, status: Status) -> Non
 
 def test_a_decision_on_replaced_or_missing_uploads_is_dropped() -> None:
     assert decide(complete(front=2), {"front": 1, "face": 1}, verdict("approved"), NOW) is None
-    half = accept(case(), "front", NOW).case
+    half = accept(case(), "front", NOW, "replica_a").case
     assert decide(half, {"front": 1, "face": 1}, verdict("approved"), NOW) is None
 
 
@@ -142,9 +142,9 @@ def test_a_resubmission_opens_the_steps_it_names_and_shows_the_decision_until_th
     assert {name: step.state for name, step in asked.steps.items()} == {"front": "retake", "face": "retake"}
     assert [r.step for r in asked.steps["front"].reasons] == ["front"]
     assert decide(asked, {"front": 1, "face": 1}, verdict("approved"), NOW) is None
-    half = accept(asked, "front", LATER).case
+    half = accept(asked, "front", LATER, "replica_a").case
     assert half.recorded == asked.recorded
-    whole = accept(half, "face", LATER).case
+    whole = accept(half, "face", LATER, "replica_a").case
     assert (whole.status, whole.recorded, whole.checks) == ("processing", None, ())
     final = decide(whole, {"front": 2, "face": 2}, verdict("approved"), LATER)
     assert final is not None
@@ -200,7 +200,7 @@ def test_whatever_happens_the_case_stays_consistent(happenings: list[tuple[str, 
         change: Change | None = None
         try:
             if what == "upload":
-                change = accept(now, which, LATER)
+                change = accept(now, which, LATER, "replica_a")
             elif what == "bad quality":
                 change = judge_quality(now, which, now.steps[which].attempts, REJECTED, LATER)  # type: ignore[arg-type, index]
             elif what == "decide":

@@ -6,26 +6,24 @@ import asyncio
 import hashlib
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
-from distributed import Client
+from schedulers import scheduler, states, until
 
+from benchmarks.topology import free_port
 from graphs.case import node_key
 from service.assembly import assembled
 from service.cases import NewCase
 from service.client import VeridaskClient
-from service.errors import SettingsError
 from service.schemas import CaseView
 from service.server import LocalServer
 from service.settings import Settings
@@ -81,7 +79,7 @@ def test_an_upload_that_dies_with_its_worker_is_delivered_again(
     """The worker that holds the media is killed right after the answer; its nanny starts another."""
     case = client.create("recorded")
     client.upload(case.id, "face", video, "video/mp4")
-    worker = embedded[0].processes["cpu"]
+    worker = embedded[0].processes["cpu-0"]
     os.kill(worker, signal.SIGKILL)
     judged(client, case.id, "face")
     client.upload(case.id, "front", video, "video/mp4")
@@ -93,42 +91,6 @@ def test_an_upload_that_dies_with_its_worker_is_delivered_again(
     client.cancel(case.id)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
-@contextmanager
-def scheduler(port: int) -> Iterator[None]:
-    """A scheduler without workers."""
-    address = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dask", "scheduler", *address], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def until(holds: Any, timeout_s: float = 30) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not holds():
-            await asyncio.sleep(0.05)
-
-
-async def states(address: str) -> dict[str, str]:
-    """The state of every task that the scheduler knows."""
-
-    def tasks(dask_scheduler: Any) -> dict[str, str]:
-        return {str(key): task.state for key, task in dask_scheduler.tasks.items()}
-
-    async with Client(address, asynchronous=True, set_as_default=False) as looking:
-        found: dict[str, str] = await looking.run_on_scheduler(tasks)
-        return found
-
-
 async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None:
     port = free_port()
     settings = Settings(data_dir=tmp_path, scheduler=f"tcp://127.0.0.1:{port}", cluster_timeout_s=5)
@@ -137,13 +99,13 @@ async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None
         service = await stack.enter_async_context(assembled(settings))
     # The scheduler of that block is gone when the first cases are asked for.
     async with stack:
-        await until(lambda: not service.link.is_up)
+        await until(lambda: not service.runs.cells.up)
         assert await service.missing() == ["scheduler"]
         with pytest.raises(ClusterError):
             await service.cases.create(NewCase("standard", None, {}), None)
-        assert await service.store.open_cases() == []
+        assert await service.store.abandoned(datetime.now(UTC), 10) == []
         with scheduler(port):
-            await until(lambda: service.link.is_up)
+            await until(lambda: service.runs.cells.up)
             assert await service.missing() == ["worker:CPU", "worker:GPU"]
             created = await service.cases.create(NewCase("standard", None, {}), None)
             case = await service.store.get(str(created.answer["id"]))
@@ -154,12 +116,24 @@ async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None
                     await asyncio.sleep(0.1)
             verdict, upload = node_key("verdict", case.spec), node_key("upload_front", case.spec)
             assert (first[verdict], first[upload]) == ("waiting", "no-worker")
-        await until(lambda: not service.link.is_up)
+        await until(lambda: not service.runs.cells.up)
         with scheduler(port):
-            await until(lambda: service.link.is_up and case.id in service.runs._runs)
-            assert await states(settings.scheduler) == first
-        with pytest.raises(SettingsError, match="another service uses"):
-            await stack.enter_async_context(assembled(settings))
+            await until(lambda: service.runs.cells.up)
+            async with asyncio.timeout(30):
+                while await states(settings.scheduler) != first:
+                    await asyncio.sleep(0.1)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_folder_with_a_cluster_of_its_own_is_nobody_else_s(server_folder: Path) -> None:
+    """With a cluster of its own, a service would believe the cases of the others to be abandoned."""
+    environment = {**os.environ, "VERIDASK_DATA_DIR": str(server_folder), "VERIDASK_PORT": "0"}
+    alone = subprocess.run(
+        [sys.executable, "-m", "service.cli", "serve"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert alone.returncode == 1
+    assert "another service uses the data folder" in alone.stderr
+    assert "--scheduler" in alone.stderr
 
 
 async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_path: Path, video: bytes) -> None:
@@ -172,7 +146,7 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
     settings = Settings(data_dir=tmp_path, scheduler=f"tcp://127.0.0.1:{port}", decision_timeout_s=60)
     with scheduler(port):
         async with assembled(settings) as service:
-            await until(lambda: service.link.is_up)
+            await until(lambda: service.runs.cells.up)
             created = await service.cases.create(NewCase("recorded", None, {}), None)
             case = await service.store.get(str(created.answer["id"]))
             for step in case.steps:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 import sqlite3
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import anyio
+import anyio.lowlevel
 import numpy as np
 import pytest
 
@@ -17,7 +21,8 @@ from graphs.records import CheckResult, Decision, Step, Verdict
 from service.errors import CaseClosedError, StepTakenError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import time_ordered
 from service.lifecycle import Case, Change, Event, StepState, accept, cancel, decide
-from service.store import Store, StoredRequest, Upload
+from service.rows import Upload
+from service.store import Store, StoredRequest
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -82,7 +87,7 @@ async def test_a_case_comes_back_as_it_was_stored(store: Store) -> None:
     case = await created(store)
     assert await store.get(case.id) == case
     assert [e.data for e in await store.events(case.id)] == [{"status": "requires_input"}]
-    assert [c.id for c in await store.open_cases()] == [case.id]
+    assert [c.id for c in await store.abandoned(NOW, 10)] == [case.id]
 
 
 @pytest.mark.parametrize("case_id", ["", "case_", "case_" + "0" * 26, "../../etc/passwd", "case_" + "é" * 26])
@@ -99,7 +104,7 @@ async def test_of_many_simultaneous_uploads_of_a_step_one_wins(store: Store) -> 
 
     async def upload() -> bool:
         try:
-            await store.change(case.id, lambda now: accept(now, "front", NOW), upload=upload_of("front"))  # type: ignore[arg-type]
+            await store.change(case.id, lambda now: accept(now, "front", NOW, "replica_a"), upload=upload_of("front"))  # type: ignore[arg-type]
         except StepTakenError:
             return False
         return True
@@ -112,7 +117,7 @@ async def test_of_many_simultaneous_uploads_of_a_step_one_wins(store: Store) -> 
 async def test_a_decision_is_recorded_exactly_once(store: Store) -> None:
     case = await created(store)
     for step in ("front", "face"):
-        await store.change(case.id, lambda now, s=step: accept(now, s, NOW), upload=upload_of(step))  # type: ignore[arg-type, misc]
+        await store.change(case.id, lambda now, s=step: accept(now, s, NOW, "replica_a"), upload=upload_of(step))  # type: ignore[arg-type, misc]
     attempts: dict[Step, int] = {"front": 1, "face": 1}
     check = Event("check", {"check": "match"})
     done = await asyncio.gather(
@@ -128,7 +133,7 @@ async def test_a_decision_is_recorded_exactly_once(store: Store) -> None:
     kinds = [event.type for event in await store.events(case.id)]
     assert kinds == ["status", "step", "step", "status", "check", "decision", "status"]
     with pytest.raises(CaseClosedError):
-        await store.change(case.id, lambda now: accept(now, "front", NOW))
+        await store.change(case.id, lambda now: accept(now, "front", NOW, "replica_a"))
 
 
 async def test_a_failed_transition_changes_nothing(store: Store) -> None:
@@ -138,7 +143,7 @@ async def test_a_failed_transition_changes_nothing(store: Store) -> None:
         raise KeyError("evidence")
 
     with pytest.raises(KeyError):
-        await store.change(case.id, lambda now: accept(now, "front", NOW), upload=broken)
+        await store.change(case.id, lambda now: accept(now, "front", NOW, "replica_a"), upload=broken)
     assert await store.get(case.id) == case
     assert len(await store.events(case.id)) == 1
 
@@ -148,7 +153,7 @@ async def test_two_processes_on_one_file_do_not_lose_a_change(store: Store, tmp_
     await other.start()
     case = await created(store)
     changes = [
-        which.change(case.id, lambda now, s=step: accept(now, s, NOW))  # type: ignore[misc]
+        which.change(case.id, lambda now, s=step: accept(now, s, NOW, "replica_a"))  # type: ignore[misc]
         for which, step in ((store, "front"), (other, "face"))
     ]
     await asyncio.gather(*changes)
@@ -185,7 +190,7 @@ async def test_overdue_cases_are_found(store: Store) -> None:
     early = await created(store)
     waiting = await created(store)
     for step in ("front", "face"):
-        await store.change(waiting.id, lambda now, s=step: accept(now, s, NOW))  # type: ignore[misc]
+        await store.change(waiting.id, lambda now, s=step: accept(now, s, NOW, "replica_a"))  # type: ignore[misc]
     assert await store.overdue(NOW, NOW - timedelta(minutes=5)) == []
     overdue = await store.overdue(NOW + timedelta(hours=2), NOW + timedelta(minutes=1))
     assert [case.id for case in overdue] == [early.id, waiting.id]
@@ -222,3 +227,31 @@ async def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> Non
     with sqlite3.connect(tmp_path / "cases.sqlite") as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     file.close()
+
+
+async def test_readers_that_go_away_cost_no_connection(store: Store) -> None:
+    """Event streams that were left once broke nearly every connection that they were asking through."""
+    complaints: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    case = new_case()
+    await store.create(Change(case, (Event("case.created"),)))
+    moments = random.Random(5)
+
+    async def reader() -> None:
+        for _ in range(3):
+            await store.get(case.id)
+            await store.events(case.id)
+
+    async def left_half_way() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(reader)
+            for _ in range(moments.randrange(40)):
+                await anyio.lowlevel.checkpoint()
+            group.cancel_scope.cancel()
+
+    for _ in range(12):
+        await asyncio.gather(*(left_half_way() for _ in range(4)))
+    await asyncio.sleep(0.2)  # what was asked for last comes to its end
+    gc.collect()
+    assert complaints == []
+    assert len(await store.events(case.id)) == 1

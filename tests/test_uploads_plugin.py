@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -12,7 +13,16 @@ from distributed import Client, Future, LocalCluster
 
 from workers.errors import LabelError, UntestedBuildError
 from workers.placement import label_of
-from workers.uploads import SUBMITTED, UPLOAD_RESOURCE, UploadPlugin, missing_upload, require_tested_build
+from workers.uploads import (
+    HELD,
+    HOLD,
+    LET_GO,
+    UPLOAD_RESOURCE,
+    WAITING,
+    UploadPlugin,
+    missing_upload,
+    require_tested_build,
+)
 
 pytestmark = pytest.mark.cluster
 
@@ -113,16 +123,56 @@ async def test_scatter_before_the_graph_is_known(client: Client) -> None:
     assert len(held) == 2
 
 
-async def test_submitted_answers_when_the_graph_is_known(client: Client) -> None:
+async def ask(client: Client, name: str, **what: object) -> Any:
+    """Call one of the plugin's handlers."""
+    return await getattr(client.scheduler, name)(**what)
+
+
+async def test_hold_answers_when_the_graph_is_known(client: Client) -> None:
     """A retake once let go of the old graph before the new one was taken in, and all shared work was done again."""
     graph, total, uploads = blocked_sum("s", gates=40)
-    answer = asyncio.create_task(getattr(client.scheduler, SUBMITTED)(key=total))
+    answer = asyncio.create_task(ask(client, HOLD, case="s", keys=[total]))
     await asyncio.sleep(0.1)
     assert not answer.done()
     future = submit(client, graph, total)
-    await asyncio.wait_for(answer, 10)
+    assert await asyncio.wait_for(answer, 10)
     assert await states(client, [uploads[0], total]) == ["no-worker", "waiting"]
     future.release()
+
+
+async def test_a_held_graph_outlives_the_client_that_submitted_it(client: Client) -> None:
+    """An API replica that died once took its open cases' graphs with it."""
+    assert client.cluster is not None
+    graph, total, uploads = blocked_sum("h")
+    async with Client(client.cluster, asynchronous=True, set_as_default=False) as dies:
+        future = submit(dies, graph, total)
+        assert await ask(dies, HOLD, case="h", keys=[total])
+        future.release()
+    assert await states(client, [*uploads, total]) == ["no-worker", "no-worker", "waiting"]
+    assert await ask(client, HELD) == ["h"]
+    assert await ask(client, WAITING, keys=[*uploads, "unknown"]) == uploads
+    await client.scatter(dict.fromkeys(uploads, b"xy"), hash=False, direct=True)
+    assert await ask(client, WAITING, keys=uploads) == []
+    result: Future[int] = client.get({}, total, sync=False)
+    assert await result == 4
+    result.release()
+    assert await states(client, [total]) == ["memory"]
+    await ask(client, LET_GO, case="h")
+    await ask(client, LET_GO, case="h")
+    while await states(client, [*uploads, total]) != ["unknown"] * 3:
+        await asyncio.sleep(0.02)
+    assert await ask(client, HELD) == []
+
+
+async def test_holding_other_keys_lets_the_first_go(client: Client) -> None:
+    first, second = blocked_sum("r1"), blocked_sum("r2")
+    futures = [submit(client, graph, total) for graph, total, _ in (first, second)]
+    await ask(client, HOLD, case="r", keys=[first[1]])
+    await ask(client, HOLD, case="r", keys=[second[1]])
+    for future in futures:
+        future.release()
+    while await states(client, [first[1], second[1]]) != ["unknown", "waiting"]:
+        await asyncio.sleep(0.02)
 
 
 async def test_upload_lost_with_its_worker_can_be_scattered_again(client: Client) -> None:

@@ -1,126 +1,164 @@
 """The embedded cluster: the standard commands as child processes of one machine, and the connection to any cluster.
 
 What `veridask serve` starts here is what an operator starts by hand on several machines: `dask scheduler`,
-`dask worker --resources "CPU=…" --preload workers.preload` and the same with GPU. Does not scale and does not restart.
+`dask worker --resources "CPU=…" --preload workers.preload` and the same with GPU. Keeps these processes up; how many
+workers there should be is said by `workers.autoscale`.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import logging
+import threading
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import psutil
 from distributed import Client
 
+from workers.build import METRIC, build
+from workers.children import Child
 from workers.errors import ClusterError
-from workers.orphan import PARENT
-from workers.placement import CPU, GPU, LABELS
+from workers.load import LoadPlugin
+from workers.placement import CPU, GPU, LABELS, Label
+from workers.transport import TlsFiles, security
 from workers.uploads import SEND_INTERVAL, UploadPlugin, require_tested_build
 
+logger = logging.getLogger(__name__)
+
 START_SECONDS = 120.0
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+LOOK_S = 0.5
+MEMORY_SHARE = 0.8
+"""Of the machine's memory, for all workers together; a nanny restarts a worker that takes more than its part."""
+SCHEDULER = "scheduler"
 
 
 class EmbeddedCluster:
-    """Scheduler, one CPU-labelled and one GPU-labelled worker, on loopback, as child processes.
+    """Scheduler and workers of both labels, one of each at first, on loopback, as supervised child processes.
 
-    cpu_threads, gpu_threads: tasks at once on each worker, 1 or more. folder: for the scheduler's address file, the
-    workers' spill files and the logs; made when absent. `processes` maps role to process id while running.
+    cpu_threads, gpu_threads: tasks at once on each worker of the label, 1 or more. folder: for the scheduler's address
+    file, the workers' spill files and the logs; made when absent. most_workers: for how many the memory must do.
+
+    A process that dies is started again, sooner the longer it lived, at most every 30 s (`workers.children`). A
+    scheduler comes back at the same port and takes all workers with it: what they hold belongs to the old one, and a
+    worker that loses its scheduler takes its time to end. `changed` is called, from a thread, after a process id has
+    changed. All methods may be called from any thread.
     """
 
-    def __init__(self, cpu_threads: int, gpu_threads: int, folder: Path) -> None:
-        self.cpu_threads = cpu_threads
-        self.gpu_threads = gpu_threads
+    def __init__(self, cpu_threads: int, gpu_threads: int, folder: Path, most_workers: int = 2) -> None:
         self.folder = folder
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._logs: list[IO[bytes]] = []
+        self.changed: Callable[[], None] = lambda: None
+        self._threads: dict[Label, int] = {CPU: cpu_threads, GPU: gpu_threads}
+        self._memory_share = MEMORY_SHARE / max(2, most_workers)
+        self._file = folder / "scheduler.json"
+        self._children: dict[str, Child] = {}
+        self._lock = threading.RLock()
+        self._ending = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     @property
     def processes(self) -> dict[str, int]:
-        """Process ids by role, `cpu` and `gpu` being the workers' own, not their nannies'."""
-        found = {}
-        for role, child in self._children.items():
-            family = psutil.Process(child.pid).children() if child.poll() is None else []
-            workers = [p for p in family if "spawn_main" in " ".join(p.cmdline())]
-            found[role] = workers[0].pid if role != "scheduler" and workers else child.pid
-        return found
+        """Process ids by role: `scheduler`, `cpu-0`, `gpu-0`…, those of workers being their own, not their nannies'.
+
+        A role whose process is about to be started again is missing.
+        """
+        with self._lock:
+            found = {role: child.pid for role, child in self._children.items()}
+        return {role: pid for role, pid in found.items() if pid is not None}
 
     def start(self) -> str:
         """Start all processes and wait until every worker is warm; gives the scheduler's address.
 
-        Raises ClusterError with the tail of the log of the process that did not come up.
+        Raises ClusterError with the reason that the process which did not come up gave, else with the tail of its log.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        address_file = self.folder / "scheduler.json"
-        address_file.unlink(missing_ok=True)
-        self._spawn(
-            "scheduler",
-            [
-                *("scheduler", "--host", "127.0.0.1", "--port", "0", "--preload", "workers.orphan"),
-                *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
-            ],
-            address_file,
-        )
-        for label, threads in ((CPU, self.cpu_threads), (GPU, self.gpu_threads)):
-            resources = ["--resources", f"{label}={threads}", "--nthreads", str(threads)]
-            local = [
-                "--host",
-                "127.0.0.1",
-                "--no-dashboard",
-                "--dashboard-address",
-                "127.0.0.1:0",
-                "--local-directory",
-                str(self.folder),
-            ]
-            name = ["--name", label.lower(), "--preload", "workers.preload", "--memory-limit", "0.4"]
-            name += ["--preload", "workers.orphan", "--preload-nanny", "workers.orphan"]
-            self._spawn(label.lower(), ["worker", *resources, *local, *name], address_file)
+        self._file.unlink(missing_ok=True)
+        with self._lock:
+            self._children[SCHEDULER] = Child(self._scheduler_command(0), self.folder / "scheduler.log")
+            for label in LABELS:
+                self._add(label)
+            for child in self._children.values():
+                child.start(time.monotonic())
         try:
-            return self._wait(address_file)
+            address = self._wait()
         except ClusterError:
             self.stop()
             raise
+        self._children[SCHEDULER].command = self._scheduler_command(int(address.rsplit(":", 1)[1]))
+        self._ending.clear()
+        self._watcher = threading.Thread(target=self._watch, name="embedded-cluster", daemon=True)
+        self._watcher.start()
+        return address
 
     def stop(self) -> None:
-        """End the processes started here, each asked, then killed after ten seconds.
+        """End all processes, each asked, then killed after ten seconds.
 
         The workers go first: one that loses its scheduler while it ends waits for it for eight seconds.
         """
-        workers = [child for role, child in self._children.items() if role != "scheduler"]
-        for group in (workers, [child for child in self._children.values() if child not in workers]):
+        self._ending.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
+        with self._lock:
+            scheduler = self._children.pop(SCHEDULER, None)
+            workers, self._children = self._children, {}
+        for group in (list(workers.values()), [scheduler] if scheduler else []):
             for child in group:
-                child.terminate()
+                child.ask_to_end()
             for child in group:
-                _ended(child)
-        for log in self._logs:
-            log.close()
-        self._children.clear()
-        self._logs.clear()
+                child.wait()
 
-    def _spawn(self, role: str, command: list[str], address_file: Path) -> None:
-        log = (self.folder / f"{role}.log").open("wb")
-        self._logs.append(log)
-        self._children[role] = subprocess.Popen(
-            [sys.executable, "-m", "dask", *command, "--scheduler-file", str(address_file)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **ONE_THREAD, PARENT: str(os.getpid())},
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which stops its children in order
-        )
+    def workers(self, label: Label) -> int:
+        """Workers of a label that run or are to be started again."""
+        with self._lock:
+            return sum(role.startswith(f"{label.lower()}-") for role in self._children)
 
-    def _wait(self, address_file: Path) -> str:
+    def add_worker(self, label: Label) -> str:
+        """Start one more worker; gives its role, which is also its name in the cluster. Does not wait for it."""
+        with self._lock:
+            role = self._add(label)
+            self._children[role].start(time.monotonic())
+            return role
+
+    def end_worker(self, role: str) -> None:
+        """End one worker for good and wait until it is gone. Raises ClusterError when there is none of that name."""
+        with self._lock:
+            if role == SCHEDULER or role not in self._children:
+                raise ClusterError(f"the embedded cluster has no worker {role}")
+            child = self._children.pop(role)
+        child.ask_to_end()
+        child.wait()
+
+    def _add(self, label: Label) -> str:
+        role = next(name for i in count() if (name := f"{label.lower()}-{i}") not in self._children)
+        self._children[role] = Child(self._worker_command(label, role), self.folder / f"{role}.log")
+        return role
+
+    def _scheduler_command(self, port: int) -> list[str]:
+        return [
+            *("scheduler", "--host", "127.0.0.1", "--port", str(port), "--preload", "workers.orphan"),
+            *("--no-dashboard", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(self._file)),
+        ]
+
+    def _worker_command(self, label: Label, role: str) -> list[str]:
+        threads = self._threads[label]
+        return [
+            *("worker", "--host", "127.0.0.1", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"),
+            *("--name", role, "--resources", f"{label}={threads}", "--nthreads", str(threads)),
+            *("--memory-limit", f"{self._memory_share:.3f}", "--local-directory", str(self.folder)),
+            *("--preload", "workers.preload", "--preload", "workers.orphan", "--preload-nanny", "workers.orphan"),
+            *("--scheduler-file", str(self._file)),
+        ]
+
+    def _wait(self) -> str:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             for role, child in self._children.items():
-                if child.poll() is not None:
-                    tail = (self.folder / f"{role}.log").read_text("utf-8", "replace")[-2000:]
-                    raise ClusterError(f"the {role} process ended with status {child.returncode}:\n{tail}")
-            if address_file.exists() and (text := address_file.read_text("utf-8")).endswith("}"):
+                if (status := child.status()) is not None:
+                    raise ClusterError(f"the {role} process ended with status {status}:\n{child.reason()}")
+            if self._file.exists() and (text := self._file.read_text("utf-8")).endswith("}"):
                 address = str(json.loads(text)["address"])
                 if self._all_warm(address):
                     return address
@@ -132,20 +170,51 @@ class EmbeddedCluster:
             offered: dict[str, str] = client.sync(labels, client)
             return set(offered.values()) == set(LABELS)
 
+    # --- supervision ---
 
-def _ended(child: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that was asked to end, and kill it and its children when it does not."""
-    try:
-        child.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        for orphan in psutil.Process(child.pid).children(recursive=True):
-            orphan.kill()
-        child.kill()
-        child.wait()
+    def _watch(self) -> None:
+        told = self.processes
+        while not self._ending.wait(LOOK_S):
+            try:
+                with self._lock:
+                    self._look(time.monotonic())
+                    found = self.processes
+                if found != told:
+                    self.changed()
+                    told = found
+            except Exception:  # whatever it is, the other processes go on being watched
+                logger.exception("the embedded cluster could not be looked after")
+
+    def _look(self, now: float) -> None:
+        """Take note of what died, and start what is due. A worker is due only with a scheduler that runs."""
+        scheduler = self._children[SCHEDULER]
+        for role, child in self._children.items():
+            if child.due is None and (status := child.status()) is not None:
+                delay = child.died(now)
+                logger.warning("process %s ended with status %s and starts again in %.1f s", role, status, delay)
+                if child is scheduler:
+                    self._end_workers(now)
+        if scheduler.due is not None and scheduler.due <= now:
+            self._file.unlink(missing_ok=True)  # workers wait for the new one before they connect
+            scheduler.start(now)
+        for role, child in self._children.items():
+            if child.due is not None and child.due <= now and scheduler.due is None:
+                child.start(now)
+                logger.warning("process %s was started again", role)
+
+    def _end_workers(self, now: float) -> None:
+        for role, child in self._children.items():
+            if role != SCHEDULER:
+                child.kill()
+                child.due = now
 
 
 async def labels(client: Client) -> dict[str, str]:
-    """Address → label of the workers connected now; an asynchronous client's `scheduler_info` lists none."""
+    """Address → label of the workers connected now that may work for this build; an asynchronous client's
+    `scheduler_info` lists none.
+
+    One that is being retired does not count: what it is given is lost with it.
+    """
     scheduler: Any = client.scheduler
     workers = (await scheduler.identity(n_workers=-1))["workers"]
     return {
@@ -153,15 +222,24 @@ async def labels(client: Client) -> dict[str, str]:
         for address, worker in workers.items()
         for label in LABELS
         if worker["resources"].get(label, 0) > 0
+        and worker["status"] in ("running", "paused")
+        and worker["metrics"].get(METRIC, build()) == build()
     }
 
 
-async def connect(address: str, timeout_s: float = 10.0) -> Client:
-    """Connect to a cluster and make sure that it has the upload plugin. Raises ClusterError when it does not answer."""
+async def connect(address: str, timeout_s: float = 10.0, tls: TlsFiles | None = None) -> Client:
+    """Connect to a cluster and make sure that it has the plugins. tls: for a `tls://` address.
+
+    Raises ClusterError when it does not answer or refuses, CertificateError when the files of `tls` cannot be used.
+    """
     require_tested_build()
+    given = None if tls is None else security(tls)
     try:
-        client: Client = await Client(address, asynchronous=True, timeout=timeout_s, set_as_default=False)
+        client: Client = await Client(
+            address, asynchronous=True, timeout=timeout_s, set_as_default=False, security=given
+        )
         await client.register_plugin(UploadPlugin())
+        await client.register_plugin(LoadPlugin())
     except (OSError, TimeoutError) as error:
         raise ClusterError(f"no scheduler answers at {address}: {type(error).__name__}") from error
     if client.scheduler_comm is not None:

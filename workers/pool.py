@@ -1,18 +1,22 @@
 """The models of one worker process: each loaded once, warmed before the worker takes tasks.
 
 The first inference of a torch or ONNX model is several times slower than the next; a person would wait for it.
-Does not choose what runs where (`placement`) and holds no weights itself (`models`).
+Says where the networks for faces live and whether tasks share their passes, as `settings` has it. Does not choose what
+runs where (`placement`), does not join calls itself (`batching`) and holds no weights (`models`).
 """
 
 from __future__ import annotations
 
 import threading
+from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workers.batching import Batcher
 from workers.placement import CPU, Label
+from workers.settings import TorchSettings
 
 if TYPE_CHECKING:
     from models.face_detector import FaceDetector
@@ -23,10 +27,29 @@ if TYPE_CHECKING:
     from models.text import TextReader
 
 
+DETECTOR, EMBEDDER = "mmod_human_face_detector", "dlib_face_recognition_resnet_model_v1"
+_WARM_FRAMES = (480, 640)
+_WARM_FACE = 120
+"""Pixels: smallest face wanted of a face scan of that size."""
+_WARM_COUNTS = (1, 2, 4, 8, 16, 32, 64)
+"""Rows of a pass to warm on a GPU, which chooses and loads kernels for each size of a pass it meets."""
+
+
 class ModelPool:
     """Models by attribute, loaded at first use (functools.cached_property locks in Python 3.11; from 3.12 it does not,
     so `warm` loads them all before tasks come).
+
+    settings: where the networks for faces live and how their calls are joined; without it, on the CPU and not at all.
     """
+
+    def __init__(self, settings: TorchSettings | None = None) -> None:
+        self.settings = settings or TorchSettings()
+        items, wait_s = self.settings.batch_items, self.settings.batch_wait_s
+        self._batchers = {name: Batcher(items, wait_s) for name in ("face_detector", "face_embedder") if items}
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """What was joined so far by model (`batching.BatchFigures`); empty where nothing is joined."""
+        return {name: asdict(batcher.figures()) for name, batcher in self._batchers.items()}
 
     @cached_property
     def page_finder(self) -> PageFinder:
@@ -55,8 +78,11 @@ class ModelPool:
         """dlib's MMOD network in torch."""
         from models.face_detector import FaceDetector
         from models.weights import dlib_path
+        from workers.joined_models import JoinedDetector
 
-        return FaceDetector(dlib_path("mmod_human_face_detector"))
+        if batcher := self._batchers.get("face_detector"):
+            return JoinedDetector(dlib_path(DETECTOR), self.settings.device, batcher)
+        return FaceDetector(dlib_path(DETECTOR), self.settings.device)
 
     @cached_property
     def landmarks(self) -> LandmarkFinder:
@@ -71,8 +97,11 @@ class ModelPool:
         """dlib's residual network in torch."""
         from models.face_embedder import FaceEmbedder
         from models.weights import dlib_path
+        from workers.joined_models import JoinedEmbedder
 
-        return FaceEmbedder(dlib_path("dlib_face_recognition_resnet_model_v1"))
+        if batcher := self._batchers.get("face_embedder"):
+            return JoinedEmbedder(dlib_path(EMBEDDER), self.settings.device, batcher)
+        return FaceEmbedder(dlib_path(EMBEDDER), self.settings.device)
 
     def warm(self, label: Label) -> None:
         """Load the models that tasks of this label use and run each once. Raises WeightsError on a wrong digest."""
@@ -83,8 +112,20 @@ class ModelPool:
             self.text_reader.read(blank)
         else:
             _ = self.landmarks
-            self.face_detector.detect(np.zeros((1, 480, 640, 3), np.uint8))
+            self.face_detector.detect(np.zeros((1, *_WARM_FRAMES, 3), np.uint8))
             self.face_embedder.embed(np.zeros((1, 150, 150, 3), np.uint8))
+            if self.settings.on_cuda:
+                self._warm_passes()
+            for batcher in self._batchers.values():
+                batcher.forget()
+
+    def _warm_passes(self) -> None:
+        for count in _WARM_COUNTS:
+            if count <= max(self.settings.batch_items, 8):  # 8: the chips and mirrored chips of half a face scan
+                frames = np.zeros((count, *_WARM_FRAMES, 3), np.uint8)
+                self.face_detector.detect(frames, min_face=_WARM_FACE)
+                self.face_detector.detect_near(frames, np.tile([260.0, 180, 380, 300], (count, 1)))
+                self.face_embedder.embed(np.zeros((count, 150, 150, 3), np.uint8))
 
 
 _lock = threading.Lock()
@@ -92,9 +133,17 @@ _pool: ModelPool | None = None
 
 
 def models() -> ModelPool:
-    """The pool of this process, made at first use."""
+    """The pool of this process, made at first use where no `open_pool` came before."""
     global _pool
     with _lock:
         if _pool is None:
             _pool = ModelPool()
+        return _pool
+
+
+def open_pool(settings: TorchSettings) -> ModelPool:
+    """Make the pool of this process, at its start: tasks get it from `models`."""
+    global _pool
+    with _lock:
+        _pool = ModelPool(settings)
         return _pool

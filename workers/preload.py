@@ -2,6 +2,9 @@
 
 Checks the worker's label, keeps each library to one thread per task (parallelism comes from the graph), lets malloc
 keep memory between tasks, loads and warms the models of that label, and shortens the send timer to the scheduler.
+
+The networks of a GPU worker live where `settings` says. One worker is one process and uses one GPU: with several, start
+one worker for each, with its own CUDA_VISIBLE_DEVICES or VERIDASK_DEVICE=cuda:N.
 """
 
 from __future__ import annotations
@@ -9,10 +12,15 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
+import os
 from typing import TYPE_CHECKING
 
-from workers.placement import label_of
-from workers.pool import models
+from models.errors import VeridaskError
+from workers.build import METRIC, build
+from workers.errors import REFUSAL
+from workers.placement import GPU, label_of
+from workers.pool import open_pool
+from workers.settings import TorchSettings, torch_settings
 from workers.uploads import SEND_INTERVAL, require_tested_build
 
 if TYPE_CHECKING:
@@ -20,6 +28,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+BATCHES = "veridask_batches"
+"""Name of the worker metric that tells the scheduler, with each heartbeat, what was joined: `ModelPool.figures`."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 
 
@@ -47,12 +57,43 @@ def keep_freed_memory() -> None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
 
 
+def _told_build(_worker: Worker) -> str:
+    return build()
+
+
+def full_precision() -> None:
+    """float32 throughout on a GPU. By default torch rounds the inputs of convolutions there to 10 bits (TF32).
+
+    The thresholds of the checks were fitted on float32; less would have to be measured first.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
 async def dask_setup(worker: Worker) -> None:
-    """Prepare one worker. Raises LabelError, UntestedBuildError or WeightsError: the worker then does not start."""
+    """Prepare one worker, or end its process with status 1: it has no label, a setting that it cannot have, weights
+    with a wrong digest, or a version of distributed that is not tested.
+    """
+    try:
+        await _prepare(worker)
+    except Exception as error:
+        # distributed logs what a preload raises and starts the worker all the same; SystemExit gets through.
+        logger.critical("%s %s", REFUSAL, error, exc_info=not isinstance(error, VeridaskError))
+        raise SystemExit(1) from error
+
+
+async def _prepare(worker: Worker) -> None:
     require_tested_build()
     label = label_of(worker.state.total_resources)
     worker.batched_stream.interval = SEND_INTERVAL
+    worker.metrics[METRIC] = _told_build
     limit_library_threads()
     keep_freed_memory()
-    await asyncio.to_thread(models().warm, label)
-    logger.info("worker %s is warm for label %s", worker.name, label)
+    full_precision()
+    settings = torch_settings(os.environ) if label == GPU else TorchSettings()
+    pool = open_pool(settings)
+    await asyncio.to_thread(pool.warm, label)
+    worker.metrics[BATCHES] = lambda _worker: pool.figures()
+    logger.info("worker %s is warm for label %s on %s", worker.name, label, settings.device)

@@ -6,6 +6,7 @@ A process of its own, because the service that asks (`veridask doctor`) never lo
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +16,8 @@ import numpy as np
 
 from models.errors import VeridaskError
 from workers.pool import ModelPool
-from workers.preload import limit_library_threads
+from workers.preload import full_precision, limit_library_threads
+from workers.settings import torch_settings
 
 RUNS = 3
 
@@ -59,7 +61,8 @@ def measure(load: Callable[[], object], run: Callable[[], object]) -> dict[str, 
 def main() -> None:
     """Print one JSON line for each model as it is done."""
     limit_library_threads()
-    for name, (load, run) in trials(ModelPool()).items():
+    full_precision()
+    for name, (load, run) in trials(ModelPool(torch_settings(os.environ))).items():
         sys.stdout.write(json.dumps({"model": name, **measure(load, run)}) + "\n")
         sys.stdout.flush()
 

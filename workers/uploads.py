@@ -7,6 +7,9 @@ the cost of a few kilobytes. Scattering the media under that very key is the eve
 Stock `Scheduler.update_data` writes the state of a known key without a transition, so its dependents would wait for
 ever. `UploadPlugin` closes that gap for keys in `no-worker` and leaves every other key to the stock method.
 
+A graph dies with the client that submitted it, unless somebody else wants its keys. So the plugin wants them itself for
+as long as a case is held: an API replica may die, and another one finds the graph where it stands.
+
 This is the only file that touches private parts of `distributed`; it refuses versions it was not tested with. It does
 not decide *when* to scatter (service) nor build graphs (graphs).
 """
@@ -15,21 +18,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+from collections import defaultdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.metrics import time
 
+from workers.build import METRIC, build
 from workers.errors import UntestedBuildError
 
 if TYPE_CHECKING:
     from distributed import Scheduler
+    from distributed.scheduler import WorkerState
+
+logger = logging.getLogger(__name__)
 
 TESTED_VERSIONS = frozenset({"2026.8.0"})
 UPLOAD_RESOURCE = "UPLOAD"
-SUBMITTED = "veridask_submitted"
-"""Name of the scheduler's handler that answers when a graph was taken in."""
+HOLD, LET_GO, WAITING = "veridask_hold", "veridask_let_go", "veridask_waiting"
+HELD, COUNT = "veridask_held", "veridask_count"
+"""Names of the scheduler's handlers of `UploadPlugin`, for `getattr(client.scheduler, HOLD)(…)`."""
+HOLDER = "veridask"
+"""The client that the scheduler believes to want what is held. It has no connection, so it never goes away."""
+GRAPH_SECONDS = 60.0
+"""Longest wait for a graph that its client says to have sent."""
 SEND_INTERVAL = 0.0002
 """Seconds between two sends on a stream. The stock 2–10 ms cost about 6 ms for each level of a graph."""
 
@@ -61,21 +76,84 @@ class UploadPlugin(SchedulerPlugin):
         self.stock_update_data = scheduler.update_data
         scheduler.update_data = self.update_data  # type: ignore[method-assign]
         scheduler.handlers["update_data"] = self.update_data
-        scheduler.handlers[SUBMITTED] = self.submitted
+        self.keys: defaultdict[str, set[str]] = defaultdict(set)
+        scheduler.handlers |= {
+            HOLD: self.hold,
+            LET_GO: self.let_go,
+            WAITING: self.waiting,
+            HELD: self.held,
+            COUNT: self.count,
+        }
+        self.stock_status_change = scheduler.handle_worker_status_change
+        scheduler.stream_handlers["worker-status-change"] = self.status_change
+        for worker in scheduler.workers:
+            self._keep_idle_if_other(worker)
         for stream in [*scheduler.stream_comms.values(), *scheduler.client_comms.values()]:
             stream.interval = SEND_INTERVAL
 
-    async def submitted(self, key: str) -> None:
-        """Answer once the scheduler knows `key`: graphs are taken in beside the message stream, at their own pace.
+    async def hold(self, case: str, keys: list[str]) -> bool:
+        """Want exactly these keys for a case, whoever submitted them, and no longer what was wanted for it before.
 
-        A release or an upload sent right after a graph would otherwise overtake it.
+        Answers once the scheduler knows them: graphs are taken in beside the message stream, at their own pace, and a
+        release or an upload sent right after a graph would otherwise overtake it. False when they did not come.
         """
-        while key not in self.scheduler.tasks:
+        end = time() + GRAPH_SECONDS
+        while not all(key in self.scheduler.tasks for key in keys):
+            if time() > end:
+                return False
             await asyncio.sleep(0.001)
+        self.scheduler.client_desires_keys(keys=keys, client=HOLDER)
+        self._release_for(case, keep=set(keys))
+        self.keys[case] = set(keys)
+        return True
+
+    def let_go(self, case: str) -> None:
+        """Want nothing more for a case: what no other client wants is forgotten. Harmless when repeated."""
+        self._release_for(case, keep=set())
+        self.keys.pop(case, None)
+
+    def held(self) -> list[str]:
+        """The cases that something is held for."""
+        return list(self.keys)
+
+    def count(self) -> int:
+        """How many cases something is held for."""
+        return len(self.keys)
+
+    def waiting(self, keys: list[str]) -> list[str]:
+        """Those of these upload keys whose graphs still wait for them, or wait again because their worker was lost."""
+        tasks = self.scheduler.tasks
+        return [key for key in keys if key in tasks and tasks[key].state == "no-worker"]
+
+    def _release_for(self, case: str, keep: set[str]) -> None:
+        if gone := self.keys.get(case, set()) - keep:
+            self.scheduler.client_releases_keys(keys=list(gone), client=HOLDER)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
-        """Shorten the send timer towards a new worker."""
+        """Shorten the send timer towards a new worker, and give it no work if it is of another build."""
         scheduler.stream_comms[worker].interval = SEND_INTERVAL
+        self._keep_idle_if_other(worker)
+
+    def status_change(self, status: str | Status, worker: str | WorkerState, stimulus_id: str) -> None:
+        """A worker says how it is. One of another build never runs, whatever it says."""
+        address = worker if isinstance(worker, str) else worker.address
+        if not self._is_other(address) or status not in (Status.running, Status.running.name):
+            self.stock_status_change(status, worker, stimulus_id)
+
+    def _is_other(self, address: str) -> bool:
+        worker = self.scheduler.workers.get(address)
+        # One that says nothing was not started by our preload: a test's, or somebody's on a shared cluster.
+        return worker is not None and worker.metrics.get(METRIC, build()) != build()
+
+    def _keep_idle_if_other(self, address: str) -> None:
+        """A worker that would judge by other rules stays connected, so that it can be seen, and gets no task."""
+        if self._is_other(address):
+            worker = self.scheduler.workers[address]
+            worker.status = Status.paused
+            self.scheduler.running.discard(worker)
+            self.scheduler.check_idle_saturated(worker)
+            found = worker.metrics[METRIC]
+            logger.error("worker %s is of build %s, the service of %s: it gets no work", worker.name, found, build())
 
     def add_client(self, scheduler: Scheduler, client: str) -> None:
         """Shorten the send timer towards a new client. Its stream is made right after this call, hence the callback."""

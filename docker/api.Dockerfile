@@ -1,0 +1,32 @@
+# API and scheduler: everything but the models. No torch, no cv2. Build in the repository's root:
+#   docker build --file docker/api.Dockerfile --tag veridask-api:0.1.0 .
+FROM python:3.11.14-slim-bookworm AS build
+WORKDIR /src
+RUN python -m venv --without-pip /opt/veridask
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
+# The libraries first, with no package in the folder: a layer that a change of the code leaves alone.
+COPY constraints.txt pyproject.toml README.md ./
+RUN pip --python /opt/veridask/bin/python install ".[api,postgres]"
+COPY models models
+COPY workers workers
+COPY graphs graphs
+COPY service service
+RUN pip --python /opt/veridask/bin/python install --no-deps --force-reinstall .
+
+FROM python:3.11.14-slim-bookworm
+RUN python -m pip uninstall --yes pip setuptools wheel \
+    && useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin veridask \
+    && install --directory --owner veridask --group veridask --mode 0700 /data
+COPY --from=build /opt/veridask /opt/veridask
+ENV PATH=/opt/veridask/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    VERIDASK_DATA_DIR=/data \
+    # Of the scheduler's pages only /health is served: the others show keys and logs, as plain HTTP, to everyone.
+    DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES="['distributed.http.health']"
+WORKDIR /data
+USER 10001:10001
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
+CMD ["veridask", "api", "--host", "0.0.0.0", "--port", "8000"]

@@ -1,0 +1,63 @@
+"""The models for faces whose forward passes are joined across the tasks of a worker.
+
+Each is the model itself with its one step that runs the network handed to a batcher: what comes before (cutting,
+scaling) and after (boxes, suppression) runs in each task's own thread. What may be joined is what that step takes: cuts
+around known faces have one size and always join, whole frames join when they are scaled to one size, chips always.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from models.face_detector import MIN_FACE, FaceDetector
+from models.face_embedder import FaceEmbedder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from models.face_detector import Detection, Tile
+    from workers.batching import Batcher
+
+
+class JoinedDetector(FaceDetector):
+    """Finds the faces that FaceDetector finds; scores differ by float32 rounding at most."""
+
+    def __init__(self, path: Path, device: str, batcher: Batcher) -> None:
+        super().__init__(path, device)
+        self._batcher = batcher
+
+    def detect(self, images: npt.NDArray[np.uint8], *, min_face: int = MIN_FACE) -> list[list[Detection]]:
+        """See FaceDetector."""
+        with self._batcher.expected():
+            return super().detect(images, min_face=min_face)
+
+    def detect_near(self, images: npt.NDArray[np.uint8], boxes: npt.NDArray[np.floating]) -> list[list[Detection]]:
+        """See FaceDetector."""
+        with self._batcher.expected():
+            return super().detect_near(images, boxes)
+
+    def scores(self, images: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.float32]:
+        """See FaceDetector; together with the frames of other threads that have this size and layout."""
+        return self._batcher.run((images.shape[1:], tile), images, partial(super().scores, tile=tile))
+
+
+class JoinedEmbedder(FaceEmbedder):
+    """Gives the embeddings that FaceEmbedder gives, up to float32 rounding."""
+
+    def __init__(self, path: Path, device: str, batcher: Batcher) -> None:
+        super().__init__(path, device)
+        self._batcher = batcher
+
+    def embed(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See FaceEmbedder; together with the chips of other threads."""
+        # What is no chip has another key: it fails alone.
+        return self._batcher.run((chips.dtype.str, chips.shape[1:]), chips, super().embed)
+
+    def embed_both_ways(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """See FaceEmbedder."""
+        with self._batcher.expected():
+            return super().embed_both_ways(chips)

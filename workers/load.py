@@ -1,0 +1,162 @@
+"""What the scheduler knows of load, by label: work that could run now, slots, and workers that have nothing to do.
+
+`distributed`'s own `adaptive_target` counts the placeholder tasks of open cases as work and ignores resources, so it
+would start workers for people who have not filmed yet. Here a task counts from the moment that it could run: in the
+states `queued`, `processing`, or `no-worker` when it asks for a label. A placeholder asks for `UPLOAD`: never counted.
+
+Counted as tasks change state, so an answer costs as much as there is work, not as there are open cases. Uses only what
+`distributed` offers to plugins: the transition hook, `handlers`, and attributes of scheduler, tasks and workers without
+an underscore. Which tasks run is known as of the workers' last heartbeats (half a second to a few seconds ago). Does
+not decide anything: `workers.autoscale` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distributed import Client, Status
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from workers.errors import ClusterError
+from workers.placement import LABELS, Label
+
+if TYPE_CHECKING:
+    from distributed import Scheduler
+    from distributed.scheduler import TaskState
+
+LOAD = "veridask_load"
+"""Name of the scheduler's handler that answers with the load."""
+RUNNABLE = frozenset({"queued", "processing", "no-worker"})
+
+
+@dataclass(frozen=True)
+class IdleWorker:
+    """A worker without a task. idle_s: for how long."""
+
+    address: str
+    name: str
+    idle_s: float
+
+
+@dataclass(frozen=True)
+class LabelLoad:
+    """The load of one label.
+
+    runnable: tasks that run or could; waiting: those of them that do not run; oldest_s: how long ago the oldest of
+    these became runnable, 0 without one. slots: tasks at once on all running workers; busy: slots with a task.
+    workers: those that are connected and not being retired; idle: the longest idle first.
+    """
+
+    runnable: int = 0
+    waiting: int = 0
+    oldest_s: float = 0.0
+    slots: int = 0
+    busy: int = 0
+    workers: int = 0
+    idle: tuple[IdleWorker, ...] = ()
+
+
+class LoadPlugin(SchedulerPlugin):
+    """Counts runnable tasks by label as they change state, and answers `veridask_load`."""
+
+    name = "veridask-load"
+    idempotent = True
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Count what is there already, then follow every transition."""
+        self.scheduler = scheduler
+        self.since: dict[Label, dict[Any, float]] = {label: {} for label in LABELS}  # the oldest first
+        self.last_busy: dict[str, float] = {}
+        for ts in scheduler.tasks.values():
+            if ts.state in RUNNABLE:
+                self._enter(ts)
+        scheduler.handlers[LOAD] = self.load
+
+    def transition(self, key: Any, start: str, finish: str, *_args: Any, **kwargs: Any) -> None:
+        """A task that leaves the runnable states and comes back counts as new: its inputs had to be made again."""
+        if finish in RUNNABLE:
+            if start not in RUNNABLE:
+                self._enter(self.scheduler.tasks[key])
+        elif start in RUNNABLE:
+            for keys in self.since.values():
+                keys.pop(key, None)
+            if worker := kwargs.get("worker"):
+                self.last_busy[worker] = time.monotonic()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002  the hook's
+        """A new worker is idle from now on."""
+        self.last_busy[worker] = time.monotonic()
+
+    def remove_worker(self, scheduler: Scheduler, worker: str, **_kwargs: Any) -> None:  # noqa: ARG002  the hook's
+        """Forget a worker."""
+        self.last_busy.pop(worker, None)
+
+    def restart(self, scheduler: Scheduler) -> None:  # noqa: ARG002  the hook's
+        """The scheduler forgot all tasks without a transition."""
+        for keys in self.since.values():
+            keys.clear()
+
+    def load(self) -> dict[str, dict[str, Any]]:
+        """The load by label, as plain values: the handler's answer."""
+        now = time.monotonic()
+        return {label: self._of(label, now) for label in LABELS}
+
+    def _enter(self, ts: TaskState) -> None:
+        for label in LABELS:
+            if label in (ts.resource_restrictions or ()):
+                self.since[label][ts.key] = time.monotonic()
+
+    def _of(self, label: Label, now: float) -> dict[str, Any]:
+        workers = [
+            ws
+            for ws in self.scheduler.workers.values()
+            if ws.resources.get(label, 0) > 0 and ws.status in (Status.running, Status.paused)
+        ]
+        slots = {ws.address: int(ws.resources[label]) for ws in workers if ws.status == Status.running}
+        busy = 0
+        idle = []
+        for ws in workers:
+            if ws.processing:
+                self.last_busy[ws.address] = now
+                busy += min(len(ws.processing), slots.get(ws.address, 0))
+            elif ws.address in slots:
+                idle.append((now - self.last_busy.get(ws.address, now), ws.address, str(ws.name)))
+        runnable = len(self.since[label])
+        return {
+            "runnable": runnable,
+            "waiting": max(0, runnable - busy),
+            "oldest_s": self._oldest_waiting(label, slots, now) if runnable > busy else 0.0,
+            "slots": sum(slots.values()),
+            "busy": busy,
+            "workers": len(workers),
+            "idle": [[address, name, idle_s] for idle_s, address, name in sorted(idle, reverse=True)],
+        }
+
+    def _oldest_waiting(self, label: Label, slots: dict[str, int], now: float) -> float:
+        """Age in seconds of the oldest task that does not run; looks at no more tasks than run, and one."""
+        for key, since in self.since[label].items():
+            ts = self.scheduler.tasks[key]
+            ws = ts.processing_on
+            runs = ws is not None and (len(ws.processing) <= slots.get(ws.address, 0) or ts in ws.executing)
+            if not runs:
+                return now - since
+        return 0.0
+
+
+async def read_load(client: Client, timeout_s: float) -> dict[Label, LabelLoad]:
+    """The load by label now. Raises ClusterError when the scheduler is away, or is one without the plugin."""
+    if client.status != "running":
+        raise ClusterError("the scheduler is not connected")
+    try:
+        answer: Any = await asyncio.wait_for(getattr(client.scheduler, LOAD)(), timeout_s)
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"the scheduler does not say its load: {type(error).__name__}") from error
+    if answer is None:  # so it says to a request that it has no handler for
+        raise ClusterError("the scheduler lacks the load plugin: it is another one than before")
+    return {
+        label: LabelLoad(**{**found, "idle": tuple(IdleWorker(*each) for each in found["idle"])})
+        for label, found in answer.items()
+    }
