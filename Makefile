@@ -7,12 +7,13 @@ EXTRAS := api,worker,specimens,notebooks,dev
 
 .PHONY: demo test check serve bench faults setup clean
 
-# torch goes in first, by its range: what comes after finds it present and pulls nothing larger in.
+# torch goes in first, by its range: what comes after finds it present and pulls nothing larger in. Not compiled at once:
+# most of what it brings is never imported.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("veridask needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt "torch>=2.6,<2.14"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt "torch>=2.6,<2.14"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[$(EXTRAS)]"
 	touch $(READY)
 
 setup: $(READY)
@@ -21,7 +22,7 @@ demo: $(READY)
 	$(BIN)/veridask demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from service.cases import Cases
 from service.errors import EvidenceUnavailableError, StoreUnavailableError
 from service.events import EventBoard
 from service.evidence import Evidence
+from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
 from service.probing import Prober
 from service.replica import Replica
@@ -45,10 +46,17 @@ class Service:
         except StoreUnavailableError:
             missing.append("store")
         try:
-            self.evidence.check()
+            await self.evidence.require_usable()
         except EvidenceUnavailableError:
             missing.append("evidence")
         return missing + await self.runs.cells.missing()
+
+
+def evidence_store(settings: Settings) -> EvidenceStore:
+    """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
+    if settings.evidence_url:
+        return EvidenceBucket(settings.evidence_url, settings.evidence_endpoint)
+    return EvidenceFolder(settings.data_dir.resolve() / "evidence")
 
 
 @asynccontextmanager
@@ -65,8 +73,8 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         store = Store(settings.store_url, board.told)
         stack.push_async_callback(store.close)
         await store.start()
-        evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes)
-        if removed := evidence.start(await store.evidence_keys()):
+        evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes, evidence_store(settings))
+        if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)
         prober = Prober(settings.probe_processes, settings.probe_timeout_s, settings.media_limits)
@@ -81,7 +89,9 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         await replica.start()
         await runs.start()
         stack.callback(asyncio.create_task(board.watch(store), name="events").cancel)
-        secrets = Secrets(service_key(settings.data_dir))
+        secrets = Secrets(
+            settings.service_key_file.read_bytes() if settings.service_key_file else service_key(settings.data_dir)
+        )
         cases = Cases(
             settings, store, evidence, prober, runs, me, secrets, lambda c: CaseView.of(c).model_dump(mode="json")
         )

@@ -1,32 +1,36 @@
-"""The evidence: media as received, in a local folder, durable before it is acknowledged.
+"""The evidence: media as received, durable before it is acknowledged, and the findings of each case.
 
     incoming/<process>.<random>.part       while it streams in; what a dead process left is removed at the next start
     processes/<process>.lock               locked while that API process lives: several may share the folder
-    cases/<case id>/<step>-<attempt>-<random>.media   whole files only: written, synced, renamed, folder synced
 
-A power cut leaves either the whole file or none. Names are made here from checked ids, never from what a client sent.
-Encryption at rest and object storage are not here yet.
+A media arrives in a local folder, is looked at there, and then gets its place in the evidence store
+(`service.evidence_store`: a folder or object storage). A power cut leaves either the whole media or none. Names are
+made here from checked ids, never from what a client sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from graphs.records import Step
 from models.errors import EmptyMediaError, MediaTooLargeError
 from service.errors import EvidenceUnavailableError
+from service.evidence_store import MEDIA, EvidenceFolder, EvidenceStore, sync, unavailable_is_said
+from service.findings import encoded, group_root
 from service.identifiers import is_case_id
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _CHUNK = 1024 * 1024
 _ORPHAN_S = 3600.0
@@ -43,10 +47,13 @@ class Incoming:
 
 
 class Evidence:
-    """The evidence folder `root`. min_free: bytes of disk that uploads must leave."""
+    """The evidence. root: local folder where media arrive, and where they stay when `store` is not given.
 
-    def __init__(self, root: Path, min_free: int = 0) -> None:
-        self.root = root
+    min_free: bytes of disk that uploads must leave. store: another place to keep them.
+    """
+
+    def __init__(self, root: Path, min_free: int = 0, store: EvidenceStore | None = None) -> None:
+        self.store = store or EvidenceFolder(root)
         self._incoming = root / "incoming"
         self._processes = root / "processes"
         self._min_free = min_free
@@ -59,7 +66,7 @@ class Evidence:
 
         Gives the keys of media that were removed. Raises EvidenceUnavailableError.
         """
-        with _unavailable_is_said():
+        with unavailable_is_said():
             self._incoming.mkdir(parents=True, exist_ok=True)
             self._processes.mkdir(exist_ok=True)
             self._lock = _locked(self._processes / f"{self._me}.lock")
@@ -67,12 +74,11 @@ class Evidence:
             for part in self._incoming.iterdir():
                 if part.name.split(".")[0] not in alive:
                     part.unlink(missing_ok=True)
-            youngest = time.time() - (_ORPHAN_S if alive - {self._me} else 0)
-            media = (self.root / "cases").glob("*/*.media")
-            orphans = [path for path in media if self._key(path) not in known and path.stat().st_mtime <= youngest]
-            for path in orphans:
-                path.unlink(missing_ok=True)
-        return [self._key(path) for path in orphans]
+        youngest = time.time() - (_ORPHAN_S if alive - {self._me} or self.store.shared else 0)
+        orphans = [key for key, kept_at in self.store.media() if key not in known and kept_at <= youngest]
+        for key in orphans:
+            self.store.remove(key)
+        return orphans
 
     def close(self) -> None:
         """Say that this process is gone."""
@@ -101,7 +107,7 @@ class Evidence:
         path = self._incoming / f"{self._me}.{secrets.token_hex(16)}.part"
         digest, size = hashlib.sha256(), 0
         try:
-            with _unavailable_is_said():
+            with unavailable_is_said():
                 if shutil.disk_usage(self._incoming).free < self._min_free:
                     raise EvidenceUnavailableError("the evidence store is full")
                 with path.open("xb") as file:
@@ -125,48 +131,58 @@ class Evidence:
 
     async def sync(self, incoming: Incoming) -> None:
         """Bring the bytes to the disk. Raises EvidenceUnavailableError."""
-        await asyncio.to_thread(_sync, incoming.path)
+        await asyncio.to_thread(sync, incoming.path)
 
     async def keep(self, incoming: Incoming, case_id: str, step: Step, attempt: int) -> str:
         """Give a synced media its place; gives its key. Durable when this returns. Raises EvidenceUnavailableError."""
         if not is_case_id(case_id):
             raise ValueError("not the id of a case")
-        path = self.root / "cases" / case_id / f"{step}-{attempt}-{secrets.token_hex(8)}.media"
-        await asyncio.to_thread(_place, incoming.path, path, self.root)
-        return self._key(path)
+        key = f"cases/{case_id}/{step}-{attempt}-{secrets.token_hex(8)}{MEDIA}"
+        await asyncio.to_thread(self.store.keep, incoming.path, key)
+        return key
 
     def discard(self, incoming: Incoming) -> None:
         """Remove a media that is not wanted; nothing happens when it was kept."""
         incoming.path.unlink(missing_ok=True)
 
     async def remove(self, key: str) -> None:
-        """Remove a kept media whose upload was not recorded."""
-        await asyncio.to_thread((self.root / key).unlink, missing_ok=True)
+        """Remove a kept media whose upload was not recorded. Raises EvidenceUnavailableError."""
+        await asyncio.to_thread(self.store.remove, key)
 
     async def read(self, key: str) -> bytes:
         """The bytes of a kept media. Raises EvidenceUnavailableError."""
-        with _unavailable_is_said():
-            return await asyncio.to_thread((self.root / key).read_bytes)
+        return await asyncio.to_thread(self.store.read, key)
 
-    def check(self) -> None:
+    async def keep_findings(
+        self,
+        case_id: str,
+        step: Step,
+        attempt: int,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Keep the findings of one step as the group `<step>` of the case's Zarr group; a later attempt takes its
+        place. Raises EvidenceUnavailableError.
+        """
+
+        def write() -> None:
+            files = encoded(arrays, {**attributes, "attempt": attempt})
+            self.store.write_group(group_root(case_id), step, files)
+
+        await asyncio.to_thread(write)
+
+    async def require_usable(self) -> None:
         """Raises EvidenceUnavailableError when an upload could not be written now."""
-        with _unavailable_is_said():
-            if shutil.disk_usage(self._incoming).free < self._min_free:
-                raise EvidenceUnavailableError("the evidence store is full")
-            if not os.access(self._incoming, os.W_OK):
-                raise EvidenceUnavailableError("the evidence store cannot be written")
 
-    def _key(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+        def look() -> None:
+            with unavailable_is_said():
+                if shutil.disk_usage(self._incoming).free < self._min_free:
+                    raise EvidenceUnavailableError("the evidence store is full")
+                if not os.access(self._incoming, os.W_OK):
+                    raise EvidenceUnavailableError("the evidence store cannot be written")
+            self.store.require_usable()
 
-
-@contextmanager
-def _unavailable_is_said() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise EvidenceUnavailableError(f"the evidence store {'is full' if full else 'cannot be used'}") from error
+        await asyncio.to_thread(look)
 
 
 def _locked(path: Path) -> int | None:
@@ -178,21 +194,3 @@ def _locked(path: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
-
-
-def _sync(path: Path) -> None:
-    with _unavailable_is_said():
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _place(source: Path, target: Path, root: Path) -> None:
-    with _unavailable_is_said():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source.rename(target)
-    # The new name, and the folders that may be new, are entries of their parents.
-    for folder in (target.parent, target.parent.parent, root):
-        _sync(folder)

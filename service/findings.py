@@ -1,65 +1,41 @@
 """One Zarr group per case: what the graph found, for people to analyse later.
 
-    <evidence>/cases/<case id>/findings.zarr/<step>/<array>     attributes on the step's group
+    cases/<case id>/findings.zarr/<step>/<array>     attributes on the step's group
 
-A step's group is written aside and renamed, so a reader sees a whole group or none. A later attempt takes its place.
+Made in memory, so that it goes to a folder and to object storage alike (`service.evidence_store`).
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.storage import MemoryStore
 
-from graphs.records import Step
-from service.errors import EvidenceUnavailableError
 from service.identifiers import is_case_id
 from service.wire import jsonable
 
+if TYPE_CHECKING:
+    from zarr.core.buffer import Buffer
 
-def group_path(evidence: Path, case_id: str) -> Path:
-    """Where the Zarr group of a case is, whether or not it was written yet."""
+
+def group_root(case_id: str) -> str:
+    """Where in the evidence the Zarr group of a case is, whether or not it was written yet."""
     if not is_case_id(case_id):
         raise ValueError("not the id of a case")
-    return evidence / "cases" / case_id / "findings.zarr"
+    return f"cases/{case_id}/findings.zarr"
 
 
-def write_step(
-    evidence: Path,
-    case_id: str,
-    step: Step,
-    attempt: int,
-    arrays: Mapping[str, npt.NDArray[Any]],
-    attributes: Mapping[str, Any],
-) -> None:
-    """Write the findings of one step as the group `<step>` of the case's Zarr group.
-
-    Blocks; call it from a thread. Raises EvidenceUnavailableError when the folder cannot be written.
-    """
-    root, group = group_path(evidence, case_id), None
-    part = root.with_name(f".{step}-{attempt}.zarr.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        group = zarr.create_group(part, attributes={**jsonable(attributes), "attempt": attempt})
-        for name, values in arrays.items():
-            group.create_array(name, data=np.ascontiguousarray(values), chunks=_chunks(values))
-        zarr.open_group(root, mode="a")
-        target = root / step
-        old = root.with_name(f".{step}-old.zarr.part")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        part.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise EvidenceUnavailableError("the findings of a case cannot be written") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def encoded(arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """A Zarr group with these arrays as the files that it consists of, by path. Blocks."""
+    files: dict[str, Buffer] = {}
+    group = zarr.create_group(MemoryStore(files), attributes=jsonable(attributes))
+    for name, values in arrays.items():
+        group.create_array(name, data=np.ascontiguousarray(values), chunks=_chunks(values))
+    return {path: content.to_bytes() for path, content in files.items()}
 
 
 def _chunks(values: npt.NDArray[Any]) -> tuple[int, ...]:

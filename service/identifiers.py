@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+KEY_BYTES = 32
 _CASE_ID = re.compile(r"case_[0-9a-hjkmnp-tv-z]{26}\Z")
 
 
@@ -66,7 +67,7 @@ def service_key(folder: Path) -> bytes:
         part = folder / f".{secrets.token_hex(8)}.key.part"
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
         # A link, not a rename: of two processes that start together the first one's key is everybody's.

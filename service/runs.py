@@ -29,7 +29,6 @@ from service.cells import Cells
 from service.checks_told import ChecksTold
 from service.errors import ServiceError, UnknownCaseError
 from service.evidence import Evidence
-from service.findings import write_step
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
 from workers.errors import ClusterError
@@ -354,8 +353,8 @@ class CaseRuns:
                     found = await future
                 if not isinstance(found, Findings):
                     continue  # the media was broken: there is nothing to keep but the media itself
-                arguments = (self._evidence.root, spec.case_id, step, spec.attempts[step])
-                await asyncio.to_thread(write_step, *arguments, found.arrays, found.attributes)
+                attempt = spec.attempts[step]
+                await self._evidence.keep_findings(spec.case_id, step, attempt, found.arrays, found.attributes)
             except FutureCancelledError:
                 continue  # a retake came first, and its findings take the place of these
             except Exception as error:

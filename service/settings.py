@@ -19,11 +19,13 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
+from service.identifiers import KEY_BYTES
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
 MAIN_CELL = "main"
 _CELL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,254}(/[A-Za-z0-9._-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -39,7 +41,24 @@ class Settings(BaseSettings):
     database_url: str = Field(
         default="",
         title="Case store",
-        description="SQLAlchemy URL of an async driver; empty means SQLite in the data folder.",
+        description="SQLAlchemy URL such as postgresql+psycopg://…; empty means SQLite in the data folder.",
+    )
+    evidence_url: str = Field(
+        default="",
+        title="Evidence",
+        description="Object storage: s3://bucket/folder, gs://… or az://…, with the credentials that its own tools "
+        "read (AWS_…, GOOGLE_…, AZURE_…); empty means a folder in the data folder.",
+    )
+    evidence_endpoint: str = Field(
+        default="",
+        title="S3 service",
+        description="URL of an S3 service other than Amazon's: https, or http on loopback.",
+    )
+    service_key_file: Path | None = Field(
+        default=None,
+        title="Service key",
+        description="File of 32 random bytes that client secrets come from, the same for all API processes; empty "
+        "means one that is made in the data folder.",
     )
     host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
     port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
@@ -200,6 +219,11 @@ class Settings(BaseSettings):
             )
         for address in self.cells.values() if self.scheduler else ():
             self._safe_scheduler(address)
+        self._safe_evidence()
+        if self.service_key_file is not None:
+            _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
+            if self.service_key_file.stat().st_size != KEY_BYTES:
+                raise ValueError(f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {KEY_BYTES} bytes")
         if self.scheduler and max(self.max_cpu_workers, self.max_gpu_workers) > 1:
             raise ValueError(
                 "VERIDASK_MAX_CPU_WORKERS and VERIDASK_MAX_GPU_WORKERS are for the cluster that `serve` starts; "
@@ -233,6 +257,20 @@ class Settings(BaseSettings):
                 f"tls://{rest}; or set VERIDASK_ALLOW_PLAINTEXT=true where everyone on the network is trusted"
             )
 
+    def _safe_evidence(self) -> None:
+        if self.evidence_url and not _BUCKET.fullmatch(self.evidence_url):
+            raise ValueError("VERIDASK_EVIDENCE_URL is s3://bucket/folder, gs://bucket/folder or az://container/folder")
+        if not self.evidence_endpoint:
+            return
+        if not self.evidence_url.startswith("s3://"):
+            raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
+        scheme, _, rest = self.evidence_endpoint.partition("://")
+        if scheme != "https" and not (scheme == "http" and _is_loopback(_host_of(rest))):
+            raise ValueError(
+                "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
+                "pictures of people and their documents"
+            )
+
     def _usable(self) -> None:
         assert self.cluster_tls is not None  # noqa: S101  all three were looked at just before
         try:
@@ -263,7 +301,7 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """The case store's SQLAlchemy URL."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
 
 
 def _host_of(address: str) -> str:

@@ -16,6 +16,8 @@ from service.client import VeridaskClient
 from service.server import LocalServer, Running
 from workers.cluster import EmbeddedCluster
 
+pytest_plugins = ["postgres", "object_storage"]
+
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedCluster, str]]:

@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from object_storage import BUCKET
 
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
 from models.media import MediaLimits
 from service.errors import EvidenceUnavailableError
 from service.evidence import Evidence
-from service.findings import group_path, write_step
+from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
+from service.findings import group_root
 from service.identifiers import is_case_id, service_key, time_ordered
 from service.probing import Prober
 
-CASE = time_ordered("case")
+CASE = "case_01kb0000000000000000000000"
 
 
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
@@ -31,39 +33,63 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.fixture
-def evidence(tmp_path: Path) -> Evidence:
-    evidence = Evidence(tmp_path / "evidence")
+def bucket(s3: str, request: pytest.FixtureRequest) -> EvidenceBucket:
+    """Object storage that each test begins with empty."""
+    digest = hashlib.sha256(request.node.name.encode()).hexdigest()
+    return EvidenceBucket(f"s3://{BUCKET}/{digest}", s3)
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> EvidenceStore:
+    """Both places where evidence is kept."""
+    if request.param == "bucket":
+        made: EvidenceStore = request.getfixturevalue("bucket")
+        return made
+    return EvidenceFolder(tmp_path / "evidence")
+
+
+@pytest.fixture
+def evidence(tmp_path: Path, store: EvidenceStore) -> Evidence:
+    evidence = Evidence(tmp_path / "evidence", store=store)
     evidence.start(set())
     return evidence
 
 
-def files(evidence: Evidence) -> list[str]:
-    found = (p.relative_to(evidence.root).as_posix() for p in evidence.root.rglob("*") if p.is_file())
-    return sorted(name for name in found if not name.startswith("processes/"))
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "evidence"
 
 
-async def test_a_media_is_kept_as_it_was_received(evidence: Evidence) -> None:
+def files(evidence: Evidence, root: Path) -> list[str]:
+    """What is kept and what is on its way."""
+    kept = [key for key, _ in evidence.store.media()]
+    return sorted(kept + [p.relative_to(root).as_posix() for p in (root / "incoming").iterdir()])
+
+
+async def test_a_media_is_kept_as_it_was_received(evidence: Evidence, root: Path) -> None:
     parts = [os.urandom(700_000) for _ in range(5)]
     incoming = await evidence.receive(chunks(*parts), 4_000_000)
     assert (incoming.size, incoming.sha256) == (3_500_000, hashlib.sha256(b"".join(parts)).hexdigest())
     await evidence.sync(incoming)
     key = await evidence.keep(incoming, CASE, "front", 1)
     assert await evidence.read(key) == b"".join(parts)
-    assert files(evidence) == [key]
+    assert files(evidence, root) == [key]
     evidence.discard(incoming)
-    assert files(evidence) == [key]
+    assert files(evidence, root) == [key]
 
 
 @pytest.mark.parametrize(
     ("parts", "error"), [([b""], EmptyMediaError), ([], EmptyMediaError), ([b"x" * 60, b"x" * 60], MediaTooLargeError)]
 )
-async def test_a_refused_media_leaves_nothing(evidence: Evidence, parts: list[bytes], error: type[Exception]) -> None:
+async def test_a_refused_media_leaves_nothing(
+    evidence: Evidence, root: Path, parts: list[bytes], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         await evidence.receive(chunks(*parts), 100)
-    assert files(evidence) == []
+    assert files(evidence, root) == []
 
 
-async def test_a_body_is_refused_as_soon_as_it_is_too_large(evidence: Evidence) -> None:
+async def test_a_body_is_refused_as_soon_as_it_is_too_large(evidence: Evidence, root: Path) -> None:
     taken = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -77,40 +103,76 @@ async def test_a_body_is_refused_as_soon_as_it_is_too_large(evidence: Evidence) 
     assert taken == 11_000
 
 
-async def test_a_sender_that_goes_away_leaves_nothing(evidence: Evidence) -> None:
+async def test_a_sender_that_goes_away_leaves_nothing(evidence: Evidence, root: Path) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"x" * 3_000_000
         raise ConnectionResetError
 
     with pytest.raises((ConnectionResetError, EvidenceUnavailableError)):
         await evidence.receive(broken(), 10_000_000)
-    assert files(evidence) == []
+    assert files(evidence, root) == []
 
 
-async def test_a_start_removes_what_was_never_acknowledged(evidence: Evidence) -> None:
+async def test_a_start_removes_what_was_never_acknowledged(root: Path) -> None:
+    evidence = Evidence(root)
+    evidence.start(set())
     known = await evidence.keep(await evidence.receive(chunks(b"known"), 100), CASE, "front", 1)
     orphan = await evidence.keep(await evidence.receive(chunks(b"orphan"), 100), CASE, "back", 1)
     await evidence.receive(chunks(b"half"), 100)
     evidence.close()  # a process that is killed lets go of its lock as well
-    after = Evidence(evidence.root)
+    after = Evidence(root)
     assert after.start({known}) == [orphan]
-    assert files(after) == [known]
+    assert files(after, root) == [known]
 
 
-async def test_a_start_leaves_what_a_living_process_has_under_way(evidence: Evidence) -> None:
+async def test_a_start_leaves_what_a_living_process_has_under_way(root: Path) -> None:
+    evidence = Evidence(root)
+    evidence.start(set())
     half = await evidence.receive(chunks(b"half"), 100)
     young = await evidence.keep(await evidence.receive(chunks(b"young"), 100), CASE, "front", 1)
     forgotten = await evidence.keep(await evidence.receive(chunks(b"old"), 100), CASE, "back", 1)
-    os.utime(evidence.root / forgotten, (0, 0))
-    other = Evidence(evidence.root)
+    os.utime(root / forgotten, (0, 0))
+    other = Evidence(root)
     assert other.start(set()) == [forgotten]
     assert half.path.exists()
-    assert files(other) == sorted([young, half.path.relative_to(evidence.root).as_posix()])
+    assert files(other, root) == sorted([young, half.path.relative_to(root).as_posix()])
     evidence.close()
-    third = Evidence(evidence.root)
+    third = Evidence(root)
     third.start(set())
     assert not half.path.exists()
-    assert (evidence.root / young).exists(), "the second process may be about to record it"
+    assert (root / young).exists(), "the second process may be about to record it"
+
+
+async def test_a_start_leaves_young_objects_that_another_host_may_record(root: Path, bucket: EvidenceBucket) -> None:
+    evidence = Evidence(root, store=bucket)
+    evidence.start(set())
+    young = await evidence.keep(await evidence.receive(chunks(b"young"), 100), CASE, "front", 1)
+    evidence.close()
+    assert Evidence(root, store=bucket).start(set()) == []
+    assert await evidence.read(young) == b"young"
+    await evidence.remove(young)
+    await evidence.remove(young)
+    with pytest.raises(EvidenceUnavailableError):
+        await evidence.read(young)
+
+
+async def test_object_storage_that_is_away_says_so(root: Path, bucket: EvidenceBucket) -> None:
+    """Within seconds: the default of the library is to try for three minutes, while the sender waits for an answer."""
+    away = EvidenceBucket("s3://evidence/x", "http://127.0.0.1:1")
+    evidence = Evidence(root, store=away)
+    with pytest.raises(EvidenceUnavailableError):
+        evidence.start(set())
+    incoming = await evidence.receive(chunks(b"x"), 100)
+    began = time.monotonic()
+    with pytest.raises(EvidenceUnavailableError):
+        await evidence.keep(incoming, CASE, "front", 1)
+    assert time.monotonic() - began < 30
+    assert incoming.path.exists(), "it can be tried again"
+    with pytest.raises(EvidenceUnavailableError):
+        await evidence.require_usable()
+    no_bucket = Evidence(root, store=EvidenceBucket("s3://nothing-here/x", "http://127.0.0.1:1"))
+    with pytest.raises(EvidenceUnavailableError):
+        await no_bucket.require_usable()
 
 
 async def test_a_full_or_unwritable_store_says_so(tmp_path: Path) -> None:
@@ -118,8 +180,8 @@ async def test_a_full_or_unwritable_store_says_so(tmp_path: Path) -> None:
     full.start(set())
     with pytest.raises(EvidenceUnavailableError, match="full"):
         await full.receive(chunks(b"x"), 100)
-    with pytest.raises(EvidenceUnavailableError):
-        full.check()
+    with pytest.raises(EvidenceUnavailableError, match="full"):
+        await full.require_usable()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EvidenceUnavailableError):
         Evidence(tmp_path / "file" / "evidence").start(set())
@@ -160,7 +222,7 @@ async def test_only_ids_become_paths(evidence: Evidence, case_id: str) -> None:
     with pytest.raises(ValueError, match="not the id"):
         await evidence.keep(await evidence.receive(chunks(b"x"), 100), case_id, "front", 1)
     with pytest.raises(ValueError, match="not the id"):
-        group_path(evidence.root, case_id)
+        group_root(case_id)
 
 
 def test_ids_sort_by_time_and_do_not_repeat() -> None:
@@ -179,22 +241,27 @@ def test_the_service_key_is_made_once_and_is_private(tmp_path: Path) -> None:
     assert (tmp_path / "service.key").stat().st_mode & 0o077 == 0
 
 
-def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence) -> None:
+async def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence, root: Path) -> None:
     frames = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
-    write_step(evidence.root, CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")})
-    write_step(
-        evidence.root, CASE, "face", 1, {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}, {}
-    )
-    write_step(evidence.root, CASE, "front", 2, {"frames": frames[:1]}, {"pages": 1})
-    group = zarr.open_group(group_path(evidence.root, CASE), mode="r")
+    with pytest.raises(FileNotFoundError):
+        evidence.store.group(group_root(CASE))
+    await evidence.keep_findings(CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")})
+    chips: dict[str, np.ndarray] = {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}
+    await evidence.keep_findings(CASE, "face", 1, chips, {})
+    await evidence.keep_findings(CASE, "front", 2, {"pages": frames[:1]}, {"pages": 1})
+    group = evidence.store.group(group_root(CASE))
     assert sorted(group.group_keys()) == ["face", "front"]
-    np.testing.assert_array_equal(np.asarray(group["front/frames"]), frames[:1])
-    assert dict(group["front"].attrs) == {"pages": 1, "attempt": 2}
+    front = group["front"]
+    assert isinstance(front, zarr.Group)
+    assert list(front) == ["pages"], "nothing is left of the first attempt"
+    np.testing.assert_array_equal(np.asarray(front["pages"]), frames[:1])
+    assert dict(front.attrs) == {"pages": 1, "attempt": 2}
     assert {name: np.asarray(group[f"face/{name}"]).shape for name in ("embeddings", "empty")} == {
         "embeddings": (3, 128),
         "empty": (0, 4),
     }
-    assert [p.name for p in group_path(evidence.root, CASE).parent.iterdir()] == ["findings.zarr"]
+    if isinstance(evidence.store, EvidenceFolder):
+        assert [p.name for p in (root / "cases" / CASE).iterdir()] == ["findings.zarr"]
 
 
 @pytest.fixture

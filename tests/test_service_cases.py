@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from graphs.profile import profiles
 from service.cli import app
 from service.client import CaseEvent, ProblemError, VeridaskClient
-from service.findings import group_path
+from service.findings import group_root
 from service.schemas import CaseView
 from service.server import Running
 
@@ -139,7 +139,7 @@ def test_videos_that_show_nothing_are_asked_for_again_until_a_human_must_look(
     assert client.case(case.id) == final
     with pytest.raises(ProblemError):
         client.cancel(case.id)
-    found = group_path(server_folder / "evidence", case.id) / "face"
+    found = server_folder / "evidence" / group_root(case.id) / "face"
     deadline = time.monotonic() + 30  # they are written when nobody waits any more
     while time.monotonic() < deadline and not (
         found.exists() and zarr.open_group(found, mode="r").attrs.get("attempt") == attempts["face"]

@@ -30,7 +30,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("VERIDASK_DATA_DIR", "/srv/veridask")
     settings = Settings()
     assert (settings.port, settings.data_dir) == (9000, Path("/srv/veridask"))
-    assert settings.store_url == "sqlite+aiosqlite:////srv/veridask/cases.sqlite"
+    assert settings.store_url == "sqlite:////srv/veridask/cases.sqlite"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "api.example.org"])  # noqa: S104
@@ -60,6 +60,51 @@ def test_a_setting_out_of_bounds_refuses_to_start(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv(f"VERIDASK_{name}", value)
     with pytest.raises(ValidationError):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("s3://evidence", ""),
+        ("gs://evidence/veridask/", ""),
+        ("az://evidence/a/b", ""),
+        ("s3://e1", "https://s3.example.org"),
+    ],
+)
+def test_object_storage_by_url(url: str, endpoint: str) -> None:
+    assert Settings(evidence_url=url, evidence_endpoint=endpoint).evidence_url == url
+    assert Settings(evidence_url="s3://evidence", evidence_endpoint="http://127.0.0.1:9000").evidence_endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint", "message"),
+    [
+        ("https://bucket.example.org", "", "s3://bucket/folder"),
+        ("s3://", "", "s3://bucket/folder"),
+        ("s3://key:secret@bucket", "", "s3://bucket/folder"),  # credentials in a URL end in logs
+        ("s3://bucket", "http://10.0.0.5:9000", "https"),
+        ("gs://bucket", "https://s3.example.org", "s3://"),
+        ("", "https://s3.example.org", "s3://"),
+    ],
+)
+def test_an_unsafe_place_for_the_evidence_refuses_to_start(url: str, endpoint: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings(evidence_url=url, evidence_endpoint=endpoint)
+
+
+def test_a_service_key_that_anyone_can_read_or_of_another_length_refuses_to_start(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    with pytest.raises(ValidationError, match="cannot be read"):
+        Settings(service_key_file=key)
+    key.write_bytes(bytes(31))
+    key.chmod(0o600)
+    with pytest.raises(ValidationError, match="32 bytes"):
+        Settings(service_key_file=key)
+    key.write_bytes(bytes(32))
+    assert Settings(service_key_file=key).service_key_file == key
+    key.chmod(0o644)
+    with pytest.raises(ValidationError, match="chmod 600"):
+        Settings(service_key_file=key)
 
 
 def all_errors(root: type[VeridaskError] = VeridaskError) -> list[type[VeridaskError]]:

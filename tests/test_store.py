@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from graphs.reasons import reason
 from graphs.records import CheckResult, Decision, Step, Verdict
@@ -69,9 +70,18 @@ VERDICT = Verdict(
 )
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty case store of each kind."""
+    if request.param == "postgresql":
+        made: str = request.getfixturevalue("postgres_database")
+        return made
+    return f"sqlite:///{tmp_path / 'cases.sqlite'}"
+
+
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)
+async def store(url: str) -> AsyncIterator[Store]:
+    store = Store(url, lambda _: None)
     await store.start()
     yield store
     await store.close()
@@ -148,8 +158,8 @@ async def test_a_failed_transition_changes_nothing(store: Store) -> None:
     assert len(await store.events(case.id)) == 1
 
 
-async def test_two_processes_on_one_file_do_not_lose_a_change(store: Store, tmp_path: Path) -> None:
-    other = Store(f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)
+async def test_two_processes_on_one_store_do_not_lose_a_change(store: Store, url: str) -> None:
+    other = Store(url, lambda _: None)
     await other.start()
     case = await created(store)
     changes = [
@@ -173,9 +183,9 @@ async def test_a_repeated_request_finds_the_first_one(store: Store) -> None:
     assert await store.request("key-1") is None
 
 
-async def test_events_continue_after_an_id_and_wake_listeners(tmp_path: Path) -> None:
+async def test_events_continue_after_an_id_and_wake_listeners(url: str) -> None:
     told: list[str] = []
-    store = Store(f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}", told.append)
+    store = Store(url, told.append)
     await store.start()
     case = await created(store)
     await store.tell([(case.id, Event("check", {"check": "a"})), ("case_unknown", Event("check"))], NOW)
@@ -198,15 +208,15 @@ async def test_overdue_cases_are_found(store: Store) -> None:
 
 async def test_a_store_that_is_locked_or_full_is_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "cases.sqlite"
-    store = Store(f"sqlite+aiosqlite:///{path}", lambda _: None)
+    store = Store(f"sqlite:///{path}", lambda _: None)
     await store.start()
     case = await created(store)
     limit = sqlite3.connect(path, isolation_level=None)
     pages = limit.execute("PRAGMA page_count").fetchone()[0]
     limit.close()
     # SQLite's own page limit is the same error as a full disk ("database or disk is full").
-    async with store._engine.connect() as connection:
-        await connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    # It is a connection's own, and the store may have several.
+    event.listen(store._engine, "begin", lambda one: one.exec_driver_sql(f"PRAGMA max_page_count={pages}"))
     large = replace(new_case(), metadata={"k": "x" * 200_000})
     with pytest.raises(StoreUnavailableError):
         await store.create(Change(large, ()))
@@ -215,7 +225,7 @@ async def test_a_store_that_is_locked_or_full_is_unavailable(tmp_path: Path) -> 
 
 
 async def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
-    url = f"sqlite+aiosqlite:///{tmp_path / 'cases.sqlite'}"
+    url = f"sqlite:///{tmp_path / 'cases.sqlite'}"
     store = Store(url, lambda _: None)
     await store.start()
     case = await created(store)

@@ -1,0 +1,256 @@
+"""Where the evidence is kept for good: a folder, or object storage. Whole entries or none, durable when a call returns.
+
+    cases/<case id>/<step>-<attempt>-<random>.media      media as received
+    cases/<case id>/findings.zarr/<step>/…               one Zarr group per case (`service.findings` says what is in it)
+
+Keys are made by `service.evidence` and `service.findings` from checked ids. All methods block: call them from a thread.
+All raise EvidenceUnavailableError when the place cannot be used. Encryption at rest is not here yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from service.errors import EvidenceUnavailableError
+
+if TYPE_CHECKING:
+    import zarr
+    from zarr.abc.store import Store
+
+MEDIA = ".media"
+_TIMEOUT_S, _RETRIES = 10, 2
+
+
+class EvidenceStore(Protocol):
+    """What both places can do. shared: processes on other hosts may write there, whose work is not seen here."""
+
+    shared: bool
+
+    def keep(self, source: Path, key: str) -> None:
+        """Move a media there from a local file that was synced."""
+        ...
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a kept media."""
+        ...
+
+    def remove(self, key: str) -> None:
+        """Remove a media; harmless when it is not there."""
+        ...
+
+    def media(self) -> Iterator[tuple[str, float]]:
+        """Keys of all media, with the time each was kept, in seconds since 1970."""
+        ...
+
+    def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
+        """Put the Zarr group `name` into the group `root`, in the place of one of that name. files: by path inside it.
+
+        A reader finds the whole group, or none.
+        """
+        ...
+
+    def group(self, root: str) -> zarr.Group:
+        """The Zarr group `root`, to read. Raises FileNotFoundError when it was not written yet."""
+        ...
+
+    def require_usable(self) -> None:
+        """Raise EvidenceUnavailableError when nothing could be written now."""
+        ...
+
+
+class EvidenceFolder:
+    """Evidence in a local folder, or one that several hosts share. Sources must lie on the same file system."""
+
+    shared = False  # others are seen by their locks
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def keep(self, source: Path, key: str) -> None:
+        """See EvidenceStore. Renamed, then the new names are synced: entries of their folders."""
+        target = self.root / key
+        with unavailable_is_said():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.rename(target)
+            for folder in (target.parent, target.parent.parent, self.root):
+                sync(folder)
+
+    def read(self, key: str) -> bytes:
+        """See EvidenceStore."""
+        with unavailable_is_said():
+            return (self.root / key).read_bytes()
+
+    def remove(self, key: str) -> None:
+        """See EvidenceStore."""
+        with unavailable_is_said():
+            (self.root / key).unlink(missing_ok=True)
+
+    def media(self) -> Iterator[tuple[str, float]]:
+        """See EvidenceStore."""
+        with unavailable_is_said():
+            for path in (self.root / "cases").glob(f"*/*{MEDIA}"):
+                yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
+
+    def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
+        """See EvidenceStore. Written aside and renamed."""
+        import zarr
+
+        folder = self.root / root
+        part, old = (folder.with_name(f".{name}-{suffix}.zarr.part") for suffix in ("new", "old"))
+        with unavailable_is_said():
+            try:
+                shutil.rmtree(part, ignore_errors=True)
+                for path, content in files.items():
+                    (part / path).parent.mkdir(parents=True, exist_ok=True)
+                    (part / path).write_bytes(content)
+                zarr.open_group(folder, mode="a")
+                shutil.rmtree(old, ignore_errors=True)
+                with contextlib.suppress(FileNotFoundError):
+                    (folder / name).rename(old)
+                part.rename(folder / name)
+                shutil.rmtree(old, ignore_errors=True)
+            finally:
+                shutil.rmtree(part, ignore_errors=True)
+
+    def group(self, root: str) -> zarr.Group:
+        """See EvidenceStore."""
+        import zarr
+
+        return zarr.open_group(self.root / root, mode="r")
+
+    def require_usable(self) -> None:
+        """See EvidenceStore."""
+        with unavailable_is_said():
+            if not os.access(self.root, os.W_OK):
+                raise EvidenceUnavailableError("the evidence store cannot be written")
+
+
+class EvidenceBucket:
+    """Evidence in object storage, by obstore. url: `s3://bucket/folder`, `gs://…` or `az://…`.
+
+    endpoint: URL of an S3 service other than Amazon's; empty for none. Credentials come from the variables that this
+    storage's own tools read (AWS_…, GOOGLE_…, AZURE_…) or from the machine's role. Raises EvidenceUnavailableError.
+    """
+
+    shared = True
+
+    def __init__(self, url: str, endpoint: str = "") -> None:
+        from obstore.store import from_url
+
+        with unavailable_is_said():
+            self._objects = from_url(
+                url,
+                config={"endpoint": endpoint} if endpoint else None,
+                client_options={
+                    "timeout": f"{_TIMEOUT_S}s",
+                    "connect_timeout": "3s",
+                    "allow_http": endpoint.startswith("http://"),
+                },
+                # The client of the API is told to come again; the default would hold its request for three minutes.
+                retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_TIMEOUT_S)},
+            )
+
+    def keep(self, source: Path, key: str) -> None:
+        """See EvidenceStore. An object is there whole or not at all."""
+        import obstore
+
+        with unavailable_is_said():
+            obstore.put(self._objects, key, source)
+            source.unlink(missing_ok=True)
+
+    def read(self, key: str) -> bytes:
+        """See EvidenceStore."""
+        import obstore
+
+        with unavailable_is_said():
+            return bytes(obstore.get(self._objects, key).bytes())
+
+    def remove(self, key: str) -> None:
+        """See EvidenceStore."""
+        with unavailable_is_said():
+            self._remove([key])
+
+    def media(self) -> Iterator[tuple[str, float]]:
+        """See EvidenceStore."""
+        import obstore
+
+        with unavailable_is_said():
+            for page in obstore.list(self._objects, "cases"):
+                for found in page:
+                    if found["path"].endswith(MEDIA):
+                        yield found["path"], found["last_modified"].timestamp()
+
+    def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
+        """See EvidenceStore. The group's own metadata goes first and comes last: without it there is no group."""
+        import obstore
+        import zarr
+
+        head = "zarr.json"
+        with unavailable_is_said():
+            self._remove([f"{root}/{name}/{head}"])
+            self._remove([found["path"] for page in obstore.list(self._objects, f"{root}/{name}") for found in page])
+            for path in sorted(files, key=lambda path: path == head):
+                obstore.put(self._objects, f"{root}/{name}/{path}", files[path])
+            zarr.open_group(self._zarr(read_only=False), path=root, mode="a")
+
+    def group(self, root: str) -> zarr.Group:
+        """See EvidenceStore."""
+        import zarr
+
+        try:
+            return zarr.open_group(self._zarr(read_only=True), path=root, mode="r")
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise EvidenceUnavailableError(f"the object storage answers with {type(error).__name__}") from error
+
+    def require_usable(self) -> None:
+        """See EvidenceStore. Asks for a listing: whether an object could be written is only known by writing one."""
+        import obstore
+
+        with unavailable_is_said():
+            obstore.list_with_delimiter(self._objects, "readiness")
+
+    def _remove(self, keys: list[str]) -> None:
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError):
+            if keys:
+                obstore.delete(self._objects, keys)
+
+    def _zarr(self, *, read_only: bool) -> Store:
+        from zarr.storage import ObjectStore
+
+        return ObjectStore(self._objects, read_only=read_only)
+
+
+@contextmanager
+def unavailable_is_said() -> Iterator[None]:
+    """Turn what the system or the object storage says into EvidenceUnavailableError, without names of files."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as error:
+        raise EvidenceUnavailableError(f"the object storage answers with {type(error).__name__}") from error
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise EvidenceUnavailableError(f"the evidence store {'is full' if full else 'cannot be used'}") from error
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk. Raises EvidenceUnavailableError."""
+    with unavailable_is_said():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
