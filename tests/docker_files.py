@@ -40,6 +40,7 @@ def pods() -> dict[str, dict[str, Any]]:
         "cpu": cluster["worker"]["spec"],
         "gpu": manifest("DaskWorkerGroup", "veridask-gpu")["spec"]["worker"]["spec"],
         "api": manifest("Deployment", "veridask-api")["spec"]["template"]["spec"],
+        "autoscaler": manifest("Deployment", "veridask-autoscaler")["spec"]["template"]["spec"],
     }
 
 

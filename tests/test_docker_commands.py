@@ -31,16 +31,15 @@ from workers.placement import LABELS
 from workers.transport import TlsFiles
 
 
-def test_the_api_command_is_the_command_lines() -> None:
+def test_commands_of_the_api_image_are_the_command_lines() -> None:
     cli = typer.main.get_command(app)
-    if "api" not in cli.commands:  # type: ignore[attr-defined]
-        pytest.skip("`veridask api` is not there yet")
-    known = {option for parameter in cli.commands["api"].params for option in parameter.opts}  # type: ignore[attr-defined]
-    (container,) = pods()["api"]["containers"]
-    started = [SERVICES["api"]["command"], container["args"], final_command(DOCKER / "api.Dockerfile")]
+    (api,), (autoscaler,) = pods()["api"]["containers"], pods()["autoscaler"]["containers"]
+    started = [SERVICES["api"]["command"], api["args"], final_command(DOCKER / "api.Dockerfile"), autoscaler["args"]]
     for command in started:
-        assert command[:2] == ["veridask", "api"]
+        assert command[0] == "veridask"
+        known = {option for parameter in cli.commands[command[1]].params for option in parameter.opts}  # type: ignore[attr-defined]
         assert {word.split("=")[0] for word in command if word.startswith("--")} <= known
+    assert [command[1] for command in started] == ["api", "api", "api", "autoscale"]
 
 
 class Started:

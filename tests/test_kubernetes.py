@@ -54,7 +54,7 @@ def test_the_operators_kinds_are_whole() -> None:
 def test_pod_is_bounded_and_has_no_rights(part: str) -> None:
     pod = pods()[part]
     assert pod["securityContext"]["runAsNonRoot"]
-    assert not pod["automountServiceAccountToken"]
+    assert pod["automountServiceAccountToken"] == (part == "autoscaler"), "it alone speaks to the API server"
     assert not pod["enableServiceLinks"]
     (container,) = pod["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
@@ -67,7 +67,7 @@ def test_pod_is_bounded_and_has_no_rights(part: str) -> None:
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
     assert mounts["certificates"]["readOnly"]
     (secret,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
-    owner = "worker" if part in ("cpu", "gpu") else part
+    owner = {"cpu": "worker", "gpu": "worker", "autoscaler": "api"}.get(part, part)
     assert secret == {"secretName": f"veridask-{owner}-tls", "defaultMode": 0o440}
 
 
@@ -86,13 +86,14 @@ def reaching(policy: str, port: int) -> list[Any]:
     return [sorted(peer) for rule in rules if {"port": port} in rule["ports"] for peer in rule["from"]]
 
 
-def test_only_api_and_workers_reach_the_scheduler() -> None:
+def test_only_api_autoscaler_and_workers_reach_the_scheduler() -> None:
     assert manifest("NetworkPolicy", "deny-all")["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     scheduler = manifest("NetworkPolicy", "scheduler")["spec"]
     allowed = [rule for rule in scheduler["ingress"] if {"port": 8786} in rule["ports"]]
     assert [[peer["podSelector"]["matchLabels"] for peer in rule["from"]] for rule in allowed] == [
         [
             {"app.kubernetes.io/name": "veridask-api"},
+            {"app.kubernetes.io/name": "veridask-autoscaler"},
             {"dask.org/cluster-name": "veridask", "dask.org/component": "worker"},
         ]
     ]
@@ -114,6 +115,22 @@ def test_the_autoscaler_may_scale_worker_groups_and_end_their_workers_and_nothin
         },
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "delete"]},
     ]
+    holders = [name for name, pod in pods().items() if pod.get("serviceAccountName") == "veridask-autoscaler"]
+    assert holders == ["autoscaler"]
+    deployment = manifest("Deployment", "veridask-autoscaler")["spec"]
+    assert (deployment["replicas"], deployment["strategy"]) == (1, {"type": "Recreate"}), "two would order twice"
+    (container,) = pods()["autoscaler"]["containers"]
+    least = {f"--min-{label}": manifest_replicas for label, manifest_replicas in replicas().items()}
+    given = dict(argument.split("=") for argument in container["args"][2:])
+    assert {name: int(given[name]) for name in least} == least, "what the manifests start with is not taken back"
+
+
+def replicas() -> dict[str, int]:
+    """Workers by label that the manifests begin with."""
+    return {
+        "cpu": manifest("DaskCluster", "veridask")["spec"]["worker"]["replicas"],
+        "gpu": manifest("DaskWorkerGroup", "veridask-gpu")["spec"]["worker"]["replicas"],
+    }
 
 
 def test_kustomize_builds_it() -> None:
