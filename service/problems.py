@@ -44,6 +44,8 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
 """An error that is not listed takes the entry of its nearest parent."""
 
 RETRY_AFTER_S = 5
+BODY_READ = "veridask.body_read"
+"""Set in the scope once a request's body was read to its end (`service.requests`): then there is nothing to wait for."""
 _LINGER_S = 5.0
 _LINGER_BYTES = 256 * 1024 * 1024
 
@@ -60,6 +62,9 @@ class ProblemResponse(JSONResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the problem, then let the sender finish."""
+        if scope.get(BODY_READ):
+            await super().__call__(scope, receive, send)
+            return
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": True})
         if not any(name == b"expect" for name, _ in scope["headers"]):

@@ -11,6 +11,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.problems import BODY_READ
+
 log = structlog.get_logger()
 
 _GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z")
@@ -45,7 +47,8 @@ class RequestLog:
 
         with structlog.contextvars.bound_contextvars(**known):
             try:
-                await self._app(scope, receive if "/uploads/" in scope["path"] else _bounded(receive), answered)
+                most = None if "/uploads/" in scope["path"] else _MAX_JSON
+                await self._app(scope, _watched(receive, scope, most), answered)
             finally:
                 route = scope.get("route")
                 log.info(
@@ -57,15 +60,18 @@ class RequestLog:
                 )
 
 
-def _bounded(receive: Receive) -> Receive:
+def _watched(receive: Receive, scope: Scope, most: int | None) -> Receive:
+    """Take note of a body's end, and refuse one of more than `most` bytes."""
     size = 0
 
-    async def bounded() -> Message:
+    async def watched() -> Message:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > _MAX_JSON:
-            raise HTTPException(413, f"The body is larger than {_MAX_JSON} bytes")
+        if most is not None and size > most:
+            raise HTTPException(413, f"The body is larger than {most} bytes")
+        if message["type"] == "http.request" and not message.get("more_body", False):
+            scope[BODY_READ] = True
         return message
 
-    return bounded
+    return watched

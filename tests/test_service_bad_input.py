@@ -10,8 +10,10 @@ from threading import Barrier
 import httpx
 import pytest
 
+from service import problems
 from service.client import VeridaskClient
 from service.schemas import CreatedView
+from service.server import Running
 
 pytestmark = pytest.mark.cluster
 
@@ -144,6 +146,18 @@ def test_wrong_step_case_and_profile(
     assert_problem(http.get("/v1/nothing"), 404, "not_found")
     assert_problem(http.delete(f"/v1/cases/{case.id}"), 405, "method_not_allowed")
     assert_usable(client, case, video)
+
+
+def test_a_problem_holds_up_nothing_that_comes_after_it(server: Running, case: CreatedView, video: bytes) -> None:
+    """After a problem whose request had been read to its end, the connection was kept for five seconds to wait for the
+    rest of it, and with it the client's next request.
+    """
+    one = httpx.Limits(max_connections=1)
+    with httpx.Client(base_url=server.url, limits=one, timeout=problems._LINGER_S / 2) as http:
+        for _ in range(2):
+            assert http.post("/v1/cases", json={"profile": "no such"}).status_code == 404
+            assert put(http, case, "front", video, {"Content-Type": "video/webm"}).status_code == 415
+            assert http.get("/healthz").status_code == 200
 
 
 def test_two_uploads_of_one_step_at_once(
