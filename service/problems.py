@@ -45,7 +45,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
 
 RETRY_AFTER_S = 5
 BODY_READ = "veridask.body_read"
-"""Set in the scope once a request's body was read to its end (`service.requests`): then there is nothing to wait for."""
+"""Set in the scope once a request was read to its end (`service.requests`): then there is nothing to wait for."""
 _LINGER_S = 5.0
 _LINGER_BYTES = 256 * 1024 * 1024
 
