@@ -19,6 +19,12 @@ from workers.cluster import EmbeddedCluster
 pytest_plugins = ["postgres", "object_storage"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with clusters first: they take longest, and where files run side by side none is then left for the end."""
+    slow = {item.path for item in items if item.get_closest_marker("cluster")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedCluster, str]]:
     """One CPU-labelled and one GPU-labelled worker and their scheduler, real processes on loopback; its address."""
