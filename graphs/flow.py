@@ -10,6 +10,7 @@ Each name is a function of `document.py` or `face.py`; its parameters say what i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from graphs import document, face
 from graphs.nodes import Node, wire
@@ -60,8 +61,9 @@ NODES: Mapping[str, Node] = wire(
 )
 
 
+@cache
 def steps_of(name: str) -> frozenset[Step]:
-    """The steps whose uploads a node depends on."""
+    """The steps whose uploads a node depends on. Remembered: a case asks for it a hundred times as it is created."""
     node = NODES[name]
     found: set[Step] = set()
     for source in node.inputs.values():
