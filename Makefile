@@ -7,8 +7,11 @@ EXTRAS := api,worker,specimens,notebooks,dev
 
 .PHONY: demo test check serve bench faults setup clean
 
-# torch goes in first, by its range: what comes after finds it present and pulls nothing larger in. Not compiled at once:
-# most of what it brings is never imported.
+# Byte code is kept, whatever the caller's environment says: a dozen processes start from it in each run.
+export PYTHONDONTWRITEBYTECODE :=
+
+# torch goes in first, by its range: what comes after finds it present and pulls nothing larger in. Not compiled at once,
+# which takes two minutes: most of what it brings is never imported.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("veridask needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
