@@ -6,6 +6,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import pytest
@@ -157,14 +158,15 @@ def outcome(case: CaseView) -> tuple[str, list[str]]:
 def test_five_hundred_open_cases_do_not_hold_up_another(
     client: VeridaskClient, dask: Client, films: dict[Step, bytes]
 ) -> None:
-    opened = {client.create("standard").id for _ in range(500)}
+    with ThreadPoolExecutor(4) as pool:
+        opened = {case.id for case in pool.map(client.create, ["standard"] * 500)}
     for case_id in list(opened)[:5]:
         client.upload(case_id, "back", films["back"], "video/mp4")
     case = client.create("recorded")
     for step in STEPS:
         client.upload(case.id, step, films[step], "video/mp4")
     assert outcome(client.decided(case.id)) == ("approved", [])
-    assert {client.case(case_id).status for case_id in opened} == {"requires_input"}
-    for case_id in opened:
-        client.cancel(case_id)
+    with ThreadPoolExecutor(4) as pool:
+        assert {case.status for case in pool.map(client.case, opened)} == {"requires_input"}
+        assert {case.status for case in pool.map(client.cancel, opened)} == {"canceled"}
     until_forgotten(dask, opened)
