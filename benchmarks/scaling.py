@@ -117,13 +117,14 @@ def send(client: VeridaskClient, pictures: Pictures) -> str:
 
 
 def answer(client: VeridaskClient, case_id: str, until: float) -> str:
-    """The outcome of a case with its first reason, `retake` when a side must be taken again, `lost` without either."""
+    """The outcome of a case with its first reason, or `lost`. The decision is waited for, not the retake that quality
+    asks for before it: which of the two was seen first once looked like two answers to one document.
+    """
     try:
-        case = client.wait(case_id, max(1.0, until - time.monotonic()))
+        case = client.decided(case_id, max(1.0, until - time.monotonic()))
     except TimeoutError:
         return LOST
-    if case.decision is None:
-        return "retake"
+    assert case.decision is not None
     return " ".join([case.decision.outcome, *(reason.code for reason in case.decision.reasons[:1])])
 
 
