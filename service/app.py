@@ -26,7 +26,7 @@ gateway that does the access control.
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. `settings.scheduler` must name a scheduler.
 
-    Several processes may share a case store and an evidence folder when they join the same clusters.
+    Several processes may share a case store and an evidence store when they join the same clusters.
     """
 
     @asynccontextmanager

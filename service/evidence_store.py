@@ -17,13 +17,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
+
+import obstore
+import zarr
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+from zarr.abc.store import Store
+from zarr.storage import ObjectStore
 
 from service.errors import EvidenceUnavailableError
-
-if TYPE_CHECKING:
-    import zarr
-    from zarr.abc.store import Store
 
 MEDIA = ".media"
 _TIMEOUT_S, _RETRIES = 10, 2
@@ -101,8 +104,6 @@ class EvidenceFolder:
 
     def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
         """See EvidenceStore. Written aside and renamed."""
-        import zarr
-
         folder = self.root / root
         part, old = (folder.with_name(f".{name}-{suffix}.zarr.part") for suffix in ("new", "old"))
         with unavailable_is_said():
@@ -122,8 +123,6 @@ class EvidenceFolder:
 
     def group(self, root: str) -> zarr.Group:
         """See EvidenceStore."""
-        import zarr
-
         return zarr.open_group(self.root / root, mode="r")
 
     def require_usable(self) -> None:
@@ -143,8 +142,6 @@ class EvidenceBucket:
     shared = True
 
     def __init__(self, url: str, endpoint: str = "") -> None:
-        from obstore.store import from_url
-
         with unavailable_is_said():
             self._objects = from_url(
                 url,
@@ -160,16 +157,12 @@ class EvidenceBucket:
 
     def keep(self, source: Path, key: str) -> None:
         """See EvidenceStore. An object is there whole or not at all."""
-        import obstore
-
         with unavailable_is_said():
             obstore.put(self._objects, key, source)
             source.unlink(missing_ok=True)
 
     def read(self, key: str) -> bytes:
         """See EvidenceStore."""
-        import obstore
-
         with unavailable_is_said():
             return bytes(obstore.get(self._objects, key).bytes())
 
@@ -180,8 +173,6 @@ class EvidenceBucket:
 
     def media(self) -> Iterator[tuple[str, float]]:
         """See EvidenceStore."""
-        import obstore
-
         with unavailable_is_said():
             for page in obstore.list(self._objects, "cases"):
                 for found in page:
@@ -190,9 +181,6 @@ class EvidenceBucket:
 
     def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
         """See EvidenceStore. The group's own metadata goes first and comes last: without it there is no group."""
-        import obstore
-        import zarr
-
         head = "zarr.json"
         with unavailable_is_said():
             self._remove([f"{root}/{name}/{head}"])
@@ -203,8 +191,6 @@ class EvidenceBucket:
 
     def group(self, root: str) -> zarr.Group:
         """See EvidenceStore."""
-        import zarr
-
         try:
             return zarr.open_group(self._zarr(read_only=True), path=root, mode="r")
         except FileNotFoundError:
@@ -214,29 +200,21 @@ class EvidenceBucket:
 
     def require_usable(self) -> None:
         """See EvidenceStore. Asks for a listing: whether an object could be written is only known by writing one."""
-        import obstore
-
         with unavailable_is_said():
             obstore.list_with_delimiter(self._objects, "readiness")
 
     def _remove(self, keys: list[str]) -> None:
-        import obstore
-
         with contextlib.suppress(FileNotFoundError):
             if keys:
                 obstore.delete(self._objects, keys)
 
     def _zarr(self, *, read_only: bool) -> Store:
-        from zarr.storage import ObjectStore
-
         return ObjectStore(self._objects, read_only=read_only)
 
 
 @contextmanager
 def unavailable_is_said() -> Iterator[None]:
     """Turn what the system or the object storage says into EvidenceUnavailableError, without names of files."""
-    from obstore.exceptions import BaseError
-
     try:
         yield
     except BaseError as error:

@@ -66,7 +66,7 @@ def _in_a_thread(
     """A call that runs in one of the store's threads, and to its end although whoever waits for it goes away.
 
     One hop for all its queries: with an asynchronous driver each step of each query is a hop of its own, which cost a
-    reading 3 ms and a creation 8 ms of the event loop's time.
+    query of one row 3.1 ms in place of 0.8.
     """
 
     @wraps(call)

@@ -170,9 +170,16 @@ async def test_object_storage_that_is_away_says_so(root: Path, bucket: EvidenceB
     assert incoming.path.exists(), "it can be tried again"
     with pytest.raises(EvidenceUnavailableError):
         await evidence.require_usable()
-    no_bucket = Evidence(root, store=EvidenceBucket("s3://nothing-here/x", "http://127.0.0.1:1"))
+
+
+async def test_a_bucket_that_is_not_there_says_so(root: Path, s3: str) -> None:
+    evidence = Evidence(root, store=EvidenceBucket("s3://nothing-here/x", s3))
     with pytest.raises(EvidenceUnavailableError):
-        await no_bucket.require_usable()
+        evidence.start(set())
+    with pytest.raises(EvidenceUnavailableError):
+        await evidence.require_usable()
+    with pytest.raises(EvidenceUnavailableError):
+        await evidence.keep(await evidence.receive(chunks(b"x"), 100), CASE, "front", 1)
 
 
 async def test_a_full_or_unwritable_store_says_so(tmp_path: Path) -> None:
