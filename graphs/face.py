@@ -203,6 +203,8 @@ def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]
     }
     codes: dict[str, Step | None] = {code: "face" for code, holds in limits.items() if holds}
     measures = {key: value if np.isfinite(value) else None for key, value in asdict(found).items()}
+    if not codes and not found.judged:
+        return judged("continuity_face", "unidentified", {"liveness_failed": "face"}, measures=measures)
     return clear_unless(
         "continuity_face",
         codes,

@@ -71,7 +71,10 @@ def test_another_face_from_the_middle_on() -> None:
 
 def test_identity_needs_embeddings() -> None:
     bare = replace(alone(), faces=tuple(replace(f, embedding=np.empty(0, np.float32)) for f in alone().faces))
-    assert np.isnan(continuity(frames(living()), bare).identity_change)
+    found = continuity(frames(living()), bare)
+    assert np.isnan(found.identity_change)
+    assert not found.judged
+    assert continuity(frames(living()), alone()).judged
 
 
 def test_company_counts_by_size() -> None:

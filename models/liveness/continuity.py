@@ -60,6 +60,11 @@ class Continuity:
     frames: int
     source_frames: int
 
+    @property
+    def judged(self) -> bool:
+        """Whether enough faces were embedded to say that they are one person's."""
+        return bool(np.isfinite(self.identity_change))
+
 
 def continuity(frames: Frames, track: FaceTrack) -> Continuity:
     """Measure a scan. track: of these frames."""
