@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from models import ppocr
 from models import text as text_module
 from models.errors import WeightsError
 from models.text import Text, TextReader
+from models.text_boxes import BoxFinder
+from models.text_strips import StripReader
 
 Image = npt.NDArray[np.uint8]
 VALUES = {
@@ -90,11 +91,46 @@ def test_an_undecided_vote_is_settled_by_reading(reader: TextReader, monkeypatch
 def test_nothing_is_logged(reader: TextReader, capfd: pytest.CaptureFixture[str]) -> None:
     reader.read(np.zeros((64, 64, 3), dtype=np.uint8))
     assert capfd.readouterr() == ("", "")
-    assert logging.getLogger("RapidOCR").level == logging.CRITICAL
 
 
-def test_other_weights_refuse_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = dict(text_module._FILES) | {"Rec": (text_module._FILES["Det"][0], text_module._FILES["Rec"][1])}
-    monkeypatch.setattr(text_module, "_FILES", wrong)
+@pytest.mark.parametrize("stage", ["detector", "direction", "recogniser"])
+def test_other_weights_refuse_to_start(stage: ppocr.Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, _ = ppocr.FILES[stage]
+    monkeypatch.setitem(ppocr.FILES, stage, (name, "0" * 64))
     with pytest.raises(WeightsError):
         TextReader()
+
+
+def test_a_letter_that_stands_alone_beside_words_is_found() -> None:
+    """The sex of a holder: the first thing that a detector of less resolution loses."""
+    reader = TextReader()
+    image = page()
+    for sigma in (0.0, 1.2):
+        blurred = np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.uint8) if sigma else image
+        assert "F" in {line.text for line in reader.read(blurred).lines}, sigma
+
+
+def test_a_line_from_top_to_bottom_is_read() -> None:
+    turned = np.full((638, 1012, 3), 225, dtype=np.uint8)
+    line = np.full((60, 400, 3), 225, dtype=np.uint8)
+    cv2.putText(line, "ERIKSSON", (60, 42), cv2.FONT_HERSHEY_DUPLEX, 1.2, (20, 24, 34), 2, cv2.LINE_AA)
+    turned[100:500, 480:540] = np.rot90(line, -1)
+    (found,) = (box for box in BoxFinder()(turned))
+    assert found[0, 0] > found[3, 0]  # begins at the top right
+    (reading,) = StripReader().read(turned, found[None])
+    assert reading.text == "ERIKSSON"
+
+
+def test_the_lighter_recogniser_is_the_same_network() -> None:
+    """With all rows and all columns it gives what the packaged one gives; with fewer columns the same before softmax."""
+    network = ppocr.packaged("recogniser")
+    strip = np.random.default_rng(1).uniform(-1, 1, (2, 3, 48, 64)).astype(np.float32)
+    whole = ppocr.session(network, 1).run(None, {"x": strip})[0]
+    columns = np.arange(whole.shape[-1], dtype=np.intp)
+    same = ppocr.session(ppocr.lighter(network, 48, columns), 1).run(None, {"x": strip})[0]
+    assert np.allclose(same, whole, atol=1e-6)
+    few = ppocr.session(ppocr.lighter(network, 48, columns[:200]), 1).run(None, {"x": strip})[0]
+    expected = whole[..., :200] / whole[..., :200].sum(axis=-1, keepdims=True)
+    assert np.allclose(few, expected, atol=1e-4)
+    low = ppocr.session(ppocr.lighter(network, 32, columns[:200]), 1).run(None, {"x": strip[:, :, :32]})[0]
+    assert low.shape == few.shape
