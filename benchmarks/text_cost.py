@@ -56,10 +56,10 @@ def main() -> None:
         page = _page(specimen, seed, pool)
         if page is None:
             continue
-        boxes = _timed(costs["find lines"], lambda page=page: find(page))
-        _timed(costs["which way is up"], lambda page=page, boxes=boxes: strips.upside_down(page, boxes[:VOTERS]))
-        _timed(costs["read lines"], lambda page=page, boxes=boxes: strips.read(page, boxes))
-        text = _timed(costs["page, all"], lambda page=page: reader.read(page))
+        boxes = _timed(costs["find lines"], find, page)
+        _timed(costs["which way is up"], strips.upside_down, page, boxes[:VOTERS])
+        _timed(costs["read lines"], strips.read, page, boxes)
+        text = _timed(costs["page, all"], reader.read, page)
         lines.append(len(text.lines))
         answers.update(field.agrees for field in compare(parse(specimen.mrz), text, None).fields)
     table = Table("stage", "median, CPU ms", "largest", title=f"{len(lines)} pages of {median(lines):.0f} lines")
@@ -89,10 +89,10 @@ def _page(specimen: Specimen, seed: int, pool: ModelPool) -> Image | None:
     return best[0].image if best else None
 
 
-def _timed(costs: list[float], work: Callable[[], Result]) -> Result:
+def _timed(costs: list[float], work: Callable[..., Result], *given: object) -> Result:
     """The result; its milliseconds of CPU are appended to `costs`."""
     start = time.process_time()
-    result = work()
+    result = work(*given)
     costs.append(1000 * (time.process_time() - start))
     return result
 

@@ -58,6 +58,27 @@ def side_lengths(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.asarray(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1), np.float32)
 
 
+def overlap(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """Intersection over union, 0..1, of two convex outlines, float32 (K, 2) each; 0 where both are empty."""
+    if len(one) < 3 or len(other) < 3:
+        return 0.0
+    common = cv2.intersectConvexConvex(one.astype(np.float32), other.astype(np.float32))[0]
+    both = cv2.contourArea(one.astype(np.float32)) + cv2.contourArea(other.astype(np.float32)) - common
+    return float(common / both) if both > 0 else 0.0
+
+
+def within(outline: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """The part of a convex outline (K, 2) that lies in a frame of this shape (height, width, …): float32 (M, 2)."""
+    found = cv2.intersectConvexConvex(outline.astype(np.float32), frame_corners(shape))[1]
+    return np.zeros((0, 2), np.float32) if found is None else np.asarray(found, np.float32).reshape(-1, 2)
+
+
+def frame_corners(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """The corners of a frame of this shape (height, width, …), clockwise, as `Quad` has them: float32 (4, 2)."""
+    right, bottom = shape[1] - 1, shape[0] - 1
+    return np.asarray([(0, 0), (right, 0), (right, bottom), (0, bottom)], np.float32)
+
+
 def shrunk(image: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """The picture at a smaller size (width, height), averaged over areas: uint8 (height, width, 3).
 

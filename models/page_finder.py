@@ -1,8 +1,10 @@
-"""Finds the document in each frame: a small network draws the page's mask, geometry turns the mask into corners.
+"""Finds the document in each frame: a small network draws the page's mask, another finds the corners around it.
 
-Network: a U-Net (Ronneberger, Fischer, Brox 2015) of 0.39 M parameters that sees the frame at 128 × 128, stretched:
+Network: a U-Net (Ronneberger, Fischer, Brox 2015) of 0.39 M parameters that sees the frame at 192 × 192, stretched:
 pages lie at any angle anyway, and no pixels are lost to borders. Its mask covers the page as if no hand lay on it.
-Trained by `models.training.page_finder` on synthetic scenes only; card and figures: `models/weights/page_finder.md`.
+What the mask outlines is looked at again (`models.page_corners`), then moved onto the picture's own edges where they
+are plain (`models.page_outline.refine`). Trained by `models.training.page_finder` on synthetic scenes only; card and
+figures: `models/weights/page_finder.md`.
 Which way up the page lies is not found here; the MRZ reader and the portrait tell.
 """
 
@@ -13,19 +15,25 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from models.page import Quad, shrunk
-from models.page_lines import fit_outline
-from models.page_outline import parts, refine
+from models.page import Quad, frame_corners, order_corners, overlap, shrunk
+from models.page_corners import CornerFinder
+from models.page_outline import outline, parts, refine
 
-INPUT_SIDE = 128
-MASK_SIDE = 32
+INPUT_SIDE = 192
+MASK_SIDE = 48
 _DRAWN_SIDE = 192
+_FILLED = 0.95
+"""Overlap of an outline, rough or looked at again, with the frame from which it is a scan that the page fills: its
+edges are the frame's.
+"""
 LEAST_SCORE = 0.5
-"""Presence × overlap below this is no page. From the network's own calibration (0.5 is even odds), tuned on nothing."""
+"""Score below which an outline is no page. The score is the geometric mean of what both networks say, each of which is
+trained to be right at 0.5; tuned on nothing.
+"""
 
 
 class PageNet(nn.Module):
-    """float (N, 3, 128, 128), RGB / 127.5 - 1 → mask logits (N, 32, 32) and presence logits (N,)."""
+    """float (N, 3, 192, 192), RGB / 127.5 - 1 → mask logits (N, 48, 48) and presence logits (N,)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +45,7 @@ class PageNet(nn.Module):
                 nn.Sequential(*_layer(40, 56, stride=2), *_layer(56, 56)),
                 nn.Sequential(*_layer(56, 72, stride=2), *_layer(72, 72)),
             )
-        )  # sides 64, 32, 16, 8, 4
+        )  # sides 96, 48, 24, 12, 6
         self.context = nn.Sequential(*_layer(72, 72), *_layer(72, 72))
         self.up = nn.ModuleList(
             (
@@ -45,7 +53,7 @@ class PageNet(nn.Module):
                 nn.Sequential(*_layer(56 + 40, 32), *_layer(32, 32)),
                 nn.Sequential(*_layer(32 + 24, 16), *_layer(16, 16)),
             )
-        )  # sides 8, 16, 32
+        )  # sides 12, 24, 48
         self.mask = nn.Conv2d(16, 1, 1)
         self.presence = nn.Sequential(nn.Linear(72 * 2, 32), nn.ReLU(), nn.Linear(32, 1))
 
@@ -68,13 +76,14 @@ def _layer(before: int, after: int, stride: int = 1) -> tuple[nn.Module, ...]:
 
 
 class PageFinder:
-    """`PageNet` with weights, and the geometry after it. Thread-safe: nothing changes after construction."""
+    """`PageNet` with weights, and what looks at its outlines again. Thread-safe: nothing changes after construction."""
 
-    def __init__(self, state: dict[str, Tensor], device: str = "cpu") -> None:
+    def __init__(self, state: dict[str, Tensor], corners: dict[str, Tensor], device: str = "cpu") -> None:
         self._device = torch.device(device)
         self._net = PageNet().to(self._device)
         self._net.load_state_dict(state)
         self._net.eval()
+        self._corners = CornerFinder(corners, device)
 
     def find(self, images: npt.NDArray[np.uint8]) -> list[Quad | None]:
         """The page in each frame, None where there is none: the largest of those that `find_all` gives."""
@@ -90,7 +99,21 @@ class PageFinder:
         if not len(images):
             return []
         masks, presence = self._look(images)
-        return [_quads(image, mask, float(p)) for image, mask, p in zip(images, masks, presence, strict=True)]
+        shape = images.shape[1:3]
+        outlines = [(n, corners) for n, mask in enumerate(masks) for corners in _outlines(mask, shape)]
+        looked = self._corners.look([(images[n], corners) for n, corners in outlines])
+        found: list[list[Quad]] = [[] for _ in images]
+        for (n, rough), (corners, score) in zip(outlines, looked, strict=True):
+            certainty = float(np.sqrt(presence[n] * score))
+            if certainty >= LEAST_SCORE:
+                frame = frame_corners(shape)
+                filled = max(overlap(rough, frame), overlap(corners, frame)) > _FILLED
+                found[n].append(Quad(frame if filled else refine(images[n], order_corners(corners)), certainty))
+        return [tuple(pages) for pages in found]
+
+    def rough(self, images: npt.NDArray[np.uint8]) -> list[list[npt.NDArray[np.float32]]]:
+        """The mask's outlines in each frame, whatever the scores: float32 (4, 2) in pixels of the frame, clockwise."""
+        return [_outlines(mask, images.shape[1:3]) for mask in self._look(images)[0]]
 
     @torch.inference_mode()
     def _look(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -103,12 +126,8 @@ class PageFinder:
         return masks.sigmoid().cpu().numpy(), presence.sigmoid().cpu().numpy()
 
 
-def _quads(image: npt.NDArray[np.uint8], mask: npt.NDArray[np.float32], presence: float) -> tuple[Quad, ...]:
-    if presence < LEAST_SCORE:
-        return ()
-    outlines = [fit_outline(image, part) for part in parts(mask, image.shape[:2])]
-    return tuple(
-        Quad(refine(image, corners), presence * overlap)
-        for corners, overlap in (found for found in outlines if found is not None)
-        if presence * overlap >= LEAST_SCORE
-    )
+def _outlines(mask: npt.NDArray[np.float32], shape: tuple[int, ...]) -> list[npt.NDArray[np.float32]]:
+    """The quadrilaterals around the parts of a mask, in pixels of the frame of that shape (height, width)."""
+    scale = np.asarray([shape[1] / mask.shape[1], shape[0] / mask.shape[0]], np.float32)
+    drawn = [outline(part) for part in parts(mask, (shape[0], shape[1]))]
+    return [order_corners((one[0] + 0.5) * scale - 0.5) for one in drawn if one is not None]

@@ -1,6 +1,6 @@
 """Printed text of a rectified page: lines with their places, by PP-OCR's networks from rapidocr's wheel.
 
-One pass: find the lines at reduced size (`models.text_boxes`), decide once for the whole page which way is up, recognise
+One pass: find the lines at reduced size (`models.text_boxes`), decide once for the whole page which way is up, read
 each line (`models.text_strips`). What the text means is for `models.consistency`; the machine readable zone has its own
 reader (`models.mrz.reader`).
 """

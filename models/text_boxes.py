@@ -75,8 +75,8 @@ def _grown_cores(likely: Float) -> list[Float]:
             continue
         left, top, w, h = cv2.boundingRect(outline)
         inside = np.zeros((h, w), np.uint8)
-        corners = cv2.boxPoints((centre, (a, b), angle)) - (left, top)
-        cv2.fillPoly(inside, [np.round(corners).astype(np.int32)], 1)
+        within = cv2.boxPoints((centre, (a, b), angle)) - (left, top)
+        cv2.fillPoly(inside, [np.round(within).astype(np.int32)], 1)
         if cv2.mean(likely[top : top + h, left : left + w], inside)[0] < _LEAST_MEAN:
             continue
         growth = _GROWTH * a * b / (a + b)  # both sides together: area over half the perimeter

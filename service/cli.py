@@ -1,4 +1,4 @@
-"""The command line: `veridask serve`, `api`, `verify`, `demo`, `doctor`, `certs`, `autoscale`.
+"""The command line: `veridask serve`, `api`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `autoscale`.
 
 Settings come from `VERIDASK_…`; options override.
 """
@@ -147,6 +147,46 @@ def demo(
     from service.demo import demo as run_demo
 
     raise typer.Exit(run_demo(seed, keep))
+
+
+@app.command()
+def evaluate(
+    what: Annotated[str, typer.Argument(help="mrz, barcode, page, face or presentation.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of real items.", exists=True, file_okay=False)] = None,
+    table: Annotated[Path | None, typer.Option(help="Its table, by default the usual name in the folder.")] = None,
+    seeds: Annotated[str, typer.Option(help="Specimens in place of a folder: first-last.")] = "",
+    only: Annotated[list[str] | None, typer.Option(help="Part of a kind's name; repeat it.")] = None,
+    profile: Annotated[str, typer.Option(help="Profile whose thresholds judge.")] = "standard",
+    scheduler: Annotated[str, typer.Option(help="Run on this cluster instead of starting one.")] = "",
+    out: Annotated[Path, typer.Option(help="Folder for the JSON and the page.")] = Path("out") / "evaluation",
+) -> None:
+    """Measure a check on items whose truth is known, and say how often it is right."""
+    from graphs.evaluation.suite import Source
+    from service.evaluate import run, suite_named
+
+    try:
+        suite = suite_named(what)
+        source = Source(data, table, _seeds(seeds), tuple(only or ()), profile)
+        report, paths = run(suite, source, _settings({"scheduler": scheduler or None}), out, console)
+    except VeridaskError as error:
+        sys.stderr.write(f"cannot measure: {error.detail}\n")
+        raise typer.Exit(1) from error
+    for shown in report.tables:
+        grid = Table(*shown.columns, title=shown.title)
+        for row in shown.rows:
+            grid.add_row(*row)
+        console.print(grid)
+    for note in (*report.notes, *map(str, paths)):
+        console.print(note)
+
+
+def _seeds(given: str) -> tuple[int, int] | None:
+    if not given:
+        return None
+    first, _, last = given.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) < int(first):
+        raise typer.BadParameter("seeds are first-last, such as 100-109")
+    return int(first), int(last or first)
 
 
 @app.command()

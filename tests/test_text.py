@@ -122,7 +122,7 @@ def test_a_line_from_top_to_bottom_is_read() -> None:
 
 
 def test_the_lighter_recogniser_is_the_same_network() -> None:
-    """With all rows and all columns it gives what the packaged one gives; with fewer columns the same before softmax."""
+    """With all rows and all columns it gives what the packaged one does; with fewer columns the same before softmax."""
     network = ppocr.packaged("recogniser")
     strip = np.random.default_rng(1).uniform(-1, 1, (2, 3, 48, 64)).astype(np.float32)
     whole = ppocr.session(network, 1).run(None, {"x": strip})[0]

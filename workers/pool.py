@@ -53,11 +53,11 @@ class ModelPool:
 
     @cached_property
     def page_finder(self) -> PageFinder:
-        """The page net trained here."""
+        """The page nets trained here."""
         from models.page_finder import PageFinder
         from models.weights import own
 
-        return PageFinder(own("page_finder"))
+        return PageFinder(own("page_finder"), own("page_corners"))
 
     @cached_property
     def mrz_reader(self) -> MrzReader:

@@ -19,6 +19,10 @@ Image = npt.NDArray[np.uint8]
 
 HEIGHT = 200
 """Pixels of a card's shorter side: about what a page has in a frame at the network's size, so that warps stay cheap."""
+UNSEEN_SPECIMENS = 2_000_000
+"""First seed of the specimens that are measured on."""
+_UNSEEN = 8
+"""Procedural ones among the cards that are measured on: two to one side of a specimen, as in training."""
 _ASPECTS = (1.586, 1.586, 1.586, 1.42, 1.3, 1.41)
 """ID-1 (three times), ID-3, a large residence permit, A-format paper: width by height, ISO/IEC 7810 and ISO 216."""
 
@@ -53,6 +57,11 @@ def draw_card(rng: np.random.Generator) -> Image:
     if rng.random() < 0.25:
         _code(card, rng)
     return np.clip(card + rng.normal(0, 2, card.shape), 0, 255).astype(np.uint8)
+
+
+def unseen_cards(rng: np.random.Generator, seed: int) -> list[Image]:
+    """Cards to measure on: procedural ones of `rng`, and two specimens of seeds that training never uses."""
+    return [draw_card(rng) for _ in range(_UNSEEN)] + specimen_cards(2, UNSEEN_SPECIMENS + 2 * seed)
 
 
 def specimen_cards(count: int, seed: int) -> list[Image]:

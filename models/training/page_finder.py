@@ -1,12 +1,11 @@
-"""Trains the page finder on scenes drawn on the fly and measures it on scenes it has not seen.
+"""Trains the page finder's mask on scenes drawn on the fly.
 
     python -m models.training.page_finder --seed 0 --minutes 60
     python -m models.training.page_finder --go-on --seed 1         from the weights on record
-    python -m models.training.page_finder --evaluate --seed 21     the weights on record, without training
 
 Minutes are CPU time of one thread, so that a busy machine trains no less. Each step draws a few new scenes into a pool
-and trains on a batch out of it, turned and mirrored at random. Figures are measured at full size with `PageFinder` as
-it is used, on other scenes, cards and specimens.
+and trains on a batch out of it, turned and mirrored at random. `veridask evaluate page --seeds 1-30` measures what
+is used, with `models.page_corners`, on other scenes, cards and specimens.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -27,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.page_finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
+from models.page_finder import INPUT_SIDE, MASK_SIDE, PageNet
 from models.training.page_cards import Image, draw_card, specimen_cards
 from models.training.page_scenes import Corners, draw_scene
 from models.weights import own
@@ -37,8 +34,8 @@ _POOL, _NEW = 600, 2
 """Scenes at hand, and new ones each step, in place of the oldest: each is seen four times on average. Drawing a scene
 costs about half as much as training on one.
 """
-TRAINING_SPECIMENS, UNSEEN_SPECIMENS = 1_000_000, 2_000_000
-"""First seeds of specimens; tests, the demo and benchmarks use smaller ones."""
+TRAINING_SPECIMENS = 1_000_000
+"""First seed of specimens; tests, the demo and measurements use others."""
 _PROCEDURAL, _SPECIMENS, _NEW_SPECIMEN = 72, 18, 40
 """Cards at hand at any time: two procedural ones to one side of a specimen. One procedural card is new each step; a
 specimen is drawn anew every so many steps, which costs thirty times as much.
@@ -46,23 +43,6 @@ specimen is drawn anew every so many steps, which costs thirty times as much.
 _START_RATE, _GO_ON_RATE = 2e-3, 1e-3
 Example = tuple[Image, npt.NDArray[np.float32]]
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Figures:
-    """found: part of the scenes with pages in which one was found. iou: mean overlap where found with the true outline
-    of the page meant, both cut at the frame. corner_error: median distance in % of the true longer side. false_pages:
-    part of the empty scenes with a page. second: part of the scenes with two pages in which two are seen;
-    false_seconds: part of those with one.
-    """
-
-    scenes: int
-    found: float
-    iou: float
-    corner_error: float
-    false_pages: float
-    second: float
-    false_seconds: float
 
 
 def train(seed: int, minutes: float, start: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
@@ -100,40 +80,8 @@ def train(seed: int, minutes: float, start: dict[str, Tensor] | None = None) -> 
     return {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
 
 
-def evaluate(state: dict[str, Tensor], seed: int, scenes: int) -> Figures:
-    """Figures on `scenes` unseen scenes of 540 pixels' height or width."""
-    rng = np.random.default_rng([seed, 2])
-    cards = [draw_card(rng) for _ in range(_PROCEDURAL)] + specimen_cards(_SPECIMENS, UNSEEN_SPECIMENS)
-    finder = PageFinder(state)
-    overlaps, errors = list[float](), list[float]()
-    seen: dict[int, list[tuple[bool, bool]]] = {0: [], 1: [], 2: []}
-    for _ in range(scenes):
-        scene = draw_scene(rng, cards, 540)
-        [found] = finder.find_all(scene.image[None])
-        seen[len(scene.pages)].append((bool(found), len(found) > 1))
-        if found and scene.pages:
-            meant = max(scene.pages, key=lambda page: _overlap(scene.image, page, found[0].corners))
-            overlaps.append(_overlap(scene.image, meant, found[0].corners))
-            errors.append(_corner_error(meant, found[0].corners))
-    return Figures(
-        scenes=scenes,
-        found=_share(any_found for any_found, _ in seen[1] + seen[2]),
-        iou=float(np.mean(overlaps)),
-        corner_error=float(np.median(errors)),
-        false_pages=_share(any_found for any_found, _ in seen[0]),
-        second=_share(two for _, two in seen[2]),
-        false_seconds=_share(two for _, two in seen[1]),
-    )
-
-
-def _share(cases: Iterable[bool]) -> float:
-    """Part of the cases that hold; nan of none."""
-    held = list(cases)
-    return sum(held) / len(held) if held else math.nan
-
-
 def _example(rng: np.random.Generator, cards: list[Image]) -> Example:
-    """A scene as the network sees it: uint8 (128, 128, 3), and the part of each cell that the page covers: (32, 32)."""
+    """A scene as the network sees it: uint8 (192, 192, 3), and the part of each cell that the page covers: (48, 48)."""
     scene = draw_scene(rng, cards, INPUT_SIDE)
     mask = np.zeros(scene.image.shape[:2], np.uint8)
     for corners in scene.pages:
@@ -144,7 +92,7 @@ def _example(rng: np.random.Generator, cards: list[Image]) -> Example:
 
 
 def _batch(rng: np.random.Generator, pool: deque[Example]) -> tuple[Tensor, Tensor, Tensor]:
-    """float (8, 3, 128, 128), (8, 32, 32) and (8,)."""
+    """float (8, 3, 192, 192), (8, 48, 48) and (8,)."""
     images, masks = [], []
     for i in rng.integers(len(pool), size=BATCH):
         image, mask = pool[i]
@@ -173,39 +121,19 @@ def _fill(mask: npt.NDArray[np.uint8], corners: Corners) -> None:
     cv2.fillConvexPoly(mask, np.round(corners * 16).astype(np.int32), 1, cv2.LINE_8, 4)
 
 
-def _overlap(image: Image, page: Corners, corners: Corners) -> float:
-    drawn, truth = np.zeros((2, *image.shape[:2]), np.uint8)
-    _fill(drawn, corners)
-    _fill(truth, page)
-    return float(np.count_nonzero(drawn & truth)) / max(1, int(np.count_nonzero(drawn | truth)))
-
-
-def _corner_error(truth: Corners, corners: Corners) -> float:
-    """Mean distance of the corners, whichever comes first, in % of the true longer side."""
-    longest = float(np.linalg.norm(np.roll(truth, -1, axis=0) - truth, axis=1).max())
-    turned = [float(np.linalg.norm(np.roll(corners, turn, axis=0) - truth, axis=1).mean()) for turn in range(4)]
-    return 100 / longest * min(turned)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="CPU time")
     parser.add_argument("--go-on", action="store_true", help="from the weights on record, at half the rate")
-    parser.add_argument("--scenes", type=int, default=400, help="unseen scenes to measure on")
-    parser.add_argument("--evaluate", action="store_true", help="measure the weights on record")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "weights" / "page_finder.safetensors")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    if arguments.evaluate:
-        state = own("page_finder")
-    else:
-        state = train(arguments.seed, arguments.minutes, own("page_finder") if arguments.go_on else None)
-        save_file(state, arguments.out)
-    _log.info("%s", evaluate(state, arguments.seed, arguments.scenes))
+    state = train(arguments.seed, arguments.minutes, own("page_finder") if arguments.go_on else None)
+    save_file(state, arguments.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,152 @@
+"""Comparison of faces on labelled pairs of pictures, from the picture to the distance.
+
+Table `lfw_pairs.csv`: a, b (paths), same (1 or 0). The face nearest to the middle of a picture is taken, because there
+the named person stands (a tenth of the pictures of LFW show several people). A picture without a face never matches.
+
+Nothing is fitted on the pairs that a figure is quoted on: an accuracy is that of the half of the pairs that its
+threshold was not fitted on, both ways round, over seeded halves. In the terms of ISO/IEC 19795-1; the misses of the
+detector counted as false non-matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from graphs.evaluation.rates import F64, Rate, at_false_match_rate, error_curve, fewest_errors
+from graphs.evaluation.suite import Curve, Figures, Job, Measured, Report, Source, Table, spent
+from workers.placement import GPU
+from workers.pool import models
+
+if TYPE_CHECKING:
+    from models.faces import Face
+
+COLUMNS = ("a", "b", "same")
+SPLITS = 10
+RATES = (1e-2, 1e-3)
+
+
+def embed_picture(media: bytes) -> Figures:
+    """The embedding of the face in the middle, float32 (128,); None without a face."""
+    from models.face_track import still_faces
+    from models.media import MediaLimits, sample_frames
+
+    image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
+    faces = still_faces(image, models().face_detector, models().landmarks)
+    if not faces:
+        return {"embedding": None}
+    middle = np.array(image.shape[1::-1]) / 2
+
+    def off_centre(face: Face) -> float:
+        return float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - middle))
+
+    return {"embedding": models().face_embedder.embed_both_ways(min(faces, key=off_centre).chip[None])[0]}
+
+
+class FaceSuite:
+    """See the module."""
+
+    name = "face"
+    about = "comparison of faces on labelled pairs of pictures (lfw_pairs.csv)"
+
+    def jobs(self, source: Source) -> list[Job]:
+        """One for each picture; its truth is the pairs that it is the first of."""
+        pairs: dict[str, list[tuple[str, bool]]] = {}
+        for row in source.rows("lfw_pairs.csv", COLUMNS):
+            pairs.setdefault(row["a"], []).append((row["b"], row["same"] == "1"))
+            pairs.setdefault(row["b"], [])
+        return [
+            Job(path, "", embed_picture, (source.media(path),), tuple(others), label=GPU)
+            for path, others in pairs.items()
+        ]
+
+    def report(self, measured: Sequence[Measured]) -> Report:
+        """Accuracy, FMR and FNMR."""
+        found = {one.item: one.figures.get("embedding") for one in measured}
+        missed = sum(vector is None for vector in found.values())
+        pairs = [(one.item, other, same) for one in measured for other, same in one.truth]
+        distances = np.array([distance(found[a], found[b]) for a, b, _ in pairs])
+        same = np.array([same for _, _, same in pairs], bool)
+        genuine, impostor = distances[same], distances[~same]
+        accuracies, thresholds = halves(distances, same)
+        rows = [
+            ("pairs", f"{len(pairs)}, {int(same.sum())} of one person"),
+            ("pictures without a face found", f"{missed} of {len(found)}"),
+            (
+                f"accuracy on the half that the threshold was not fitted on, {2 * SPLITS} times",
+                f"{np.mean(accuracies):.2%} ({min(accuracies):.2%} to {max(accuracies):.2%}), "
+                f"thresholds {min(thresholds):.3f} to {max(thresholds):.3f}",
+            ),
+            ("CPU ms a picture, median / largest", spent(measured)),
+        ]
+        figures: dict[str, float] = {"accuracy": float(np.mean(accuracies)), "missed": missed, "pairs": len(pairs)}
+        for rate in RATES:
+            if rate * len(impostor) < 1:
+                rows.append((f"FNMR at FMR {rate:g}", f"{len(impostor)} pairs of different people cannot show it"))
+                continue
+            threshold = at_false_match_rate(impostor, rate)
+            missing = Rate(int((genuine > threshold).sum()), len(genuine))
+            rows.append((f"FNMR at FMR {rate:g}, threshold {threshold:.3f}", str(missing)))
+            figures[f"fnmr_at_fmr_{rate:g}"] = missing.share
+        crossed = all_impostors(found, {(a, b) for a, b, one in pairs if one})
+        for rate in RATES:
+            threshold = at_false_match_rate(crossed, rate)
+            missing = Rate(int((genuine > threshold).sum()), len(genuine))
+            rows.append((f"the same over {len(crossed)} crossed pairs, threshold {threshold:.3f}", str(missing)))
+            figures[f"fnmr_at_crossed_fmr_{rate:g}"] = missing.share
+        curve = Curve(
+            "Errors over the threshold",
+            "false match rate",
+            "false non-match rate",
+            {"labelled pairs": error_curve(genuine, impostor), "crossed pairs": error_curve(genuine, crossed)},
+            log=True,
+        )
+        return Report(
+            self.name,
+            (Table("Comparison of faces", ("what", "found"), tuple(rows)),),
+            (curve,),
+            figures,
+            ("Crossed pairs are all pictures against all of other people by file name: many, but not independent.",),
+        )
+
+
+def distance(one: npt.NDArray[np.float32] | None, other: npt.NDArray[np.float32] | None) -> float:
+    """Euclidean; infinite when a face was missed."""
+    return float("inf") if one is None or other is None else float(np.linalg.norm(one - other))
+
+
+def halves(distances: F64, same: npt.NDArray[np.bool_]) -> tuple[list[float], list[float]]:
+    """Accuracies on the halves that thresholds were not fitted on, and those thresholds."""
+    random = np.random.default_rng(0)
+    accuracies, thresholds = [], []
+    for _ in range(SPLITS):
+        half = np.zeros(len(same), bool)
+        for label in (True, False):
+            members = random.permutation(np.flatnonzero(same == label))
+            half[members[: len(members) // 2]] = True
+        for fitted in (half, ~half):
+            thresholds.append(fewest_errors(distances[fitted], same[fitted]))
+            accuracies.append(float(((distances[~fitted] <= thresholds[-1]) == same[~fitted]).mean()))
+    return accuracies, thresholds
+
+
+def all_impostors(found: dict[str, npt.NDArray[np.float32] | None], known_same: set[tuple[str, str]]) -> F64:
+    """Distances of all pairs of pictures of different people, sorted. People are told by file name without its number,
+    or, where names say nothing, by not being a labelled pair of one person.
+    """
+    names = sorted(name for name, vector in found.items() if vector is not None)
+    people = np.array([name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in names])
+    vectors = np.array([found[name] for name in names], np.float64).reshape(-1, 128)
+    squares = (vectors**2).sum(axis=1)
+    every = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * vectors @ vectors.T, 0))
+    first, second = np.triu_indices(len(names), 1)
+    different = people[first] != people[second]
+    place = {name: index for index, name in enumerate(names)}
+    same = {tuple(sorted((place[a], place[b]))) for a, b in known_same if a in place and b in place}
+    if same:
+        code = first * len(names) + second
+        different &= ~np.isin(code, [a * len(names) + b for a, b in same])
+    return np.sort(every[first, second][different])

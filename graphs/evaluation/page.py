@@ -1,0 +1,129 @@
+"""The outline of the document: overlap with the true one, distance of the corners, pages where there are none.
+
+From a folder, table `pages.csv`: path, x0, y0 … x3, y3, the page's corners in pixels of the picture, clockwise; all
+empty for a picture without a page. From seeds: scenes as the page networks are trained on, of other seeds, cards and
+specimens; synthetic, hard ones among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphs.errors import EvaluationError
+from graphs.evaluation.rates import Rate
+from graphs.evaluation.suite import Figures, Job, Measured, Report, Source, Table, spent
+from workers.pool import models
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Corners = npt.NDArray[np.float32]
+
+CORNERS = tuple(f"{axis}{n}" for n in range(4) for axis in ("x", "y"))
+COLUMNS = ("path", *CORNERS)
+GOOD = 0.95
+"""Overlap from which an outline is good: what it misses is within the margins that documents are printed with."""
+SCENES_A_JOB = 10
+
+
+def find_in_picture(media: bytes, truth: tuple[float, ...]) -> Figures:
+    """Find the page in one picture and compare. truth: eight numbers, or none."""
+    from models.media import MediaLimits, sample_frames
+
+    image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
+    pages = [np.array(truth, np.float32).reshape(4, 2)] if truth else []
+    return {"scenes": [compared(image, pages)]}
+
+
+def find_in_scenes(seed: int) -> Figures:
+    """Draw the scenes of a seed, find their pages and compare."""
+    from models.training.page_cards import unseen_cards
+    from models.training.page_scenes import draw_scene
+
+    rng = np.random.default_rng([seed, 2])
+    cards = unseen_cards(rng, seed)
+    scenes = [draw_scene(rng, cards, 540) for _ in range(SCENES_A_JOB)]
+    return {"scenes": [compared(scene.image, scene.pages) for scene in scenes]}
+
+
+def compared(image: npt.NDArray[np.uint8], pages: Sequence[Corners]) -> dict[str, Any]:
+    """pages: how many there are; found: how many were; overlap and corner_error of the one found first with the page
+    that it fits best, both cut at the frame for the overlap; the error in % of the page's longer side; None where
+    either is missing.
+    """
+    from models.page import overlap, within
+
+    [found] = models().page_finder.find_all(image[None])
+    figures: dict[str, Any] = {"pages": len(pages), "found": len(found), "overlap": None, "corner_error": None}
+    if pages and found:
+        seen = within(found[0].corners, image.shape)
+        overlaps = [overlap(within(page, image.shape), seen) for page in pages]
+        meant = pages[int(np.argmax(overlaps))]
+        figures |= {"overlap": max(overlaps), "corner_error": corner_error(meant, found[0].corners)}
+    return figures
+
+
+def corner_error(page: Corners, outline: Corners) -> float:
+    """Mean distance of the corners, whichever comes first, in % of the page's longer side."""
+    longest = float(np.linalg.norm(np.roll(page, -1, axis=0) - page, axis=1).max())
+    turned = [float(np.linalg.norm(np.roll(outline, turn, axis=0) - page, axis=1).mean()) for turn in range(4)]
+    return 100 / longest * min(turned)
+
+
+class PageSuite:
+    """See the module."""
+
+    name = "page"
+    about = "outlines of documents (pages.csv, or synthetic scenes by --seeds)"
+
+    def jobs(self, source: Source) -> list[Job]:
+        """One for each picture, or for each seed of ten scenes."""
+        if source.folder is None:
+            return [Job(str(seed), "", find_in_scenes, (seed,)) for seed in source.numbers()]
+        return [
+            Job(row["path"], "", find_in_picture, (source.media(row["path"]), _truth(row)))
+            for row in source.rows("pages.csv", COLUMNS)
+        ]
+
+    def report(self, measured: Sequence[Measured]) -> Report:
+        """Pages found, how well, and pages that are not there."""
+        scenes = [scene for one in measured for scene in one.figures.get("scenes", ())]
+        paged = [scene for scene in scenes if scene["pages"]]
+        found = np.array([scene["overlap"] or 0.0 for scene in paged])
+        errors = [scene["corner_error"] for scene in paged if scene["corner_error"] is not None]
+        empty = Rate(sum(scene["found"] > 0 for scene in scenes if not scene["pages"]), len(scenes) - len(paged))
+        missed = Rate(sum(not scene["found"] for scene in paged), len(paged))
+        poor = Rate(int((found < GOOD).sum()), len(paged))
+        two = [scene["found"] > 1 for scene in scenes if scene["pages"] == 2]
+        one = [scene["found"] > 1 for scene in scenes if scene["pages"] == 1]
+        rows = (
+            ("scenes with a page", str(len(paged))),
+            ("overlap (IoU), median over all of them, a missed page counting 0", f"{np.median(found):.3f}"),
+            (f"overlap under {GOOD}", str(poor)),
+            ("no page found", str(missed)),
+            ("corner error, median, % of the longer side", f"{np.median(errors):.2f}" if errors else "–"),
+            ("scenes without a page in which one is seen", str(empty)),
+            ("scenes with two pages in which two are seen", str(Rate(sum(two), len(two)))),
+            ("scenes with one page in which two are seen", str(Rate(sum(one), len(one)))),
+            ("CPU ms a picture, or for ten scenes with drawing them", spent(measured)),
+        )
+        figures = {
+            "median_overlap": float(np.median(found)) if len(found) else None,
+            "good": 1 - poor.share,
+            "false_pages": empty.share,
+            "missed": missed.share,
+        }
+        return Report(self.name, (Table("Outlines of documents", ("what", "found"), rows),), figures=figures)
+
+
+def _truth(row: dict[str, str]) -> tuple[float, ...]:
+    given = [row[name] for name in CORNERS]
+    if not any(given):
+        return ()
+    try:
+        return tuple(float(value) for value in given)
+    except ValueError as error:
+        raise EvaluationError(f"{row['path']}: corners must be eight numbers, or all empty") from error

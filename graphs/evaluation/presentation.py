@@ -1,0 +1,196 @@
+"""Attacks let through and genuine people turned away, by kind of presentation and by check.
+
+From seeds: films of specimens, genuine and attacked, made on the workers; synthetic. From a folder, table
+`presentations.csv`: kind, genuine (1 or 0), front, back, face (paths of media, empty for a step that is not there),
+challenge (actions separated by spaces; empty where none was asked for), item (a name for the row, optional).
+
+A presentation is let through when every check of the profile that its media can feed is clear. Document kinds carry
+front and back without a face, face kinds the scan alone, so `match` is in neither. Thresholds are those of the profile;
+beside them, each check's own score is fitted on the even half of the items and quoted on the odd half.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+
+from graphs.evaluation.rates import Rate, at_genuine_error_rate
+from graphs.evaluation.suite import Figures, Job, Measured, Report, Source, Table, spent
+from graphs.records import CaseSpec, CheckResult, Step
+from models.specimens.scenarios import Scenario, film_step
+from workers.placement import CPU, GPU
+
+COLUMNS = ("kind", "genuine", "front", "back", "face")
+STEPS: tuple[Step, ...] = ("front", "back", "face")
+TODAY = date(2026, 7, 1)
+"""The specimens' day: their dates lie around it."""
+PEOPLE = (("azure", "astronaut"), ("ochre", "grace_hopper"))
+"""Design and portrait, in turn."""
+BOTH: tuple[Step, ...] = ("front", "back")
+DOCUMENT_KINDS: dict[str, tuple[str, tuple[Step, ...]]] = {
+    "genuine document": ("", ()),
+    "photo of a screen": ("photo_of_screen", BOTH),
+    "grey copy": ("gray_copy", BOTH),
+    "colour copy": ("document_on_printed_paper", BOTH),
+    "altered MRZ": ("mrz_check_digit", ("back",)),
+    "altered printed field": ("data_mismatch", ("front",)),
+    "expired document": ("document_expired", BOTH),
+    "blurred": ("blurred_photo", BOTH),
+    "no document": ("no_document_in_image", BOTH),
+    "two documents": ("two_documents_uploaded", BOTH),
+}
+FACE_KINDS: dict[str, str] = {
+    "genuine face": "",
+    "moved photo": "moved_photo",
+    "bent photo": "bent_photo",
+    "screen replay": "screen_replay",
+    "recording made before": "old_recording",
+    "no action": "no_action",
+    "video that stands still": "frozen",
+    "video that repeats": "repeated",
+    "person changed half way": "swapped",
+    "two people": "two_people",
+    "nobody": "no_face",
+}
+SCORES: dict[str, tuple[bool, str]] = {
+    "hologram_front": (True, "share of the page whose colour moves with the light"),
+    "recapture_front": (False, "signs of a screen"),
+    "recapture_back": (False, "signs of a screen"),
+    "liveness_geometric_face": (True, "parallax against a head's"),
+    "liveness_active_face": (True, "strength of the weakest action"),
+    "liveness_passive_face": (False, "sharpest peak of the spectrum"),
+}
+"""Checks whose score is fitted: whether higher is genuine, and what it is."""
+FITTED_ERROR = 0.03
+"""BPCER that a fitted threshold may cost on the part that it is fitted on."""
+
+
+def film(kind: str, seed: int) -> dict[Step, bytes]:
+    """Film one presentation of specimens: media by step."""
+    design, portrait = PEOPLE[seed % len(PEOPLE)]
+    attack, attacked = DOCUMENT_KINDS.get(kind, ("", ()))
+    scenario = Scenario(kind, design, portrait, "", "", attack, attacked, FACE_KINDS.get(kind, ""))
+    steps: tuple[Step, ...] = BOTH if kind in DOCUMENT_KINDS else ("face",)
+    return {step: film_step(scenario, step, challenge_of(seed), seed=seed, today=TODAY) for step in steps}
+
+
+def challenge_of(seed: int) -> tuple[str, ...]:
+    """The actions that a specimen is asked for."""
+    from models.liveness.challenge import draw
+
+    return tuple(draw(random.Random(f"challenge {seed}"), 2).to_list())
+
+
+def judge(films: dict[Step, bytes], profile: str, challenge: tuple[str, ...], today: date) -> Figures:
+    """Run the flow's own nodes on media by step: codes of all reasons given, and what each check found."""
+    from graphs.local import run_here
+
+    spec = CaseSpec("evaluation", profile, dict.fromkeys(STEPS, 1), challenge, today)
+    checks = [value for value in run_here(spec, films).values() if isinstance(value, CheckResult)]
+    return {
+        "codes": sorted({_why(check) for check in checks if check.result != "clear"}),
+        "checks": {
+            check.name: {"result": check.result, "score": check.score, "properties": dict(check.properties)}
+            for check in checks
+        },
+    }
+
+
+def _why(check: CheckResult) -> str:
+    return check.reasons[0].code if check.reasons else f"{check.name} {check.result}"
+
+
+class PresentationSuite:
+    """See the module."""
+
+    name = "presentation"
+    about = "attacks and genuine presentations (presentations.csv, or synthetic films by --seeds)"
+
+    def jobs(self, source: Source) -> list[Job]:
+        """One for each presentation. truth: whether it is genuine."""
+        if source.folder is not None:
+            return list(self._recorded(source))
+        kinds = [kind for kind in (*DOCUMENT_KINDS, *FACE_KINDS) if _wanted(kind, source)]
+        return [
+            Job(
+                str(seed),
+                kind,
+                _judge_specimen,
+                (source.profile, challenge_of(seed)),
+                kind.startswith("genuine"),
+                GPU if kind in FACE_KINDS else CPU,
+                made_by=(film, (kind, seed)),
+            )
+            for seed in source.numbers()
+            for kind in kinds
+        ]
+
+    def _recorded(self, source: Source) -> Iterator[Job]:
+        for number, row in enumerate(source.rows("presentations.csv", COLUMNS)):
+            if not _wanted(row["kind"], source):
+                continue
+            films = {step: source.media(row[step]) for step in STEPS if row[step]}
+            challenge = tuple((row.get("challenge") or "").split())
+            label = GPU if set(films) == {"face"} else CPU
+            arguments = (films, source.profile, challenge, date.today())  # noqa: DTZ011 - as on the document
+            yield Job(row.get("item") or str(number), row["kind"], judge, arguments, row["genuine"] == "1", label)
+
+    def report(self, measured: Sequence[Measured]) -> Report:
+        """By kind; then by score, fitted and quoted."""
+        kinds = list(dict.fromkeys(one.group for one in measured))
+        rows, figures = [], dict[str, Any]()
+        for kind in kinds:
+            of_kind = [one for one in measured if one.group == kind]
+            genuine = bool(of_kind[0].truth)
+            # One that failed outright was not let through; it is told with its error.
+            stopped = sum(bool(one.failed or one.figures["codes"]) for one in of_kind)
+            wrong = Rate(stopped if genuine else len(of_kind) - stopped, len(of_kind))
+            codes = Counter(code for one in of_kind for code in one.figures.get("codes", (one.failed,)))
+            named = ", ".join(f"{code} {count}" for code, count in codes.most_common())
+            rows.append((kind, "BPCER" if genuine else "APCER", str(wrong), named, spent(of_kind)))
+            figures[kind] = {"genuine": genuine, "wrong": wrong.errors, "of": wrong.of}
+        columns = ("presentation", "rate", "wrong, 95 % interval", "reasons given (items)", "CPU ms, median / largest")
+        title = "Let through (attacks, APCER) or not let through (genuine, BPCER), thresholds of the profile"
+        tables = [Table(title, columns, tuple(rows))]
+        if fitted := [row for check in SCORES for row in _fitted(check, measured)]:
+            tables.append(
+                Table(
+                    f"Each score alone: threshold fitted on even items at BPCER {FITTED_ERROR:.0%}, quoted on odd ones",
+                    ("check", "score", "threshold", "presentation", "wrong on the odd items"),
+                    tuple(fitted),
+                )
+            )
+        return Report(self.name, tuple(tables), figures=figures)
+
+
+def _judge_specimen(profile: str, challenge: tuple[str, ...], films: dict[Step, bytes]) -> Figures:
+    return judge(films, profile, challenge, TODAY)
+
+
+def _wanted(kind: str, source: Source) -> bool:
+    return not source.only or any(part in kind for part in source.only)
+
+
+def _fitted(check: str, measured: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
+    """Rows of one check: each kind that has a score of it."""
+    higher, what = SCORES[check]
+    scored: dict[tuple[str, bool], tuple[list[float], list[float]]] = {}
+    place: Counter[str] = Counter()
+    for one in measured:
+        place[one.group] += 1
+        score = one.figures.get("checks", {}).get(check, {}).get("score")
+        if score is not None and np.isfinite(score):
+            scored.setdefault((one.group, bool(one.truth)), ([], []))[place[one.group] % 2].append(float(score))
+    fit = [score for (_, genuine), (even, _) in scored.items() if genuine for score in even]
+    if not fit:
+        return
+    threshold = at_genuine_error_rate(np.array(fit), FITTED_ERROR, higher_is_genuine=higher)
+    for (kind, genuine), (_, odd) in scored.items():
+        let_through = sum(score >= threshold if higher else score <= threshold for score in odd)
+        wrong = Rate(len(odd) - let_through if genuine else let_through, len(odd))
+        yield check, what, f"{threshold:.3g}", kind, str(wrong)
