@@ -11,7 +11,7 @@ The last two read the whole picture in four quarter turns, restricted to the MRZ
 one is accepted; `zone_in` then does for them what a good user of theirs would do: it puts lines together, brings them
 to a format's lengths where fillers were miscounted, and mends misread characters by the check digits with this
 project's own `models.mrz.repair`. Accepted means that every check digit holds. What counts as exact is said in
-`mrz_images`.
+`graphs.evaluation.mrz`.
 
 Times are CPU time of this process and of the programs that it starts, which on one thread of an idle machine is wall
 time. A peer that raises on a picture has read nothing of it.
@@ -23,10 +23,10 @@ import argparse
 import os
 import re
 import resource
-import statistics
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,8 +36,10 @@ from rapidocr.utils.output import RapidOCROutput
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.mrz_images import Answer, Outcome, Read, UInt8, by_text, measure, our_reader
+from graphs.evaluation.mrz import MrzSuite
+from graphs.evaluation.suite import Measured, Source
 from models.mrz.check_digits import ALPHABET
+from models.mrz.reader import MrzReader
 from models.mrz.repair import evidence_of_text, repair
 
 _FORMATS = ((30, 30, 30), (44, 44), (36, 36))
@@ -49,6 +51,23 @@ _FILLERS = str.maketrans(dict.fromkeys("«‹《〈＜≪く", "<"))
 """What readers trained on other writing make of a filler."""
 _LEAST_SIDE = 1500
 """Pixels of the longer side that tesseract is given at least: its models want letters of 20 to 40 pixels."""
+
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+class Answer(NamedTuple):
+    """lines: of the zone, empty where none is seen; accepted: every check digit holds; refusal: why not, or what the
+    reader raised.
+    """
+
+    lines: tuple[str, ...]
+    accepted: bool
+    refusal: str = ""
+
+
+Read = Callable[[Path, UInt8], Answer]
+"""Reads a picture: its path, and uint8 (H, W, 3) RGB."""
 
 
 class AbsentError(Exception):
@@ -207,16 +226,26 @@ def _cpu_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def _row(name: str, outcomes: Sequence[Outcome]) -> list[str]:
-    counts = by_text(outcomes)
-    times = [item.milliseconds for item in outcomes]
-    return [
-        name,
-        *(str(counts[what]) for what in ("exact", "accepted but wrong", "unread")),
-        f"{sum(item.outcome == 'exact' for item in outcomes)} of {len(outcomes)}",
-        f"{statistics.median(times):.0f}",
-        f"{max(times):.0f}",
-    ]
+def our_reader() -> Read:
+    """This project's."""
+    reader = MrzReader()
+
+    def read(_: Path, image: UInt8) -> Answer:
+        reading = reader.read([image], any_angle=True)
+        return Answer((), False) if reading is None else Answer(reading.lines, reading.accepted, reading.refusal)
+
+    return read
+
+
+def measured_with(read: Read, data: Path) -> list[Measured]:
+    """Every picture of `mrz_images.csv` in the folder, read by this reader."""
+    found = []
+    for job in MrzSuite().jobs(Source(folder=data)):
+        image = cv2.imdecode(np.frombuffer(job.arguments[0], np.uint8), cv2.IMREAD_COLOR_RGB)
+        start = _cpu_seconds()
+        answer = read(data / job.item, np.asarray(image, np.uint8))
+        found.append(Measured(job.item, job.group, job.truth, _cpu_seconds() - start, answer._asdict()))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -240,18 +269,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         makers[f"tesseract {options.tessdata.stem} + repair"] = lambda: tesseract_reader(options.tessdata)
     table = Table(title="Machine readable zones: distinct texts, pictures, CPU milliseconds a picture")
     table.add_column("reader", no_wrap=True)
-    for column in ("exact", "accepted but wrong", "unread", "pictures exact", "median ms", "largest ms"):
+    suite, console = MrzSuite(), Console()
+    for column in ("texts", "exact", "accepted but wrong", "not read", "pictures exact", "median / largest ms"):
         table.add_column(column, justify="right")
-    console = Console()
     for name, make in makers.items():
         try:
             read = make()
         except AbsentError as absent:
             table.add_row(f"{name}: {absent}")
             continue
-        outcomes = measure(options.data, _survivor(read), _cpu_seconds)
-        table.add_row(*_row(name, outcomes))
-        raised = sorted({item.refusal for item in outcomes if item.outcome == "nothing" and item.refusal})
+        found = measured_with(_survivor(read), options.data)
+        table.add_row(name, *suite.report(found).tables[0].rows[0])
+        raised = sorted(
+            {one.figures["refusal"] for one in found if not one.figures["lines"] and one.figures["refusal"]}
+        )
         console.print(f"{name}: done{', raised ' + ', '.join(raised) if raised else ''}")
     console.print(table)
     return 0

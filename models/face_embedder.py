@@ -66,7 +66,7 @@ class FaceEmbedder:
     def embed_both_ways(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Like `embed`, but the mean of each chip's embedding and its mirror image's.
 
-        Twice the time, and worth it: on the LFW pairs of `benchmarks/lfw_pairs.py` a third fewer people are refused at
+        Twice the time, and worth it: on the LFW pairs of `veridask evaluate face` a third fewer people are refused at
         a false match rate of 1e-3 (7.0 % instead of 10.3 %). Compare such embeddings only with each other.
         """
         mirrored = chips[:, :, ::-1]

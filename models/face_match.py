@@ -1,7 +1,7 @@
 """Is the face of the scan the face of the portrait? The distance between embeddings, over the best pairs.
 
 Pure: the networks have run before. dlib publishes 0.6 as the threshold on the Euclidean distance of one pair (99.38 %
-on LFW). The threshold in use belongs to the policy; `benchmarks/lfw_pairs.py` measures what each one costs in false
+on LFW). The threshold in use belongs to the policy; `veridask evaluate face` measures what each one costs in false
 matches and false non-matches of this very pipeline.
 """
 

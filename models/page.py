@@ -69,8 +69,9 @@ def overlap(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> flo
 
 def within(outline: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """The part of a convex outline (K, 2) that lies in a frame of this shape (height, width, …): float32 (M, 2)."""
-    found = cv2.intersectConvexConvex(outline.astype(np.float32), frame_corners(shape))[1]
-    return np.zeros((0, 2), np.float32) if found is None else np.asarray(found, np.float32).reshape(-1, 2)
+    area, found = cv2.intersectConvexConvex(outline.astype(np.float32), frame_corners(shape))
+    # Without an area in common OpenCV 5.0 gives a point at the end of all numbers.
+    return np.asarray(found, np.float32).reshape(-1, 2) if area > 0 else np.zeros((0, 2), np.float32)
 
 
 def frame_corners(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

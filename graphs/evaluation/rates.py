@@ -34,7 +34,8 @@ class Rate:
             return 0.0, 1.0
         middle = (self.share + _Z**2 / (2 * self.of)) / (1 + _Z**2 / self.of)
         half = _Z / (1 + _Z**2 / self.of) * (self.share * (1 - self.share) / self.of + _Z**2 / (4 * self.of**2)) ** 0.5
-        return max(0.0, middle - half), min(1.0, middle + half)
+        # Rounding could leave the share itself outside at its ends.
+        return min(self.share, max(0.0, middle - half)), max(self.share, min(1.0, middle + half))
 
     def __str__(self) -> str:
         low, high = self.interval()
