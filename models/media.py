@@ -32,6 +32,10 @@ _CODECS = {
 }
 _GRID = 64
 """Points per side on which consecutive source frames are compared: 4,096 points cost about 20 µs."""
+_EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+"""For pictures: colours within 0.3 levels of libjpeg's on photographs, where swscale's short cuts are 0.8 off, with
+which one pair of faces more in a thousand was told wrongly. 5 ms for 1280 × 720; videos keep the cut, a tenth of it.
+"""
 _USUAL_RATE = 30.0
 """Frames per second assumed where a container gives no usable time at all."""
 
@@ -336,7 +340,7 @@ class _Canvas:
             width=height if orientation.transposed else width,
             height=width if orientation.transposed else height,
             format="rgb24",
-            interpolation=Interpolation.AREA,
+            interpolation=_EXACT if self._header.kind == "image" else Interpolation.AREA,
             threads=1,
         ).to_ndarray()
         upright = orientation.apply(rgb.astype(np.uint8, copy=False))

@@ -26,8 +26,10 @@ from made_media import (
     webp,
     webp_with_exif,
 )
+from PIL import Image as Picture
+from skimage.data import astronaut
 
-from models.media import probe
+from models.media import MediaLimits, probe, sample_frames
 from models.media_header import Orientation
 
 SHOWN = {  # how the four quarters lie after a turn of the display matrix, anti-clockwise degrees as FFmpeg counts
@@ -167,3 +169,13 @@ def test_a_size_that_changes_on_the_way_is_fitted_into_the_first() -> None:
 def test_a_frame_without_colour_conversion_of_eight_bits_is_read_too() -> None:
     deep = picture(card(), "png", "rgb48be")
     assert corner_colours(sample(deep).images[0]) == UPRIGHT
+
+
+def test_a_picture_has_the_colours_that_others_decode() -> None:
+    """swscale's short cuts moved the colours of photographs by 0.8 levels on average, and edges by far more."""
+    buffer = io.BytesIO()
+    Picture.fromarray(astronaut()).save(buffer, "JPEG", quality=90)  # type: ignore[no-untyped-call]
+    with Picture.open(buffer) as opened:
+        wanted = np.asarray(opened.convert("RGB"), int)
+    [found] = sample_frames(buffer.getvalue(), rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images
+    assert np.abs(found - wanted).mean() < 0.5
