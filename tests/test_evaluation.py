@@ -106,7 +106,7 @@ def test_barcodes_in_hex_and_several_on_a_picture() -> None:
 def test_faces_far_apart_are_told_and_a_missed_one_counts() -> None:
     random = np.random.default_rng(3)
     people = [random.normal(0, 1, 128) for _ in range(60)]
-    measured, pairs = [], []
+    measured = []
     for n, person in enumerate(people):
         near = (person + random.normal(0, 0.01, 128)).astype(np.float32)
         found = None if n == 0 else near
