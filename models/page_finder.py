@@ -26,9 +26,9 @@ _FILLED = 0.95
 """Overlap of an outline, rough or looked at again, with the frame from which it is a scan that the page fills: its
 edges are the frame's.
 """
-LEAST_SCORE = 0.5
-"""Score below which an outline is no page. The score is the geometric mean of what both networks say, each of which is
-trained to be right at 0.5; tuned on nothing.
+LEAST_SCORE = 0.6
+"""Score below which an outline is no page. The score is the geometric mean of what both networks say. Fitted on 200
+scenes (seeds 2000–2019): at 0.5 one outline of 145 lies on no page, at 0.6 none, and two of 144 good ones are lost.
 """
 
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from models.faces import Face
 
 COLUMNS = ("a", "b", "same")
-SPLITS = 10
+SPLITS = 100
+"""With 10 the mean accuracy moved by 0.1 points with the order of the pairs."""
 RATES = (1e-2, 1e-3)
 
 
