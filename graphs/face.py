@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FRAMES_PER_SECOND = 8.0
 MAX_FRAMES = 32
 MAX_SIDE = 640
+DETAILS = 6
+"""Frames of which the middle is kept at the camera's scale, for traces of a screen."""
 EMBEDDED_CHIPS = 8
 """How many of the best chips are embedded: enough for a mean over pairs and to see a face that changes."""
 
@@ -37,7 +39,12 @@ def frames(upload: bytes) -> Frames:
     from models.media import MediaLimits, sample_frames
 
     return sample_frames(
-        upload, rate_hz=FRAMES_PER_SECOND, max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=MediaLimits()
+        upload,
+        rate_hz=FRAMES_PER_SECOND,
+        max_frames=MAX_FRAMES,
+        max_side=MAX_SIDE,
+        limits=MediaLimits(),
+        details=DETAILS,
     )
 
 
@@ -166,11 +173,11 @@ def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> C
 
 @check(CPU)
 def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the face region has the texture of a screen."""
+    """Whether the picture has the texture of a screen."""
     from models.liveness.screen import screen_texture
 
     name = "liveness_passive_face"
-    found = screen_texture(frames.images, faces)
+    found = screen_texture(frames, faces)
     if not found.judged:
         return judged(name, "unidentified", {"liveness_failed": "face"})
     signs = {

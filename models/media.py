@@ -32,6 +32,8 @@ _CODECS = {
 }
 _GRID = 64
 """Points per side on which consecutive source frames are compared: 4,096 points cost about 20 µs."""
+DETAIL_SIDE = 512
+"""Longest side of what is kept of a frame at the camera's own scale: fine patterns need that scale, not all of it."""
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """For pictures: colours within 0.3 levels of libjpeg's on photographs, where swscale's short cuts are 0.8 off, with
 which one pair of faces more in a thousand was told wrongly. 5 ms for 1280 × 720; videos keep the cut, a tenth of it.
@@ -73,14 +75,18 @@ class Frames:
 
     images: uint8 (N, H, W, 3) RGB, upright as shown. timestamps: float64 (N,) seconds from the start.
     source_timestamps: float64 (M,), one per frame of the source; source_differences: float32 (M-1,), mean absolute
-    luma difference (0..255) of consecutive source frames on a coarse grid: 0.0 is a repeated frame.
+    luma difference (0..255) of consecutive source frames on a coarse grid: 0.0 is a repeated frame. source_blocks:
+    float32 (M, 8, 8), mean luma of each part of each source frame, as it is stored. details: middles of some of the
+    frames as the camera gave them, not resized: uint8 RGB, no side over DETAIL_SIDE.
     """
 
     images: npt.NDArray[np.uint8]
     timestamps: npt.NDArray[np.float64]
     source_timestamps: npt.NDArray[np.float64]
     source_differences: npt.NDArray[np.float32]
+    source_blocks: npt.NDArray[np.float32]
     info: MediaInfo
+    details: tuple[npt.NDArray[np.uint8], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,9 +112,12 @@ def probe(data: bytes, limits: MediaLimits, declared: str | None = None) -> Medi
     raise EmptyMediaError("no frames")
 
 
-def sample_frames(data: bytes, *, rate_hz: float, max_frames: int, max_side: int, limits: MediaLimits) -> Frames:
+def sample_frames(
+    data: bytes, *, rate_hz: float, max_frames: int, max_side: int, limits: MediaLimits, details: int = 0
+) -> Frames:
     """Decode all of `data` and keep frames about `rate_hz` times a second, at most `max_frames` spread over the whole
     length, upright, area-resized so that no side exceeds `max_side` pixels (never enlarged). A picture gives one frame.
+    details: of about how many of them, spread alike, the middle is kept at the media's own scale.
 
     Only kept frames are converted to RGB. A video whose tail is damaged gives what decoded. When the picture size
     changes on the way, later frames are fitted into the first one's size with black borders. Frames without a time
@@ -118,8 +127,10 @@ def sample_frames(data: bytes, *, rate_hz: float, max_frames: int, max_side: int
     header = _header(data, limits, None)
     extent = _survey(data, header, limits)
     step = max(1.0 / rate_hz, extent.duration_s / max_frames)
+    every = math.ceil(max(1.0, min(max_frames, extent.duration_s / step)) / details) if details else 0
     canvas = _Canvas(max_side, header)
     images: list[npt.NDArray[np.uint8]] = []
+    middles: list[npt.NDArray[np.uint8]] = []
     kept: list[float] = []
     times: list[float] = []
     grids: list[npt.NDArray[np.int16]] = []
@@ -133,6 +144,8 @@ def sample_frames(data: bytes, *, rate_hz: float, max_frames: int, max_side: int
             # Half a frame early is nearer to the wanted moment than half a frame late.
             slot = math.floor((clock + 0.5 / extent.frame_rate) / step)
             if slot > last_slot and len(images) < max_frames:
+                if every and len(images) % every == 0:
+                    middles.append(canvas.middle(frame))
                 images.append(canvas.draw(frame))
                 kept.append(clock)
                 last_slot = slot
@@ -144,7 +157,9 @@ def sample_frames(data: bytes, *, rate_hz: float, max_frames: int, max_side: int
         timestamps=np.asarray(kept, np.float64),
         source_timestamps=np.asarray(times, np.float64) - times[0],
         source_differences=np.asarray(differences, np.float32),
+        source_blocks=np.stack([_blocks(grid) for grid in grids]),
         info=info,
+        details=tuple(middles),
     )
 
 
@@ -318,6 +333,12 @@ def _luma_grid(frame: VideoFrame) -> npt.NDArray[np.int16]:
     return pixels[rows][:, columns].astype(np.int16)
 
 
+def _blocks(grid: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    """Means over 8 × 8 of the points: float32 (8, 8). Sensor noise is an eighth of what it was, motion stays."""
+    side = _GRID // 8
+    return np.asarray(grid.reshape(8, side, 8, side).mean(axis=(1, 3)), np.float32)
+
+
 class _Canvas:
     """Turns decoded frames into upright RGB of one size: that of the first frame drawn."""
 
@@ -325,7 +346,15 @@ class _Canvas:
         self._max_side = max_side
         self._header = header
         self._reformatter = VideoReformatter()  # keeps the scaler's tables from frame to frame
+        self._native = VideoReformatter()
         self._shape: tuple[int, int] | None = None
+
+    def middle(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
+        """The middle of one decoded frame at its own scale, upright: uint8 (H, W, 3), H and W at most DETAIL_SIDE."""
+        whole = self._native.reformat(frame, format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
+        top, left = (max(0, (side - DETAIL_SIDE) // 2) for side in whole.shape[:2])
+        cut = whole[top : top + DETAIL_SIDE, left : left + DETAIL_SIDE]
+        return _orientation(frame, self._header).apply(cut)
 
     def draw(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
         """One decoded frame → uint8 (H, W, 3)."""

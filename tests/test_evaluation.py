@@ -119,9 +119,9 @@ def test_faces_far_apart_are_told_and_a_missed_one_counts() -> None:
     assert 0.95 < figures["accuracy"] < 1
 
 
-def shown(kind: str, score: float, codes: list[str], *, genuine: bool) -> Measured:
+def shown(kind: str, score: float, codes: list[str], *, genuine: bool, unusable: bool = False) -> Measured:
     checks = {"hologram_front": {"result": "clear", "score": score, "properties": {}}}
-    return Measured("1", kind, genuine, 0.1, {"codes": codes, "checks": checks})
+    return Measured("1", kind, genuine, 0.1, {"codes": codes, "unusable": unusable, "checks": checks})
 
 
 def test_a_presentation_that_failed_is_not_let_through() -> None:
@@ -132,11 +132,21 @@ def test_a_presentation_that_failed_is_not_let_through() -> None:
     ]
     measured.append(Measured("2", "colour copy", False, 0.0, {}, "MemoryError"))
     report = PresentationSuite().report(measured)
-    assert report.figures["colour copy"] == {"genuine": False, "wrong": 1, "of": 3}
-    assert report.figures["genuine document"] == {"genuine": True, "wrong": 0, "of": 4}
+    assert report.figures["colour copy"] == {"genuine": False, "wrong": 1, "of": 3, "unusable": 0}
+    assert report.figures["genuine document"] == {"genuine": True, "wrong": 0, "of": 4, "unusable": 0}
     fitted = report.tables[1]
     assert {row[3] for row in fitted.rows} == {"genuine document", "colour copy"}
     assert all(row[2] == "0.5" for row in fitted.rows)
+
+
+def test_a_genuine_one_that_must_be_filmed_again_is_counted_on_its_own() -> None:
+    measured = [
+        shown("genuine document", 0.5, [], genuine=True),
+        shown("genuine document", 0.5, ["blurred_photo", "no_hologram_seen"], genuine=True, unusable=True),
+        shown("genuine document", 0.5, ["no_hologram_seen"], genuine=True),
+    ]
+    figures = PresentationSuite().report(measured).figures["genuine document"]
+    assert figures == {"genuine": True, "wrong": 1, "of": 2, "unusable": 1}
 
 
 def test_pages_cut_off_are_compared_inside_of_the_frame() -> None:

@@ -85,6 +85,31 @@ def test_exif_orientation_is_followed(make: Callable[[Image, int, str], bytes], 
     assert (frames.info.height, frames.info.width) == frames.images.shape[1:3]
 
 
+@pytest.mark.parametrize("rotate", [0, 90])
+def test_details_are_the_middle_at_the_scale_of_the_camera(rotate: int) -> None:
+    data = video(moving(6, width=720, height=600), rotate=rotate)
+    frames = sample_frames(data, rate_hz=100, max_frames=6, max_side=64, limits=MediaLimits(), details=3)
+    assert max(frames.images.shape[1:3]) == 64
+    whole = sample(data, max_frames=6).images
+    assert [detail.shape for detail in frames.details] == [(512, 512, 3)] * 3
+    top, left = (side // 2 - 256 for side in whole.shape[1:3])
+    for detail, image in zip(frames.details, whole[::2], strict=True):
+        assert np.abs(detail.astype(int) - image[top : top + 512, left : left + 512]).mean() < 1
+    assert sample(data).details == ()
+
+
+def test_small_frames_are_details_as_they_are() -> None:
+    frames = sample_frames(MP4, rate_hz=100, max_frames=20, max_side=4096, limits=MediaLimits(), details=50)
+    assert len(frames.details) == len(frames.images)
+    assert all(detail.shape == image.shape for detail, image in zip(frames.details, frames.images, strict=True))
+
+
+def test_blocks_follow_the_light() -> None:
+    frames = sample(video([np.full((64, 96, 3), level, np.uint8) for level in (40, 90, 200)]))
+    assert frames.source_blocks.shape == (3, 8, 8)
+    assert (np.diff(frames.source_blocks.mean(axis=(1, 2))) > 30).all()
+
+
 def test_rotation_of_an_orientation_is_clockwise() -> None:
     assert [Orientation.from_exif(value).rotation for value in (1, 6, 3, 8)] == [0, 90, 180, 270]
 

@@ -27,6 +27,8 @@ F64 = npt.NDArray[np.float64]
 _BODY_CM = 3.0
 """Depth of neck and shoulders behind the ears' plane."""
 _WALL_CM = 240.0
+_FACE_CM = 14.0
+"""Width of a face, cheek to cheek."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,29 @@ class FaceConditions:
             shake_cm=rng.uniform(0.2, 1.0),
             tempo=rng.uniform(0.9, 1.15),
             crf=rng.choice((21, 23, 26)),
+        )
+
+    @classmethod
+    def draw_varied(cls, rng: random.Random) -> FaceConditions:
+        """What all phones in all homes give, for error rates: lenses wide and long, near and far, upright and across,
+        dim and bright, 15 to 30 frames a second, hardly and much compressed. A face is 22 to 42 % of the shorter side
+        wide.
+        """
+        size = rng.choice(((640, 480), (640, 480), (480, 640), (480, 640), (960, 540), (1280, 720)))
+        focal = max(size) * rng.uniform(0.75, 1.25)
+        wanted = rng.uniform(0.22, 0.42) * min(size)
+        return cls(
+            distance_cm=min(max(_FACE_CM * focal / wanted, 34.0), 90.0),
+            gain=rng.uniform(0.5, 1.2),
+            warmth=rng.uniform(-1, 1),
+            lamp=rng.uniform(-1, 1),
+            noise=rng.uniform(1, 7),
+            blur=rng.uniform(0.4, 1.5),
+            shake_cm=rng.uniform(0.2, 1.4),
+            tempo=rng.uniform(0.8, 1.25),
+            crf=rng.randint(20, 31),
+            frame_rate=rng.choice((15, 20, 24, 25, 30, 30)),
+            camera=Camera(size, focal),
         )
 
 
