@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -142,17 +142,22 @@ def text_lines(pages: Pages, models: ModelPool) -> Text | None:
 
 @check(CPU)
 def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the front could be read at all. What it says is compared by `consistency`."""
+    """Whether the front could be read at all: lines surely read in Latin letters, since others are not read here. What
+    it says is compared by `consistency`.
+    """
     if text_lines is None:
         return judged("text_front", "not_run")
+    if text_lines.mirrored:
+        return judged("text_front", "rejected", {"mirrored_picture": "front"}, model="PP-OCR")
     scores = [line.score for line in text_lines.lines]
     mean = float(np.mean(scores)) if scores else 0.0
-    enough = len(scores) >= thresholds["min_lines"]
+    enough = text_lines.sure_lines >= thresholds["min_lines"]
     return judged(
         "text_front",
         "clear" if enough else "unidentified",
         score=mean,
         lines=len(scores),
+        sure_lines=text_lines.sure_lines,
         upside_down=bool(text_lines.upside_down),
         model="PP-OCR",
     )
@@ -250,15 +255,21 @@ def barcode_payload(pages: Pages) -> Barcode | None:
 
 @check(CPU)
 def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
-    """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D)."""
+    """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D).
+
+    One that is shown as in a mirror is not the document's own: the picture was mirrored, by a camera or by somebody.
+    """
     if not pages.best:
         return judged("barcode_back", "not_run")
     if barcode_payload is None:
         return judged("barcode_back", "unidentified", {"barcode_unreadable": "back"})
+    seen: dict[str, Any] = {"format": barcode_payload.format, "mirrored": barcode_payload.mirrored}
+    if barcode_payload.mirrored:
+        return judged("barcode_back", "rejected", {"mirrored_picture": "back"}, **seen)
     fields = _aamva(barcode_payload)
     if fields is None:
-        return judged("barcode_back", "caution", {"barcode_unreadable": "back"}, format=barcode_payload.format)
-    return judged("barcode_back", "clear", format=barcode_payload.format, damage=list(fields.damage))
+        return judged("barcode_back", "caution", {"barcode_unreadable": "back"}, **seen)
+    return judged("barcode_back", "clear", damage=list(fields.damage), **seen)
 
 
 @data(CPU, later=True)
@@ -319,22 +330,26 @@ def recapture(pages: Pages, thresholds: Mapping[str, float], step: Step) -> Chec
 def consistency(
     text_lines_front: Text | None, mrz_lines_back: MrzReading | None, barcode_payload_back: Barcode | None
 ) -> CheckResult:
-    """Whether front, machine-readable zone and barcode say the same."""
+    """Whether front, machine-readable zone and barcode say the same.
+
+    A front that is not legible in Latin letters contradicts nothing: what was read of another script is chance.
+    """
     from models.consistency import compare
 
-    if text_lines_front is None or mrz_lines_back is None:
+    if text_lines_front is None or text_lines_front.mirrored or mrz_lines_back is None:
         return judged("consistency", "not_run")
     if not mrz_lines_back.accepted and mrz_lines_back.refusal != "check_digits":
         return judged("consistency", "not_run")  # what was not read for certain contradicts nobody
     found = compare(mrz_lines_back.mrz, text_lines_front, _aamva(barcode_payload_back))
+    contradicted = [one for one in found.contradictions if text_lines_front.legible or one.source_b != "front"]
     codes: dict[str, Step | None] = {}
-    if found.contradictions:
+    if contradicted:
         codes = {"data_mismatch": "front"}
-    elif found.missing:
+    elif found.missing or found.contradictions:
         codes = {"data_not_found": "front"}
     return judged(
         "consistency",
-        "rejected" if found.contradictions else "caution" if found.missing else "clear",
+        "rejected" if contradicted else "caution" if codes else "clear",
         codes,
         score=found.agreement,
         fields=[asdict(field) for field in found.fields],
@@ -345,6 +360,6 @@ def _aamva(barcode: Barcode | None) -> AamvaDocument | None:
     from models.aamva import AamvaError, parse
 
     try:
-        return parse(barcode.payload) if barcode is not None else None
+        return parse(barcode.payload) if barcode is not None and not barcode.mirrored else None
     except AamvaError:
         return None

@@ -19,6 +19,7 @@ from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU, GPU
 
 if TYPE_CHECKING:
+    from models.embedding import EmbeddingModel
     from models.faces import Face, FaceTrack
     from models.liveness.pose import HeadMotion
     from models.media import Frames
@@ -199,11 +200,13 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
 @check(CPU)
 def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether it is one face in one uncut recording."""
+    from models.embedding import of_one_model
     from models.liveness.continuity import continuity as measure
 
     found = measure(frames, faces)
+    max_change = _distance_limit(of_one_model(faces.faces), thresholds["max_identity_change"])
     limits = {
-        "face_changed_in_video": found.identity_change > thresholds["max_identity_change"],
+        "face_changed_in_video": found.identity_change > max_change,
         "source_repeated_frames": found.still_s > thresholds["max_still_s"]
         or found.loop_difference < thresholds["min_loop_difference"]
         or found.backwards > 0,
@@ -216,7 +219,7 @@ def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]
         "continuity_face",
         codes,
         score=measures["identity_change"],
-        threshold=thresholds["max_identity_change"],
+        threshold=max_change,
         measures=measures,
     )
 
@@ -228,22 +231,35 @@ def match(faces_face: FaceTrack, portrait_face_front: Face | None, thresholds: M
 
     if portrait_face_front is None:
         return judged("match", "not_run")
-    found = compare(faces_face, portrait_face_front.embedding)
+    found = compare(faces_face, portrait_face_front)
     if found is None:
         return judged("match", "not_run")
+    max_distance = _distance_limit(found.embedder, thresholds["max_distance"])
     return clear_unless(
         "match",
-        {} if found.distance <= thresholds["max_distance"] else {"selfie_face_mismatch": "face"},
+        {} if found.distance <= max_distance else {"selfie_face_mismatch": "face"},
         score=found.distance,
-        threshold=thresholds["max_distance"],
-        model="dlib ResNet",
+        threshold=max_distance,
+        model=found.embedder.name,
+        model_version=found.embedder.version,
     )
+
+
+def _distance_limit(embedder: EmbeddingModel | None, of_policy: float) -> float:
+    """Up to which distance two embeddings are of one person. The policy's limits were fitted on the network that comes
+    with this project; that of another one comes with it.
+    """
+    return of_policy if embedder is None or embedder.max_distance is None else embedder.max_distance
 
 
 @data(CPU, later=True)
 def findings(frames: Frames, faces: FaceTrack) -> Findings:
     """What is kept of the face step."""
+    from models.embedding import of_one_model
+
+    embedder = of_one_model(faces.faces)
     embedded = [face for face in faces.faces if face.embedding.size]
+    size = embedded[0].embedding.size if embedded else 0
     arrays: dict[str, npt.NDArray[np.generic]] = {
         "frames": thumbnails(frames.images),
         "frame_times": frames.timestamps,
@@ -252,6 +268,6 @@ def findings(frames: Frames, faces: FaceTrack) -> Findings:
         "face_boxes": np.array([face.box for face in faces.faces], np.float32).reshape(-1, 4),
         "landmarks": np.array([face.landmarks for face in faces.faces], np.float32).reshape(-1, 5, 2),
         "chips": np.array([face.chip for face in embedded], np.uint8).reshape(-1, 150, 150, 3),
-        "embeddings": np.array([face.embedding for face in embedded], np.float32).reshape(-1, 128),
+        "embeddings": np.array([face.embedding for face in embedded], np.float32).reshape(len(embedded), size),
     }
-    return Findings(arrays, {"size": list(faces.shape)})
+    return Findings(arrays, {"size": list(faces.shape), "embedder": "" if embedder is None else str(embedder)})

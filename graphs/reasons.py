@@ -13,6 +13,7 @@ REASONS: dict[str, str] = {
     "no_document_in_image": "No document can be seen.",
     "two_documents_uploaded": "More than one document can be seen.",
     "low_resolution": "The document or face is too small in the picture.",
+    "mirrored_picture": "The document is shown as in a mirror: film it with mirroring turned off.",
     "incorrect_side": "This is not the side of the document that was asked for.",
     "no_face_in_video": "No face can be seen.",
     "several_faces_in_video": "More than one face can be seen.",

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import zxingcpp
 
+from models.barcode_mirror import pdf417_mirrored, qr_mirrored
+
 _FORMATS = zxingcpp.BarcodeFormats(
     [zxingcpp.BarcodeFormat.PDF417, zxingcpp.BarcodeFormat.QRCode, zxingcpp.BarcodeFormat.DataMatrix]
 )
@@ -38,7 +40,8 @@ _View: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]
 @dataclass(frozen=True)
 class Barcode:
     """One symbol. format: `PDF417`, `QRCode` or `DataMatrix`. corners: float32 (4, 2), x and y in pixels of the image
-    it was read from, clockwise from the symbol's own top left; index: of that image.
+    it was read from, clockwise from the symbol's own top left; index: of that image. mirrored: whether the picture
+    shows it as in a mirror; None when that cannot be told, as for every DataMatrix.
     """
 
     format: str
@@ -46,6 +49,7 @@ class Barcode:
     text: str
     corners: npt.NDArray[np.float32]
     index: int
+    mirrored: bool | None = None
 
 
 def read(images: Sequence[npt.NDArray[np.uint8]]) -> Barcode | None:
@@ -132,5 +136,18 @@ def _symbols(view: _View, index: int) -> list[Barcode]:
             points = [(q.x, q.y, 1.0) for q in (p.top_left, p.top_right, p.bottom_right, p.bottom_left)]
             corners = (np.array(points) @ back.T).astype(np.float32)
             name = _NAMES.get(symbol.format, str(symbol.format))
-            symbols.append(Barcode(name, bytes(symbol.bytes), symbol.text, corners, index))
+            seen = np.array(points, np.float32)[:, :2]
+            symbols.append(
+                Barcode(name, bytes(symbol.bytes), symbol.text, corners, index, _mirrored(symbol, name, grey, seen))
+            )
     return symbols
+
+
+def _mirrored(
+    symbol: zxingcpp.Barcode, name: str, grey: npt.NDArray[np.uint8], corners: npt.NDArray[np.float32]
+) -> bool | None:
+    if name == "PDF417":
+        return pdf417_mirrored(grey, corners)
+    if name == "QRCode":
+        return qr_mirrored(np.array(symbol.to_image(scale=1, add_quiet_zones=False), np.uint8))
+    return None

@@ -6,7 +6,8 @@
     │   ├── UndecodableMediaError     damaged, truncated, or no known container
     │   ├── MediaTypeError            not what was declared or wanted (REST: 415)
     │   └── MediaTooLargeError        bytes, pixels or seconds past the limit (REST: 413)
-    └── WeightsError                  missing weights or a wrong digest: refuse to start
+    ├── WeightsError                  missing weights or a wrong digest: refuse to start
+    └── EmbeddingError                embeddings of different networks, or one that is no embedding
 
 `graphs.errors` and `service.problems` add their own branches. An outcome about the *person* (no face, blurred,
 expired) is never an exception: it is a result with a reason code.
@@ -61,3 +62,9 @@ class WeightsError(VeridaskError):
     """Weights are missing or their digest is not the one on record."""
 
     code = "weights_rejected"
+
+
+class EmbeddingError(VeridaskError):
+    """Embeddings of different networks would be compared, or a network gave what is no embedding."""
+
+    code = "embedding_unusable"

@@ -20,12 +20,17 @@ from torch.nn import functional
 
 from models.dlib_format import DlibLayer, read_network
 from models.dlib_layers import convolution
+from models.embedding import EmbeddingModel
 from models.tensors import on_device
+from models.weights import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from models.faces import Face
+
+WEIGHTS = "dlib_face_recognition_resnet_model_v1"
 CHIP_SIZE = 150
 DIMENSIONS = 128
 
@@ -38,6 +43,9 @@ _BATCH = {"cpu": 32, "cuda": 256}
 class FaceEmbedder:
     """Embeds chips. device: where the network lives; chips come and embeddings leave as numpy arrays."""
 
+    model = EmbeddingModel("dlib ResNet", table()[WEIGHTS].sha256[:12], f"{CHIP_SIZE}×{CHIP_SIZE}, aligned as by dlib")
+    chip_size = CHIP_SIZE
+
     def __init__(self, path: Path, device: str = "cpu") -> None:
         """path: dlib's `.dat` file, digest already checked. Raises WeightsError when it holds another network."""
         network = read_network(
@@ -45,6 +53,10 @@ class FaceEmbedder:
         )
         self._net = _ResNet(network.layers).eval().to(device)
         self._mean = torch.tensor(network.mean, device=device).view(1, 3, 1, 1)
+
+    def chip_of(self, image: npt.NDArray[np.uint8], face: Face) -> npt.NDArray[np.uint8]:  # noqa: ARG002  `Embedder`'s
+        """The chip that every face has: it was cut for this network."""
+        return face.chip
 
     @torch.inference_mode()
     def embed(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

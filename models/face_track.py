@@ -18,8 +18,8 @@ from models.faces import Face, FaceTrack
 from models.landmarks import LandmarkFinder, face_chip
 
 if TYPE_CHECKING:
+    from models.embedding import Embedder
     from models.face_detector import Detection, FaceDetector
-    from models.face_embedder import FaceEmbedder
 
 SMALLEST_IN_SCAN = 1 / 4
 """Smallest face kept in a face scan, as a share of the frame's shorter side. At arm's length a face takes 0.35 to 0.5
@@ -44,7 +44,7 @@ def track(
     timestamps: npt.NDArray[np.float64],
     detector: FaceDetector,
     landmarks: LandmarkFinder,
-    embedder: FaceEmbedder,
+    embedder: Embedder,
     *,
     embed_best: int,
 ) -> FaceTrack:
@@ -61,9 +61,10 @@ def track(
         faces += _aligned(images[index], index, found, landmarks)
     chosen = _best_over_time(faces, timestamps, embed_best)
     if chosen:
-        embeddings = embedder.embed_both_ways(np.stack([faces[index].chip for index in chosen]))
+        chips = [embedder.chip_of(images[faces[index].frame], faces[index]) for index in chosen]
+        embeddings = embedder.embed_both_ways(np.stack(chips))
         for index, embedding in zip(chosen, embeddings, strict=True):
-            faces[index] = replace(faces[index], embedding=embedding)
+            faces[index] = replace(faces[index], embedding=embedding, embedder=embedder.model)
     return FaceTrack(tuple(faces), timestamps, (height, width))
 
 
@@ -107,14 +108,19 @@ def still_faces(image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks:
 
 
 def largest_face(
-    image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks: LandmarkFinder, embedder: FaceEmbedder
+    image: npt.NDArray[np.uint8], detector: FaceDetector, landmarks: LandmarkFinder, embedder: Embedder
 ) -> Face | None:
     """The largest of `still_faces`, embedded; None without one."""
     faces = still_faces(image, detector, landmarks)
     if not faces:
         return None
-    face = max(faces, key=_size)
-    return replace(face, embedding=embedder.embed_both_ways(face.chip[None])[0])
+    return embedded(max(faces, key=_size), image, embedder)
+
+
+def embedded(face: Face, image: npt.NDArray[np.uint8], embedder: Embedder) -> Face:
+    """The same face with its embedding. image: what it was found in."""
+    embedding = embedder.embed_both_ways(embedder.chip_of(image, face)[None])[0]
+    return replace(face, embedding=embedding, embedder=embedder.model)
 
 
 def fitness(face: Face) -> float:

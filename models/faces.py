@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from models.embedding import of_one_model
+
+if TYPE_CHECKING:
+    from models.embedding import EmbeddingModel
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,8 @@ class Face:
     frame: index into the frames. box: float32 (4,) left, top, right, bottom in pixels. score: MMOD confidence.
     landmarks: float32 (5, 2) in dlib's 5-point order: for the eye on the image's right its outer then inner corner,
     for the eye on the image's left its outer then inner corner, base of the nose. chip: uint8 (150, 150, 3) RGB
-    aligned as dlib's `get_face_chip(size=150, padding=0.25)`. embedding: float32 (128,), or empty when not computed.
+    aligned as dlib's `get_face_chip(size=150, padding=0.25)`. embedding: float32 (D,), or empty when not computed.
+    embedder: the network that computed it, None when none did.
     """
 
     frame: int
@@ -24,6 +31,7 @@ class Face:
     landmarks: npt.NDArray[np.float32]
     chip: npt.NDArray[np.uint8]
     embedding: npt.NDArray[np.float32]
+    embedder: EmbeddingModel | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,10 @@ class FaceTrack:
 
 
 def joined(early: FaceTrack, late: FaceTrack) -> FaceTrack:
-    """One track of two that follow each other, of frames of one shape."""
+    """One track of two that follow each other, of frames of one shape.
+
+    Raises EmbeddingError when their faces were embedded by different networks.
+    """
+    of_one_model((*early.faces, *late.faces))
     moved = (replace(face, frame=face.frame + len(early.timestamps)) for face in late.faces)
     return FaceTrack((*early.faces, *moved), np.concatenate([early.timestamps, late.timestamps]), early.shape)

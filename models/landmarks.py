@@ -34,6 +34,10 @@ _MEAN_FACE = np.array(
 """dlib's mean face for five points, in the unit square."""
 _CHIP_LANDMARKS = (_PADDING + _MEAN_FACE) / (2 * _PADDING + 1) * CHIP_SIZE
 
+ARCFACE_SIZE = 112
+_ARCFACE_EYES = np.array([[73.5318, 51.5014], [38.2946, 51.6963]])
+"""Where ArcFace's reference of 112×112 pixels has the middles of the eyes: on the image's right, on its left."""
+
 
 class LandmarkFinder:
     """Finds the five landmarks of a face whose box is known. Safe to share between threads: it keeps no state."""
@@ -58,19 +62,36 @@ def face_chip(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32]) 
     image: uint8 RGB (H, W, 3). landmarks: (5, 2) pixels, not all at one point. Within 2 grey levels of dlib's chip on
     average: dlib rounds to whole levels of grey at each pyramid step.
     """
-    to_image = _chip_to_image(landmarks)
+    return _cut(image, _chip_to_image(landmarks), CHIP_SIZE)
+
+
+def arcface_chip(
+    image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32], size: int = ARCFACE_SIZE
+) -> npt.NDArray[np.uint8]:
+    """The face as networks trained like ArcFace want it (Deng et al. 2019, arXiv:1801.07698), uint8 RGB
+    (size, size, 3); black where it reaches over the image's edges. image, landmarks: as for `face_chip`.
+
+    Those networks were trained on chips fitted to the middles of the eyes, the tip of the nose and the corners of the
+    mouth. Only the eyes are among the landmarks here, so dlib's mean face is laid onto their two places of the
+    reference, and its five points are what is fitted to. On a turned head the two differ a little.
+    """
+    return _cut(image, _similarity(_ARCFACE_LANDMARKS * (size / ARCFACE_SIZE), landmarks.astype(np.float64)), size)
+
+
+def _cut(image: npt.NDArray[np.uint8], to_image: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.uint8]:
+    """A chip of `size` pixels a side. to_image: 2×3, from pixels of the chip to those of the image."""
     # Only what the chip can touch is halved; the margin keeps the pyramid's border out of it.
-    corners = to_image @ np.array([[0, CHIP_SIZE, 0, CHIP_SIZE], [0, 0, CHIP_SIZE, CHIP_SIZE], [1, 1, 1, 1]], float)
-    side = CHIP_SIZE * math.hypot(to_image[0, 0], to_image[1, 0])
+    corners = to_image @ np.array([[0, size, 0, size], [0, 0, size, size], [1, 1, 1, 1]], float)
+    side = size * math.hypot(to_image[0, 0], to_image[1, 0])
     levels = 0
-    while side / 2 ** (levels + 1) > CHIP_SIZE:
+    while side / 2 ** (levels + 1) > size:
         levels += 1
     margin = 2 ** (levels + 2)
     left, top = np.maximum(np.floor(corners.min(axis=1)).astype(int) - margin, 0)
     right, bottom = np.ceil(corners.max(axis=1)).astype(int) + margin
     level = np.ascontiguousarray(image[top : max(bottom, top + 1), left : max(right, left + 1)])
     if level.size == 0:
-        return np.zeros((CHIP_SIZE, CHIP_SIZE, 3), np.uint8)
+        return np.zeros((size, size, 3), np.uint8)
     to_level = to_image.copy()
     to_level[:, 2] -= left, top
     for _ in range(levels):
@@ -79,7 +100,7 @@ def face_chip(image: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32]) 
         to_level = to_level / 2
         to_level[:, 2] -= 0.25, -0.25
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.asarray(cv2.warpAffine(level, to_level, (CHIP_SIZE, CHIP_SIZE), flags=flags), np.uint8)
+    return np.asarray(cv2.warpAffine(level, to_level, (size, size), flags=flags), np.uint8)
 
 
 def _chip_to_image(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -104,3 +125,10 @@ def _similarity(source: npt.NDArray[np.float64], target: npt.NDArray[np.float64]
     factor = np.vdot(a - a0, b - b0) / np.vdot(a - a0, a - a0).real
     shift = b0 - factor * a0
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
+
+
+_ARCFACE_LANDMARKS = (
+    np.hstack([_MEAN_FACE, np.ones((5, 1))])
+    @ _similarity(_MEAN_FACE[:4].reshape(2, 2, 2).mean(axis=1), _ARCFACE_EYES).T
+)
+"""dlib's mean face with its eyes where ArcFace's reference has them."""

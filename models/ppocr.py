@@ -8,29 +8,15 @@ Networks: PP-OCRv6 small (detection, recognition) and PP-OCR mobile v2.0 (direct
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from models.errors import WeightsError
-from models.weights import verified
+from models import weights
 
 Stage = Literal["detector", "direction", "recogniser"]
-
-FILES: dict[Stage, tuple[str, str]] = {
-    "detector": ("PP-OCRv6_det_small.onnx", "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f"),
-    "direction": (
-        "ch_ppocr_mobile_v2.0_cls_mobile.onnx",
-        "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
-    ),
-    "recogniser": ("PP-OCRv6_rec_small.onnx", "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"),
-}
-"""File and SHA-256 of each stage, as in rapidocr 3.10."""
 
 _HEAD = {b"linear_8.w_0", b"linear_8.b_0"}
 """The recogniser's last layer, one column for each character."""
@@ -48,20 +34,7 @@ _WEIGHT_SIZE, _WEIGHT_NAME, _WEIGHT_DATA = 1, 8, 9
 
 def packaged(stage: Stage) -> bytes:
     """One network's file, its digest checked. Raises WeightsError: rapidocr is not installed, or another digest."""
-    spec = importlib.util.find_spec("rapidocr")
-    if spec is None or spec.origin is None:
-        raise WeightsError("rapidocr is not installed")
-    name, digest = FILES[stage]
-    return verified(Path(spec.origin).parent / "models" / name, digest).read_bytes()
-
-
-def session(network: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU that logs nothing; several threads may run it at once. threads: within one run."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    return weights.onnx(f"ppocr_{stage}")
 
 
 def lighter(recogniser: bytes, rows: int, columns: npt.NDArray[np.intp]) -> bytes:

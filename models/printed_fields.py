@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
@@ -64,10 +64,19 @@ _FIELD_OF = {label.replace("RN", "M"): name for name, labels in _LABELS.items() 
 """Small letters r and n side by side are read as m more often than as themselves; so on both sides they are."""
 
 _MONTHS = (
-    ("JAN", "JANV", "ENE", "GEN"), ("FEB", "FEV", "FEVR"), ("MAR", "MARS", "MRZ", "MRT"), ("APR", "AVR", "ABR"),
-    ("MAY", "MAI", "MAG", "MEI", "MAJ"), ("JUN", "JUIN", "GIU"), ("JUL", "JUIL", "LUG"), ("AUG", "AOUT", "AOU", "AGO"),
-    ("SEP", "SEPT", "SET"), ("OCT", "OKT", "OTT", "OUT"), ("NOV",), ("DEC", "DEZ", "DIC"),
-)  # fmt: skip
+    ("JAN", "JANV", "ENE", "GEN", "JANUARY", "JANVIER", "JANUAR", "JANNER", "ENERO", "GENNAIO", "JANEIRO", "JANUARI"),
+    ("FEB", "FEV", "FEVR", "FEBRUARY", "FEVRIER", "FEBRUAR", "FEBRERO", "FEBBRAIO", "FEVEREIRO", "FEBRUARI"),
+    ("MAR", "MARS", "MRZ", "MRT", "MARCH", "MARZ", "MAERZ", "MARZO", "MARCO", "MAART"),
+    ("APR", "AVR", "ABR", "APRIL", "AVRIL", "ABRIL", "APRILE"),
+    ("MAY", "MAI", "MAG", "MEI", "MAJ", "MAYO", "MAGGIO", "MAIO"),
+    ("JUN", "JUIN", "GIU", "JUNE", "JUNI", "JUNIO", "GIUGNO", "JUNHO"),
+    ("JUL", "JUIL", "LUG", "JULY", "JUILLET", "JULI", "JULIO", "LUGLIO", "JULHO"),
+    ("AUG", "AOUT", "AOU", "AGO", "AUGUST", "AGOSTO", "AUGUSTUS"),
+    ("SEP", "SEPT", "SET", "SEPTEMBER", "SEPTEMBRE", "SEPTIEMBRE", "SETTEMBRE", "SETEMBRO"),
+    ("OCT", "OKT", "OTT", "OUT", "OCTOBER", "OCTOBRE", "OKTOBER", "OCTUBRE", "OTTOBRE", "OUTUBRO"),
+    ("NOV", "NOVEMBER", "NOVEMBRE", "NOVIEMBRE", "NOVEMBRO"),
+    ("DEC", "DEZ", "DIC", "DECEMBER", "DECEMBRE", "DEZEMBER", "DICIEMBRE", "DICEMBRE", "DEZEMBRO"),
+)
 _MONTH_OF = {name: number for number, names in enumerate(_MONTHS, 1) for name in names}
 
 _TO_DIGIT = str.maketrans("OQDILSBZG", "000115826")
@@ -76,13 +85,20 @@ _D = "[0-9OQILSBZ]"
 _GAP = r"[ .,/\-:]"
 _WORDED = re.compile(
     rf"(?<![0-9A-Z])({_D}{{1,2}}){_GAP}{{0,3}}([A-Z0-9]{{3,4}}?)(?:{_GAP}{{1,2}}[A-Z0-9]{{3,4}})?"
-    rf"{_GAP}{{0,3}}({_D}{{4}}|{_D}{{2}})(?![0-9A-Z])"
+    rf"{_GAP}{{0,3}}({_D}{{4}}|[0-9]{_D})(?![0-9A-Z])"  # of 1 APRIL the end could be a year of two letters
+)
+_LONG = re.compile(
+    rf"(?<![0-9A-Z])({_D}{{1,2}}){_GAP}{{1,3}}(?:DE )?([A-Z]{{4,10}})(?:{_GAP}{{1,3}}[A-Z]{{3,10}})?"
+    rf"{_GAP}{{1,3}}(?:DE )?({_D}{{4}}|{_D}{{2}})(?![0-9A-Z])"
+)
+_MONTH_FIRST = re.compile(
+    rf"(?<![0-9A-Z])([A-Z]{{3,10}}){_GAP}{{1,3}}({_D}{{1,2}}){_GAP}{{1,3}}({_D}{{4}})(?![0-9A-Z])"
 )
 _YEAR_FIRST = re.compile(
-    rf"(?<![0-9A-Z])([12]{_D}{{3}}){_GAP}{{1,2}}({_D}{{1,2}}){_GAP}{{1,2}}({_D}{{1,2}})(?![0-9A-Z])"
+    rf"(?<![0-9A-Z])([12]{_D}{{3}}){_GAP}{{1,3}}({_D}{{1,2}}){_GAP}{{1,3}}({_D}{{1,2}})(?![0-9A-Z])"
 )
 _YEAR_LAST = re.compile(
-    rf"(?<![0-9A-Z])({_D}{{1,2}}){_GAP}{{1,2}}({_D}{{1,2}}){_GAP}{{1,2}}([0-9]{_D}{{3}}|[0-9]{_D})(?![0-9A-Z])"
+    rf"(?<![0-9A-Z])({_D}{{1,2}}){_GAP}{{1,3}}({_D}{{1,2}}){_GAP}{{1,3}}([0-9]{_D}{{3}}|[0-9]{_D})(?![0-9A-Z])"
 )
 _RUN = re.compile(r"(?<![0-9A-Z])([0-9]{8})(?![0-9A-Z])")
 
@@ -126,15 +142,23 @@ def printed_values(text: Text) -> tuple[PrintedValue, ...]:
 
 
 def find_dates(text: str) -> tuple[PrintedDate, ...]:
-    """The dates in a text: 12 AUG 1974, 12.08.74, 08/12/1974, 1974-08-12, 12081974; letters that recognition confuses
-    with digits are taken as digits. A month's name may be in one of seven languages, or in two with a slash.
+    """The dates in a text: 12 AUG 1974, 12 August 1974, August 12, 1974, 12.08.74, 08/12/1974, 1974-08-12, 12081974;
+    letters that recognition confuses with digits are taken as digits. A month's name may be short or whole, in one of
+    seven languages, or in two with a slash.
     """
     upper = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().upper()
     found = []
-    for match in _WORDED.finditer(upper):
+    for match in _overlapping(_WORDED, upper):
         month = _MONTH_OF.get(match[2].translate(_TO_LETTER))
         if month is not None:
             found.append(PrintedDate(_days([(match[3], str(month), match[1])]), separated=True))
+    named = [(match[3], match[2], match[1]) for match in _overlapping(_LONG, upper)]
+    named += [(match[3], match[1], match[2]) for match in _overlapping(_MONTH_FIRST, upper)]
+    found += [
+        PrintedDate(_days([(year, str(_MONTH_OF[name]), day)]), separated=True)
+        for year, name, day in named
+        if name in _MONTH_OF
+    ]
     found += [
         PrintedDate(_days([(year, month, day)]), separated=True) for year, month, day in _YEAR_FIRST.findall(upper)
     ]
@@ -146,6 +170,14 @@ def find_dates(text: str) -> tuple[PrintedDate, ...]:
         ways = [(run[4:], run[2:4], run[:2]), (run[4:], run[:2], run[2:4]), (run[:4], run[4:6], run[6:])]
         found.append(PrintedDate(_days(ways), separated=False))
     return tuple(printed for printed in found if printed.days)
+
+
+def _overlapping(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """All matches, also those that begin inside of another: BORN 01 looks like a day, a month and a year as well."""
+    match = pattern.search(text)
+    while match is not None:
+        yield match
+        match = pattern.search(text, match.start() + 1)
 
 
 def letters(text: str) -> str:

@@ -7,13 +7,15 @@ reader (`models.mrz.reader`).
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from models.text_boxes import BoxFinder
-from models.text_strips import StripReader
+from models.text_strips import Reading, StripReader
 
 Image = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
@@ -29,6 +31,21 @@ _LEAST_SCORE = 0.5
 """Mean character confidence under which a line is dropped: rapidocr's own default."""
 
 
+_SURE, _WORD = 0.9, 3
+"""Mean confidence and letters from which on a line was surely read."""
+
+_LEGIBLE = 5
+"""Lines surely read in Latin letters that make a page one of Latin letters. Cyrillic, Greek, Arabic, Armenian and
+Georgian pages drawn here gave 3 at most, specimens blurred by 4 pixels 8 at least, 22 real specimen pictures 5
+at least.
+"""
+
+_MIRROR_TRIED, _MIRROR_LEAST, _MIRROR_TIMES = 10, 6, 2
+"""A page with fewer lines surely read than the first is read again as in a mirror; it is one when that gives at least
+the second, and the third times as many. Of specimens mirrored ones gave 0 to 7 lines, and 11 to 18 the right way round;
+genuine ones 8 to 19, and in a mirror 7 at most."""
+
+
 @dataclass(frozen=True)
 class TextLine:
     """One line. box: float32 (4, 2), x and y in pixels of the page as given, clockwise from the corner at which the
@@ -42,10 +59,23 @@ class TextLine:
 
 @dataclass(frozen=True)
 class Text:
-    """The lines of a page in reading order, and whether the page was given upside down."""
+    """The lines of a page in reading order, and whether the page was given upside down. mirrored: whether the picture
+    shows it as in a mirror; it has no lines then, because what is read off a mirror means nothing.
+    """
 
     lines: tuple[TextLine, ...]
     upside_down: bool
+    mirrored: bool = False
+
+    @property
+    def sure_lines(self) -> int:
+        """How many lines were surely read in Latin letters."""
+        return _sure(self.lines)
+
+    @property
+    def legible(self) -> bool:
+        """Whether enough was, for what is read to be what stands there: letters of another script resemble some."""
+        return self.sure_lines >= _LEGIBLE
 
 
 class TextReader:
@@ -72,12 +102,23 @@ class TextReader:
             # Again, because the detector misses short words that stand on their heads, and rarely others.
             boxes = self._find(page)
         places = _turned(page, boxes) if upside_down else boxes
+        readings = self._strips.read(page, boxes)
+        if self._mirrored(page, boxes, _sure(readings)):
+            return Text((), upside_down, mirrored=True)
         lines = [
             TextLine(reading.text.strip(), place, reading.score)
-            for reading, place in zip(self._strips.read(page, boxes), places, strict=True)
+            for reading, place in zip(readings, places, strict=True)
             if reading.score >= _LEAST_SCORE and reading.text.strip()
         ]
         return Text(tuple(lines), upside_down)
+
+    def _mirrored(self, page: Image, boxes: Float, sure: int) -> bool:
+        """Whether the page makes more sense in a mirror. Both ways up, because for such a page that was a guess."""
+        if sure >= _MIRROR_TRIED or len(boxes) < _MIRROR_LEAST:
+            return False
+        left_to_right, top_to_bottom = boxes[:, [1, 0, 3, 2]], boxes[:, [3, 2, 1, 0]]
+        seen = max(_sure(self._strips.read(page, ways)) for ways in (left_to_right, top_to_bottom))
+        return seen >= max(_MIRROR_LEAST, _MIRROR_TIMES * sure)
 
     def _upside_down(self, page: Image, boxes: Float) -> bool:
         widths = np.linalg.norm(boxes[:, 1] - boxes[:, 0], axis=1)
@@ -90,6 +131,16 @@ class TextReader:
             sum(reading.score for reading in self._strips.read(page, way)) for way in (tried, np.roll(tried, 2, axis=1))
         )
         return turned > upright
+
+
+def _sure(lines: Iterable[Reading | TextLine]) -> int:
+    """How many of these were surely read in Latin letters alone."""
+    return sum(line.score >= _SURE and _is_latin(line.text) for line in lines)
+
+
+def _is_latin(text: str) -> bool:
+    letters = [character for character in text if character.isalpha()]
+    return len(letters) >= _WORD and all(unicodedata.name(one, "").startswith("LATIN ") for one in letters)
 
 
 def _turned(page: Image, boxes: Float) -> Float:

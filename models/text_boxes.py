@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.ppocr import packaged, session
+from models.onnx_session import session
+from models.ppocr import packaged
 
 Image = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]

@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.ppocr import lighter, packaged, session
+from models.onnx_session import session
+from models.ppocr import lighter, packaged
 
 Image = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]

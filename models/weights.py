@@ -74,6 +74,27 @@ def dlib_path(name: str) -> Path:
     return _verified_path(name)
 
 
+def onnx(name: str) -> bytes:
+    """A network as ONNX, as it lies in an installed package. Raises WeightsError as `dlib_path`, or for no such row."""
+    entry = _entry(name)
+    if entry.package is None or not entry.file.endswith(".onnx"):
+        raise WeightsError(f"weights '{name}' are no ONNX file of a package")
+    return verified_bytes(_folder(entry) / entry.file, entry.sha256)
+
+
+def verified_bytes(path: Path, sha256: str) -> bytes:
+    """The content of a file, once it is known to have this SHA-256 (hexadecimal): what is given is what was hashed.
+
+    Raises WeightsError: no such file, or another digest.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _missing(path, error) from error
+    _require(path, hashlib.sha256(content).hexdigest(), sha256)
+    return content
+
+
 def verified(path: Path, sha256: str) -> Path:
     """The same path, once its content is known to have this SHA-256 (hexadecimal).
 
@@ -83,15 +104,21 @@ def verified(path: Path, sha256: str) -> Path:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise WeightsError(
-            f"weights file {path.name} is missing or unreadable ({error.strerror}); install it"
-        ) from error
+        raise _missing(path, error) from error
+    _require(path, found, sha256)
+    return path
+
+
+def _missing(path: Path, error: OSError) -> WeightsError:
+    return WeightsError(f"weights file {path.name} is missing or unreadable ({error.strerror}); install it")
+
+
+def _require(path: Path, found: str, sha256: str) -> None:
     if found != sha256.lower():
         raise WeightsError(
             f"weights file {path.name} has SHA-256 {found}, on record is {sha256}: it is damaged or of another "
             "version; install the recorded version again"
         )
-    return path
 
 
 @cache

@@ -87,7 +87,7 @@ def test_same_person_is_near_and_another_far(scan: FaceTrack, models: Models) ->
     for name, near in (("astronaut", True), ("hopper", False)):
         face = largest_face(portrait(name), *models)
         assert face is not None
-        found = match(scan, face.embedding)
+        found = match(scan, face)
         assert found is not None
         assert (found.distance < 0.3) if near else (found.distance > PUBLISHED_THRESHOLD)
 
@@ -116,34 +116,34 @@ def test_two_people_are_both_kept_and_the_larger_is_embedded(models: Models) -> 
 def test_nobody_is_never_a_match(models: Models) -> None:
     empty = filmed([np.full((240, 320, 3), 120, np.uint8)] * 2, models)
     assert empty.faces == ()
-    assert match(empty, np.zeros(128, np.float32)) is None
+    assert match(empty, bare(0, np.zeros(128, np.float32))) is None
     assert largest_face(np.full((240, 320, 3), 120, np.uint8), *models) is None
 
 
 def test_no_embedding_on_the_portrait_is_never_a_match(scan: FaceTrack) -> None:
-    assert match(scan, np.empty(0, np.float32)) is None
+    assert match(scan, bare(0, np.empty(0, np.float32))) is None
 
 
 def bare(index: int, embedding: npt.NDArray[np.float32]) -> Face:
     nothing = np.zeros(0, np.float32)
-    return Face(index, nothing, 1.0, nothing, np.zeros((0, 0, 3), np.uint8), embedding)
+    return Face(index, nothing, 1.0, nothing, np.zeros((0, 0, 3), np.uint8), embedding, FaceEmbedder.model)
 
 
 def test_match_takes_the_mean_of_the_best_pairs() -> None:
     distances = [0.9, 0.2, 0.5, 0.3, 1.4]
     faces = [bare(index, np.array([distance, 0], np.float32)) for index, distance in enumerate(distances)]
     faces.append(bare(5, np.empty(0, np.float32)))
-    found = match(FaceTrack(tuple(faces), np.arange(6.0), (240, 320)), np.zeros(2, np.float32))
+    found = match(FaceTrack(tuple(faces), np.arange(6.0), (240, 320)), bare(0, np.zeros(2, np.float32)))
     assert found is not None
     assert BEST_PAIRS == 3
     assert found.distance == pytest.approx((0.2 + 0.3 + 0.5) / 3)
     assert [pair.frame for pair in found.pairs] == [1, 3, 2, 0, 4]
 
 
-def test_embeddings_of_two_networks_are_not_compared() -> None:
+def test_embeddings_of_two_sizes_are_not_compared() -> None:
     faces = (bare(0, np.zeros(128, np.float32)),)
     with pytest.raises(ValueError, match="portrait's shape"):
-        match(FaceTrack(faces, np.zeros(1), (240, 320)), np.zeros(512, np.float32))
+        match(FaceTrack(faces, np.zeros(1), (240, 320)), bare(0, np.zeros(512, np.float32)))
 
 
 def test_fitness_prefers_sharp_frontal_and_large_faces(scan: FaceTrack) -> None:

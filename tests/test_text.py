@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models import ppocr
+from models import ppocr, weights
 from models import text as text_module
 from models.errors import WeightsError
+from models.onnx_session import session
 from models.text import Text, TextReader
 from models.text_boxes import BoxFinder
 from models.text_strips import StripReader
@@ -95,9 +98,10 @@ def test_nothing_is_logged(reader: TextReader, capfd: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("stage", ["detector", "direction", "recogniser"])
 def test_other_weights_refuse_to_start(stage: ppocr.Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, _ = ppocr.FILES[stage]
-    monkeypatch.setitem(ppocr.FILES, stage, (name, "0" * 64))
-    with pytest.raises(WeightsError):
+    name = f"ppocr_{stage}"
+    rows = {**weights.table(), name: replace(weights.table()[name], sha256="0" * 64)}
+    monkeypatch.setattr(weights, "table", lambda: rows)
+    with pytest.raises(WeightsError, match="on record is 0000"):
         TextReader()
 
 
@@ -125,12 +129,12 @@ def test_the_lighter_recogniser_is_the_same_network() -> None:
     """With all rows and all columns it gives what the packaged one does; with fewer columns the same before softmax."""
     network = ppocr.packaged("recogniser")
     strip = np.random.default_rng(1).uniform(-1, 1, (2, 3, 48, 64)).astype(np.float32)
-    whole = ppocr.session(network, 1).run(None, {"x": strip})[0]
+    whole = session(network, 1).run(None, {"x": strip})[0]
     columns = np.arange(whole.shape[-1], dtype=np.intp)
-    same = ppocr.session(ppocr.lighter(network, 48, columns), 1).run(None, {"x": strip})[0]
+    same = session(ppocr.lighter(network, 48, columns), 1).run(None, {"x": strip})[0]
     assert np.allclose(same, whole, atol=1e-6)
-    few = ppocr.session(ppocr.lighter(network, 48, columns[:200]), 1).run(None, {"x": strip})[0]
+    few = session(ppocr.lighter(network, 48, columns[:200]), 1).run(None, {"x": strip})[0]
     expected = whole[..., :200] / whole[..., :200].sum(axis=-1, keepdims=True)
     assert np.allclose(few, expected, atol=1e-4)
-    low = ppocr.session(ppocr.lighter(network, 32, columns[:200]), 1).run(None, {"x": strip[:, :, :32]})[0]
+    low = session(ppocr.lighter(network, 32, columns[:200]), 1).run(None, {"x": strip[:, :, :32]})[0]
     assert low.shape == few.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,40 @@ def test_every_row_is_complete() -> None:
 def test_every_file_of_ours_has_a_row() -> None:
     files = {path.name for path in weights.FOLDER.iterdir() if path.suffix == ".safetensors"}
     assert files == {weights.table()[name].file for name in OWN}
+
+
+def card(name: str) -> dict[str, str]:
+    """The rows of a model's card, by their first column."""
+    text = (weights.FOLDER / f"{name}.md").read_text("utf-8")
+    return dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", sorted(weights.table()))
+def test_every_model_has_a_card_that_agrees_with_the_table(name: str) -> None:
+    rows, entry = card(name), weights.table()[name]
+    assert {"what", "trained by", "data", "licence", "digest"} <= set(rows)
+    assert re.match(r"[\w.-]+\w", rows["licence"])[0] == entry.licence  # type: ignore[index]
+    assert "in `table.json`; another file is refused" in rows["digest"]
+    shown = re.search(r"[0-9a-f]{12}", rows["digest"])
+    if entry.package is not None:  # what is trained here changes with each training, and the table with it
+        assert shown is not None
+        assert entry.package in rows["trained by"]
+    assert shown is None or entry.sha256.startswith(shown[0])
+    assert "Limits: " in (weights.FOLDER / f"{name}.md").read_text("utf-8")
+
+
+def test_every_card_is_of_a_model_and_in_the_readme() -> None:
+    cards = {path.stem for path in weights.FOLDER.glob("*.md")}
+    assert cards == set(weights.table())
+    readme = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    assert all(f"(models/weights/{name}.md)" in readme for name in cards)
+
+
+def test_no_module_names_a_file_of_weights_that_is_not_in_the_table() -> None:
+    known = {Path(entry.file).name for entry in weights.table().values()}
+    for path in weights.FOLDER.parent.rglob("*.py"):
+        named = set(re.findall(r"[\"/]([\w.-]+\.(?:dat|onnx|safetensors))\"", path.read_text("utf-8")))
+        assert named <= known, path
 
 
 @pytest.mark.parametrize("name", DLIB)

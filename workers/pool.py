@@ -13,16 +13,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from workers.batching import Batcher
 from workers.placement import CPU, Label
 from workers.settings import TorchSettings
 
 if TYPE_CHECKING:
+    from models.embedding import Embedder
     from models.face_detector import FaceDetector
-    from models.face_embedder import FaceEmbedder
     from models.landmarks import LandmarkFinder
     from models.mrz.reader import MrzReader
+    from models.onnx_embedder import EmbedderWeights
     from models.page_finder import PageFinder
     from models.text import TextReader
 
@@ -40,12 +42,15 @@ class ModelPool:
     so `warm` loads them all before tasks come).
 
     settings: where the networks for faces live and how their calls are joined; without it, on the CPU and not at all.
+    embedder: a network that compares faces in place of dlib's; its calls are not joined.
     """
 
-    def __init__(self, settings: TorchSettings | None = None) -> None:
+    def __init__(self, settings: TorchSettings | None = None, embedder: EmbedderWeights | None = None) -> None:
         self.settings = settings or TorchSettings()
+        self._embedder = embedder
         items, wait_s = self.settings.batch_items, self.settings.batch_wait_s
-        self._batchers = {name: Batcher(items, wait_s) for name in ("face_detector", "face_embedder") if items}
+        joined = ("face_detector", "face_embedder") if embedder is None else ("face_detector",)
+        self._batchers = {name: Batcher(items, wait_s) for name in joined if items}
 
     def figures(self) -> dict[str, dict[str, Any]]:
         """What was joined so far by model (`batching.BatchFigures`); empty where nothing is joined."""
@@ -93,12 +98,15 @@ class ModelPool:
         return LandmarkFinder(dlib_path("shape_predictor_5_face_landmarks"))
 
     @cached_property
-    def face_embedder(self) -> FaceEmbedder:
-        """dlib's residual network in torch."""
+    def face_embedder(self) -> Embedder:
+        """dlib's residual network in torch, or the one configured in its place."""
         from models.face_embedder import FaceEmbedder
+        from models.onnx_embedder import OnnxEmbedder
         from models.weights import dlib_path
         from workers.joined_models import JoinedEmbedder
 
+        if self._embedder is not None:
+            return OnnxEmbedder(self._embedder)
         if batcher := self._batchers.get("face_embedder"):
             return JoinedEmbedder(dlib_path(EMBEDDER), self.settings.device, batcher)
         return FaceEmbedder(dlib_path(EMBEDDER), self.settings.device)
@@ -113,7 +121,7 @@ class ModelPool:
         else:
             _ = self.landmarks
             self.face_detector.detect(np.zeros((1, *_WARM_FRAMES, 3), np.uint8))
-            self.face_embedder.embed(np.zeros((1, 150, 150, 3), np.uint8))
+            self.face_embedder.embed(self._chips(1))
             if self.settings.on_cuda:
                 self._warm_passes()
             for batcher in self._batchers.values():
@@ -125,7 +133,10 @@ class ModelPool:
                 frames = np.zeros((count, *_WARM_FRAMES, 3), np.uint8)
                 self.face_detector.detect(frames, min_face=_WARM_FACE)
                 self.face_detector.detect_near(frames, np.tile([260.0, 180, 380, 300], (count, 1)))
-                self.face_embedder.embed(np.zeros((count, 150, 150, 3), np.uint8))
+                self.face_embedder.embed(self._chips(count))
+
+    def _chips(self, count: int) -> npt.NDArray[np.uint8]:
+        return np.full((count, self.face_embedder.chip_size, self.face_embedder.chip_size, 3), 128, np.uint8)
 
 
 _lock = threading.Lock()
@@ -141,9 +152,9 @@ def models() -> ModelPool:
         return _pool
 
 
-def open_pool(settings: TorchSettings) -> ModelPool:
+def open_pool(settings: TorchSettings, embedder: EmbedderWeights | None = None) -> ModelPool:
     """Make the pool of this process, at its start: tasks get it from `models`."""
     global _pool
     with _lock:
-        _pool = ModelPool(settings)
+        _pool = ModelPool(settings, embedder)
         return _pool

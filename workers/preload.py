@@ -20,7 +20,7 @@ from workers.build import METRIC, build
 from workers.errors import REFUSAL
 from workers.placement import GPU, label_of
 from workers.pool import open_pool
-from workers.settings import TorchSettings, torch_settings
+from workers.settings import TorchSettings, embedder_settings, torch_settings
 from workers.uploads import SEND_INTERVAL, require_tested_build
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 BATCHES = "veridask_batches"
 """Name of the worker metric that tells the scheduler, with each heartbeat, what was joined: `ModelPool.figures`."""
+EMBEDDER = "veridask_embedder"
+"""Name of the worker metric that tells which network embeds faces there; empty on a CPU worker. All GPU workers of a
+cluster must tell the same: a case whose face and portrait were embedded by different ones ends in an error."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 
 
@@ -93,7 +96,12 @@ async def _prepare(worker: Worker) -> None:
     keep_freed_memory()
     full_precision()
     settings = torch_settings(os.environ) if label == GPU else TorchSettings()
-    pool = open_pool(settings)
+    embedder = embedder_settings(os.environ) if label == GPU else None
+    pool = open_pool(settings, embedder)
     await asyncio.to_thread(pool.warm, label)
     worker.metrics[BATCHES] = lambda _worker: pool.figures()
+    told = str(pool.face_embedder.model) if label == GPU else ""
+    worker.metrics[EMBEDDER] = lambda _worker: told
+    if embedder is not None:
+        logger.warning("faces are compared by %s, licence: %s", told, embedder.licence)
     logger.info("worker %s is warm for label %s on %s", worker.name, label, settings.device)

@@ -17,7 +17,7 @@ import numpy as np
 from models.errors import VeridaskError
 from workers.pool import ModelPool
 from workers.preload import full_precision, limit_library_threads
-from workers.settings import torch_settings
+from workers.settings import embedder_settings, torch_settings
 
 RUNS = 3
 
@@ -27,7 +27,11 @@ def trials(pool: ModelPool) -> dict[str, tuple[Callable[[], object], Callable[[]
     page = np.full((638, 1012, 3), 200, np.uint8)
     scene = np.full((8, 720, 1280, 3), 120, np.uint8)
     people = np.full((8, 480, 640, 3), 120, np.uint8)
-    chips = np.full((8, 150, 150, 3), 120, np.uint8)
+
+    def embed() -> object:
+        side = pool.face_embedder.chip_size
+        return pool.face_embedder.embed(np.full((8, side, side, 3), 120, np.uint8))
+
     return {
         "page_finder": (lambda: pool.page_finder, lambda: pool.page_finder.find(scene)),
         "mrz_reader": (lambda: pool.mrz_reader, lambda: pool.mrz_reader.read([page])),
@@ -37,7 +41,7 @@ def trials(pool: ModelPool) -> dict[str, tuple[Callable[[], object], Callable[[]
             lambda: pool.landmarks,
             lambda: pool.landmarks.find(people[0], np.array([200, 100, 400, 300], np.float32)),
         ),
-        "face_embedder": (lambda: pool.face_embedder, lambda: pool.face_embedder.embed(chips)),
+        "face_embedder": (lambda: pool.face_embedder, embed),
     }
 
 
@@ -62,7 +66,8 @@ def main() -> None:
     """Print one JSON line for each model as it is done."""
     limit_library_threads()
     full_precision()
-    for name, (load, run) in trials(ModelPool(torch_settings(os.environ))).items():
+    pool = ModelPool(torch_settings(os.environ), embedder_settings(os.environ))
+    for name, (load, run) in trials(pool).items():
         sys.stdout.write(json.dumps({"model": name, **measure(load, run)}) + "\n")
         sys.stdout.flush()
 

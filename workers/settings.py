@@ -1,10 +1,12 @@
-"""Where a worker's networks for faces live, and whether its tasks share their passes: read from the environment.
+"""Where a worker's networks for faces live, whether its tasks share their passes, and which network compares faces:
+read from the environment.
 
 - `VERIDASK_DEVICE` (auto): of a GPU worker; `auto` is the first GPU that torch sees, else the CPU; or `cpu`, `cuda`,
   `cuda:N`.
 - `VERIDASK_BATCH_ITEMS` (64 on a GPU, 0 on the CPU): frames or chips in a pass joined across tasks, 2 to 256; 0: each
   call runs alone.
 - `VERIDASK_BATCH_WAIT_MS` (2): longest wait for calls that are on their way, 0 to 100.
+- `VERIDASK_EMBEDDER` and what belongs to it: the variables of `EMBEDDER_SETTINGS`.
 
 Read by `preload` and `selfcheck`, which are where processes begin. A worker with the label CPU reads none of them.
 """
@@ -14,11 +16,34 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from workers.errors import WorkerSettingError
 
+if TYPE_CHECKING:
+    from models.onnx_embedder import EmbedderWeights
+
 DEVICE, BATCH_ITEMS, BATCH_WAIT_MS = "VERIDASK_DEVICE", "VERIDASK_BATCH_ITEMS", "VERIDASK_BATCH_WAIT_MS"
 MOST_ITEMS, MOST_WAIT_MS = 256, 100.0
+
+EMBEDDER = "VERIDASK_EMBEDDER"
+EMBEDDER_SETTINGS = {
+    EMBEDDER: "ONNX file of a network for faces, a path or a file:// URL. Empty means dlib's, which comes with this.",
+    f"{EMBEDDER}_SHA256": "Its digest, 64 hexadecimal digits. Another file refuses to start.",
+    f"{EMBEDDER}_NAME": "What results call it, up to 60 letters.",
+    f"{EMBEDDER}_LICENCE": "Its licence as you read it, up to 200 letters; logged at start.",
+    f"{EMBEDDER}_MAX_DISTANCE": "Its own threshold: Euclidean distance of embeddings of length 1, above 0 and below 2.",
+    f"{EMBEDDER}_SIZE": "Side of its chips in pixels, 32 to 512; by default 112.",
+    f"{EMBEDDER}_MEAN": "Taken from each pixel of 0 to 255, 0 to 255; by default 127.5.",
+    f"{EMBEDDER}_SCALE": "What that is divided by, 1 to 255; by default 127.5.",
+    f"{EMBEDDER}_CHANNELS": "RGB, which is the default, or BGR.",
+}
+"""The variables of another embedder, with what they mean. With the first the next four must be set: a distance of one
+network means nothing to another's threshold, and what decides on people must be named.
+"""
+_LONGEST_NAME, _LONGEST_LICENCE = 60, 200
 _ITEMS_ON_CUDA, _WAIT_MS = 64, 2.0
 
 
@@ -51,6 +76,69 @@ def torch_settings(environment: Mapping[str, str]) -> TorchSettings:
     return TorchSettings(device, int(items), wait_ms / 1000)
 
 
+def embedder_settings(environment: Mapping[str, str]) -> EmbedderWeights | None:
+    """The network for faces that these variables name, None where they name none: dlib's is used then.
+
+    Does not read the file: `models.onnx_embedder` does and checks its digest. Raises WorkerSettingError for a value
+    that is missing or out of bounds, and for variables of an embedder without `VERIDASK_EMBEDDER`.
+    """
+    given = {name: value.strip() for name in EMBEDDER_SETTINGS if (value := environment.get(name, "")).strip()}
+    if not given:
+        return None
+    required = list(EMBEDDER_SETTINGS)[:5]
+    if missing := [name for name in required if name not in given]:
+        raise WorkerSettingError(
+            f"{', '.join(missing)} is not set, but {', '.join(given)} is: another network for faces needs its file, "
+            "digest, name, licence and its own threshold; unset all of them to use dlib's"
+        )
+    # Imported here because it loads torch and onnxruntime, which processes without this setting do not need from here.
+    from models.onnx_embedder import EmbedderWeights
+
+    digest, channels = given[f"{EMBEDDER}_SHA256"].lower(), given.get(f"{EMBEDDER}_CHANNELS", "RGB")
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise WorkerSettingError(f"{EMBEDDER}_SHA256 is not 64 hexadecimal digits: set it to what sha256sum prints")
+    if channels not in ("RGB", "BGR"):
+        raise WorkerSettingError(f"{EMBEDDER}_CHANNELS is {channels!r}: set it to RGB or BGR")
+    size = _number(given, f"{EMBEDDER}_SIZE", 112, 512, least=32)
+    if size != int(size):
+        raise WorkerSettingError(f"{EMBEDDER}_SIZE is {size:g}: set it to a whole number of pixels")
+    most = _number(given, f"{EMBEDDER}_MAX_DISTANCE", 0, 2)
+    if not 0 < most < 2:
+        raise WorkerSettingError(
+            f"{EMBEDDER}_MAX_DISTANCE is {most:g}: set it above 0 and below 2, at 2 all faces match"
+        )
+    return EmbedderWeights(
+        path=_file(given[EMBEDDER]),
+        sha256=digest,
+        name=_text(given, f"{EMBEDDER}_NAME", _LONGEST_NAME),
+        licence=_text(given, f"{EMBEDDER}_LICENCE", _LONGEST_LICENCE),
+        max_distance=most,
+        size=int(size),
+        mean=_number(given, f"{EMBEDDER}_MEAN", 127.5, 255),
+        scale=_number(given, f"{EMBEDDER}_SCALE", 127.5, 255, least=1),
+        channels="RGB" if channels == "RGB" else "BGR",
+    )
+
+
+def _file(given: str) -> Path:
+    """A path, or that of a file:// URL. Nothing is fetched: a worker must start where there is no network."""
+    if "://" not in given:
+        return Path(given)
+    parts = urlsplit(given)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise WorkerSettingError(
+            f"{EMBEDDER} is a URL of {parts.scheme}: fetch the file, look at its licence and name its path here"
+        )
+    return Path(unquote(parts.path))
+
+
+def _text(given: Mapping[str, str], name: str, longest: int) -> str:
+    text = given[name]
+    if len(text) > longest or not text.isprintable():
+        raise WorkerSettingError(f"{name} is set to more than {longest} letters, or to what cannot be printed")
+    return text
+
+
 def _gpus() -> int:
     """How many GPUs torch can use in this process; CUDA_VISIBLE_DEVICES limits them."""
     import torch
@@ -77,12 +165,12 @@ def _device(wanted: str, gpus: int) -> str:
     return wanted
 
 
-def _number(environment: Mapping[str, str], name: str, default: float, most: float) -> float:
+def _number(environment: Mapping[str, str], name: str, default: float, most: float, *, least: float = 0) -> float:
     text = environment.get(name) or str(default)
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not 0 <= value <= most:  # false for NaN
-        raise WorkerSettingError(f"{name} is {text!r}: set it to a number from 0 to {most:g}")
+    if not least <= value <= most:  # false for NaN
+        raise WorkerSettingError(f"{name} is {text!r}: set it to a number from {least:g} to {most:g}")
     return value

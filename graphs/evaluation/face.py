@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from graphs.errors import EvaluationError
 from graphs.evaluation.rates import F64, Rate, at_false_match_rate, error_curve, fewest_errors
 from graphs.evaluation.suite import Curve, Figures, Job, Measured, Report, Source, Table, spent
 from workers.placement import GPU
@@ -31,20 +32,22 @@ RATES = (1e-2, 1e-3)
 
 
 def embed_picture(media: bytes) -> Figures:
-    """The embedding of the face in the middle, float32 (128,); None without a face."""
-    from models.face_track import still_faces
+    """The embedding of the face in the middle, float32 (D,), None without a face; and which network embeds here."""
+    from models.face_track import embedded, still_faces
     from models.media import MediaLimits, sample_frames
 
     image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
     faces = still_faces(image, models().face_detector, models().landmarks)
+    embedder = models().face_embedder
     if not faces:
-        return {"embedding": None}
+        return {"embedding": None, "embedder": str(embedder.model)}
     middle = np.array(image.shape[1::-1]) / 2
 
     def off_centre(face: Face) -> float:
         return float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - middle))
 
-    return {"embedding": models().face_embedder.embed_both_ways(min(faces, key=off_centre).chip[None])[0]}
+    face = embedded(min(faces, key=off_centre), image, embedder)
+    return {"embedding": face.embedding, "embedder": str(embedder.model)}
 
 
 class FaceSuite:
@@ -65,7 +68,10 @@ class FaceSuite:
         ]
 
     def report(self, measured: Sequence[Measured]) -> Report:
-        """Accuracy, FMR and FNMR."""
+        """Accuracy, FMR and FNMR. Raises EvaluationError when the workers did not all embed with one network."""
+        embedders = sorted({one.figures["embedder"] for one in measured if "embedder" in one.figures})
+        if len(embedders) > 1:
+            raise EvaluationError(f"the workers embed faces with different networks: {', '.join(embedders)}")
         found = {one.item: one.figures.get("embedding") for one in measured}
         missed = sum(vector is None for vector in found.values())
         pairs = [(one.item, other, same) for one in measured for other, same in one.truth]
@@ -74,6 +80,7 @@ class FaceSuite:
         genuine, impostor = distances[same], distances[~same]
         accuracies, thresholds = halves(distances, same)
         rows = [
+            ("network", "".join(embedders)),
             ("pairs", f"{len(pairs)}, {int(same.sum())} of one person"),
             ("pictures without a face found", f"{missed} of {len(found)}"),
             (
@@ -140,7 +147,9 @@ def all_impostors(found: dict[str, npt.NDArray[np.float32] | None], known_same: 
     """
     names = sorted(name for name, vector in found.items() if vector is not None)
     people = np.array([name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in names])
-    vectors = np.array([found[name] for name in names], np.float64).reshape(-1, 128)
+    vectors = np.array([found[name] for name in names], np.float64)
+    if not names:
+        return np.empty(0)
     squares = (vectors**2).sum(axis=1)
     every = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * vectors @ vectors.T, 0))
     first, second = np.triu_indices(len(names), 1)

@@ -7,18 +7,14 @@ the result mean in characters is decided in `models.mrz.decode`.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-from pathlib import Path
-
 import cv2
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from models.errors import WeightsError
 from models.mrz.check_digits import ALPHABET
 from models.mrz.locate import Band
+from models.onnx_session import session
+from models.ppocr import packaged
 
 UInt8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
@@ -26,38 +22,20 @@ Float = npt.NDArray[np.float32]
 STRIP_HEIGHT = 48
 """Pixels; fixed by the network, which makes one time step of 8 pixels of width."""
 
-_MODEL = "models/PP-OCRv6_rec_small.onnx"
-_SHA256 = "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884"
-
 _SAME_SHAPE = {"<": "‹〈＜«", **{letter: letter.lower() for letter in "COPSUVWXZ"}}
 """Characters of the network's 18,709 that look like one of the MRZ's: their probability counts for it."""
 
 _PROBABILITY_FLOOR = 1e-6
 
 
-def packaged_model() -> Path:
-    """The recogniser's file inside the installed package rapidocr, which is not imported. WeightsError if absent."""
-    spec = importlib.util.find_spec("rapidocr")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        if (path := Path(folder) / _MODEL).is_file():
-            return path
-    raise WeightsError(f"the package rapidocr with {_MODEL} is not installed")
-
-
 class LineRecogniser:
     """The network, loaded and checked once; a session takes about 0.2 s to make.
 
-    threads: threads inside one call (the graph of a case runs in parallel already). WeightsError on a wrong digest.
+    threads: threads inside one call (the graph of a case runs in parallel already). WeightsError as `ppocr.packaged`.
     """
 
-    def __init__(self, path: Path | None = None, sha256: str = _SHA256, threads: int = 1) -> None:
-        data = (path or packaged_model()).read_bytes()
-        if hashlib.sha256(data).hexdigest() != sha256:
-            raise WeightsError("the text recogniser's file has not the SHA-256 on record")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    def __init__(self, threads: int = 1) -> None:
+        self._session = session(packaged("recogniser"), threads)
         characters = self._session.get_modelmeta().custom_metadata_map["character"].split("\n")
         column = {character: index + 1 for index, character in enumerate(characters)}  # column 0 is CTC's blank
         self._columns = [[0]] + [
