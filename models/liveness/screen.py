@@ -115,12 +115,12 @@ def _banding(pictures: U8, faces: list[Face]) -> float:
     widths = np.array([face.box[2] - face.box[0] for face in faces])
     far = [face for face, width in zip(faces, widths, strict=True) if width <= _NEARER * widths.min()]
     chosen = [far[i] for i in np.unique(np.linspace(0, len(far) - 1, _SAMPLES).round().astype(int))]
-    images, boxes = pictures[[face.frame for face in chosen]], np.stack([face.box for face in far])
+    images, boxes = pictures[[face.frame for face in chosen]], np.stack([face.box for face in chosen])
     left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
-    margin, w = 0.25 * (right - left), images.shape[2]
+    margin, w = 0.1 * (right - left), images.shape[2]  # hair may cover some of a side: the median over it holds
     above = images[:, : max(int(boxes[:, 3].min()), 0)]  # shoulders reach to both sides and move together
     sides = (above[:, :, : max(int(left - margin), 0)], above[:, :, min(int(right + margin), w) :])
-    if min(side.shape[2] for side in sides) < w // 16 or above.shape[1] < images.shape[1] // 4:
+    if min(side.shape[2] for side in sides) < w // 24 or above.shape[1] < images.shape[1] // 4:
         return 0.0
     one, other = (_row_flicker(side) for side in sides)
     return float(100 * np.sqrt(max(0.0, float(np.median((one * other).mean(1))))))
