@@ -18,6 +18,8 @@ class DocumentAttack(StrEnum):
 
     PHOTO_OF_SCREEN = "photo_of_screen"
     """The card as a picture on a tablet: pixel grid, moiré, bezel, nothing that moves with the light."""
+    FINE_SCREEN = "photo_of_fine_screen"
+    """The same on a screen whose pixels the camera does not tell apart; only nothing moves with the light."""
     GREY_COPY = "gray_copy"
     """A black-and-white photocopy, cut out."""
     COLOUR_COPY = "document_on_printed_paper"

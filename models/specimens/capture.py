@@ -101,6 +101,8 @@ class Scene:
             if before is not None:
                 picture = _smear(picture, (here - before) * self.lens.shutter * self.conditions.frame_rate)
             before = here
+            if self.conditions.fringe:
+                picture = _fringed(picture, self.conditions.fringe)
             if self.conditions.mosaic:
                 picture = _mosaic(picture)
             picture = np.asarray(cv2.LUT(picture, self._tone), np.uint8)
@@ -246,11 +248,13 @@ def _surface(
     covered: Plane | None = None,
 ) -> Surface:
     """What lies before the camera. still: the card as a copier or a camera caught it; covered: see `surfaces.Live`."""
-    if attack is DocumentAttack.PHOTO_OF_SCREEN:
-        if conditions == USUAL:
-            return card_on_screen(rng, still)
-        display = Display.draw(np.random.default_rng([seed, 13]))
-        return card_on_screen(rng, still, display=display, filmed_width=0.68 * conditions.fill * conditions.size[0])
+    if attack is DocumentAttack.PHOTO_OF_SCREEN and conditions == USUAL:
+        return card_on_screen(rng, still)
+    if attack in (DocumentAttack.PHOTO_OF_SCREEN, DocumentAttack.FINE_SCREEN):
+        width = (0.64 if render is render_front else 0.73) * conditions.fill * conditions.size[0]
+        drawn = np.random.default_rng([seed, 13])
+        display = Display.draw(drawn, width, fine=attack is DocumentAttack.FINE_SCREEN)
+        return card_on_screen(rng, still, display=display, filmed_width=width)
     if attack in (DocumentAttack.GREY_COPY, DocumentAttack.COLOUR_COPY):
         return copy_on_desk(rng, still, grey=attack is DocumentAttack.GREY_COPY)
     live = specimen.design if render is render_front else None
@@ -314,6 +318,17 @@ def _soften(picture: Image3, sigma: float) -> Image3:
         return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
     half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(cv2.GaussianBlur(half, (0, 0), sigma / 2), picture.shape[1::-1]), np.uint8)
+
+
+def _fringed(picture: Image3, pixels: float) -> Image3:
+    """Lateral chromatic aberration: red enlarged and blue reduced about the middle, by `pixels` at the corners."""
+    height, width = picture.shape[:2]
+    channels = list(cv2.split(picture))
+    for index, sign in ((0, 1), (2, -1)):
+        scale = 1 + sign * pixels / (np.hypot(width, height) / 2)
+        about = np.array([[scale, 0, (1 - scale) * (width - 1) / 2], [0, scale, (1 - scale) * (height - 1) / 2]])
+        channels[index] = cv2.warpAffine(channels[index], about, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.merge(channels), np.uint8)
 
 
 def _mosaic(picture: Image3) -> Image3:

@@ -16,7 +16,8 @@ class DocumentConditions:
     colour a pixel; without, a larger sensor was averaged down.
 
     The others are factors on what the seed gives: fill, share of the frame that the document takes; tilt, how far it
-    is tilted on purpose; noise of the sensor; defocus; exposure; glare, brightness of the mirrored lamp.
+    is tilted on purpose; noise of the sensor; defocus; exposure; glare, brightness of the mirrored lamp. fringe: pixels
+    by which red is pulled out and blue in at the corners of the picture, by the lens.
     """
 
     size: tuple[int, int] = (1280, 720)
@@ -31,6 +32,7 @@ class DocumentConditions:
     defocus: float = 1.0
     exposure: float = 1.0
     glare: float = 1.0
+    fringe: float = 0.0
 
     @classmethod
     def draw(cls, rng: random.Random) -> DocumentConditions:
@@ -48,4 +50,5 @@ class DocumentConditions:
             defocus=rng.uniform(0.7, 1.5),
             exposure=rng.uniform(0.75, 1.08),
             glare=rng.uniform(0.5, 1.2),
+            fringe=rng.uniform(-0.5, 0.5),
         )

@@ -31,12 +31,16 @@ class Display:
     coolness: float = 0.0
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Display:
-        """From an office monitor to a tablet and a phone held near."""
+    def draw(cls, rng: np.random.Generator, filmed_width: float, *, fine: bool) -> Display:
+        """A monitor, a tablet or a phone, filmed from near. filmed_width: camera pixels that the card will take.
+
+        A camera pixel sees a half to 1.1 of the display's pixels; fine: 1.15 to 1.4 of them, so that no single one can
+        be told from the next any more.
+        """
         layouts: tuple[Layout, ...] = ("stripes", "stripes", "reversed", "upright", "diamonds")
         return cls(
             pitch_mm=float(rng.uniform(0.09, 0.28)),
-            card_pixels=float(rng.uniform(620, 1000)),
+            card_pixels=filmed_width * float(rng.uniform(1.15, 1.4) if fine else rng.uniform(0.5, 1.1)),
             layout=layouts[int(rng.integers(len(layouts)))],
             brightness=float(rng.uniform(0.7, 1.05)),
             black=float(rng.uniform(0.0, 0.06)),
@@ -56,8 +60,7 @@ class Display:
         lit = fine * np.tile(cells, (down, across, 1))[: fine.shape[0], : fine.shape[1]]
         # The camera exposes for the screen: its stripes and gaps let a part of the light through.
         alpha = 0.933 / cells.reshape(-1, 3).mean(axis=0)
-        soft = cv2.GaussianBlur(lit, (0, 0), blur).astype(np.float32) * alpha.astype(np.float32)
-        return np.asarray(np.clip(soft, 0, 255), np.uint8)
+        return np.asarray(cv2.transform(cv2.GaussianBlur(lit, (0, 0), blur), np.diag(alpha)), np.uint8)
 
 
 def _cells(layout: Layout) -> Image3:
