@@ -88,7 +88,7 @@ def screen_score(page: npt.NDArray[np.uint8]) -> float:
             red, blue = _in_place(red, green), _in_place(blue, green)
             apart = [_smooth((a * np.conj(b)).imag) for a, b in ((red, green), (green, blue), (red, blue))]
             power = _smooth(np.abs(red) ** 2 + np.abs(green) ** 2 + np.abs(blue) ** 2)
-            total = sum(np.abs(part) for part in apart)[_bins()]
+            total = np.sum([np.abs(part) for part in apart], axis=0)[_bins()]
             against = power[_bins()] + _QUIET * np.percentile(power[_bins()], _QUIETEST) + _FLOOR
             peaks.append(np.partition(total / against, -_STRONGEST)[-_STRONGEST])
     return float(np.median(peaks))
