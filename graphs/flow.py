@@ -25,6 +25,7 @@ NODES: Mapping[str, Node] = wire(
             document.quality,
             document.text_lines,
             document.text,
+            document.tampering,
             document.portrait_face,
             document.portrait,
             document.hologram,

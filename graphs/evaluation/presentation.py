@@ -65,8 +65,9 @@ FACE_KINDS: dict[str, str] = {
 }
 SCORES: dict[str, tuple[bool, str]] = {
     "hologram_front": (True, "share of the page whose colour moves with the light"),
-    "recapture_front": (False, "signs of a screen"),
-    "recapture_back": (False, "signs of a screen"),
+    "recapture_front": (False, "channels out of step"),
+    "recapture_back": (False, "channels out of step"),
+    "tampering_front": (False, "ink of one line against the others"),
     "liveness_geometric_face": (True, "parallax against a head's"),
     "liveness_active_face": (True, "strength of the weakest action"),
     "liveness_passive_face": (False, "sharpest peak of the spectrum"),
