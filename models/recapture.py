@@ -67,8 +67,9 @@ def recapture(pages: Sequence[npt.NDArray[np.uint8]]) -> Recapture:
 def screen_score(page: npt.NDArray[np.uint8]) -> float:
     """How far red, green and blue are out of step, 0 (in step) to about 0.85: a screen's are, a print's are not.
 
-    Genuine fronts reach 0.23, the same on a screen starts at 0.3; backs, mostly black, 0.16 and 0.23: sides want
-    thresholds of their own (synthetic films and stills under drawn conditions, seeds 40000–40018).
+    Genuine fronts reach 0.26, the same on a screen starts at 0.27; backs, mostly black, 0.22 and 0.21: sides want
+    thresholds of their own (synthetic films and stills under drawn conditions, seeds 40000–40031 and 41000–41014).
+    A display whose pixels the camera does not tell apart scores as a print.
 
     A display's red, green and blue stripes lie beside one another, so the waves that they beat with the camera's pixels
     (moiré) run a third of a period apart, at whatever frequency. What is printed, guilloches, text and barcodes too,

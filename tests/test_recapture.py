@@ -13,10 +13,10 @@ from models.specimens.attacks import DocumentAttack
 from models.specimens.document import render_front
 
 Page = npt.NDArray[np.uint8]
-SCREEN = 0.27
-SCREEN_BACK = 0.2
+SCREEN = 0.265
+SCREEN_BACK = 0.215
 GREY = 0.6
-"""Those of the profile `standard`; the film here has another seed than those that they were fitted on."""
+"""Those of the profile `standard`; the films here have other seeds than those that they were fitted on."""
 
 
 def front() -> Page:

@@ -37,13 +37,15 @@ class DocumentConditions:
     @classmethod
     def draw(cls, rng: random.Random) -> DocumentConditions:
         """What phones and browsers give in homes and offices: lit well enough, not ideal."""
+        size = rng.choice(((1280, 720), (1920, 1080), (960, 540)))
         return cls(
-            size=rng.choice(((1280, 720), (1920, 1080), (960, 540))),
+            size=size,
             frame_rate=rng.choice((24, 25, 30)),
             crf=rng.randint(20, 30),
             quality=rng.randint(70, 95),
             warmth=rng.uniform(-0.7, 1.0),
-            mosaic=rng.random() < 0.4,
+            # Webcams have sensors of 1280 or 1920 pixels; 960 come from a larger one.
+            mosaic=rng.random() < 0.4 and size[0] > 960,
             fill=rng.uniform(0.85, 1.12),
             tilt=rng.uniform(0.6, 1.2),
             noise=rng.uniform(0.5, 1.8),
