@@ -163,6 +163,28 @@ def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResul
     )
 
 
+@check(CPU)
+def tampering(text_lines: Text | None, pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the ink of one printed line of the front is unlike that of the others: a field printed over."""
+    from models.tampering import odd_line
+
+    name = "tampering_front"
+    if text_lines is None or not pages.best:
+        return judged(name, "not_run")
+    found = odd_line([page.image for page in pages.best], [line.box for line in text_lines.lines])
+    if not found.lines:
+        return judged(name, "unidentified")
+    odd = found.score > thresholds["max_ink_difference"]
+    return judged(
+        name,
+        "caution" if odd else "clear",
+        {"altered_text": "front"} if odd else {},
+        score=found.score,
+        threshold=thresholds["max_ink_difference"],
+        lines=found.lines,
+    )
+
+
 @data(GPU)
 def portrait_face(pages: Pages, models: ModelPool) -> Face | None:
     """The portrait on the document: the largest face of the sharpest page, whichever way up; None without one."""

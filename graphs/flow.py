@@ -1,8 +1,8 @@
-"""The flow, on one screen: what is made and judged from each upload, then what joins them.
+"""The flow, on one screen: what is made and judged from each upload, then what joins them; the verdict combines all.
 
-    upload_front → frames → pages → quality, text, portrait, hologram, recapture ──┐
-    upload_back  → frames → pages → quality, mrz_lines → mrz, validity, barcode ───┼→ consistency, match → verdict
-    upload_face  → frames → faces ×2 → faces → quality, liveness ×3, continuity ───┘
+    upload_front → frames → pages → quality, text, tampering, portrait, hologram, recapture┐
+    upload_back  → frames → pages → quality, mrz_lines → mrz, validity, barcode ───────────┼→ consistency, match
+    upload_face  → frames → faces ×2 → faces → quality, liveness ×3, continuity ───────────┘
 
 Each name is a function of `document.py` or `face.py`; its parameters say what it waits for.
 """
@@ -25,6 +25,7 @@ NODES: Mapping[str, Node] = wire(
             document.quality,
             document.text_lines,
             document.text,
+            document.tampering,
             document.portrait_face,
             document.portrait,
             document.hologram,

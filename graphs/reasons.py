@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "photo_of_screen": "The document was shown on a screen.",
     "gray_copy": "The document is a grey copy.",
     "no_hologram_seen": "The document's optically variable feature was not seen.",
+    "altered_text": "A printed field of the document looks changed.",
     # data
     "document_expired": "The document has expired.",
     "mrz_check_digit": "A check digit of the machine-readable zone is wrong.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from datetime import date
 
 import av
@@ -18,8 +19,20 @@ from models import aamva
 from models.mrz.check_digits import matches
 from models.page import ID1_SIZE
 from models.specimens.attacks import DocumentAttack, tampered
-from models.specimens.capture import FRAME_RATE, FRAME_SIZE, Scene, back_scene, back_video, front_scene, front_video
+from models.specimens.capture import (
+    FRAME_RATE,
+    FRAME_SIZE,
+    Scene,
+    back_scene,
+    back_video,
+    front_scene,
+    front_video,
+    photo,
+)
+from models.specimens.conditions import DocumentConditions
+from models.specimens.display import Display
 from models.specimens.document import Specimen, aamva_payload, make_specimen, render_back, render_front
+from models.specimens.forgery import portrait_replaced, text_edited
 from models.specimens.glyphs import MRZ_ALPHABET, PITCH_MM, mrz_ink
 from models.specimens.security import variable_elements
 from models.specimens.video import encode_mp4
@@ -222,3 +235,59 @@ def test_none_or_two_documents_lie_on_the_desk(azure: Specimen) -> None:
 def test_no_frames_no_film() -> None:
     with pytest.raises(ValueError, match="at least one frame"):
         encode_mp4(iter(()), frame_rate=30)
+
+
+def test_drawn_conditions_are_those_of_the_film(ochre: Specimen) -> None:
+    drawn = [DocumentConditions.draw(random.Random(f"conditions {n}")) for n in range(40)]
+    assert {c.size for c in drawn} == {(1280, 720), (1920, 1080), (960, 540)}
+    assert {c.frame_rate for c in drawn} == {24, 25, 30}
+    assert not any(c.mosaic for c in drawn if c.size[0] == 960)
+    conditions = next(c for c in drawn if c.size == (960, 540) and c.frame_rate == 25)
+    capture = front_video(ochre, seed=61, seconds=0.2, conditions=conditions)
+    with av.open(io.BytesIO(capture.data)) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.average_rate or 0) == (960, 540, 25)
+    assert np.all((capture.quads > 0) & (capture.quads < np.array(conditions.size)))
+
+
+def test_a_photo_is_a_jpeg_in_focus(ochre: Specimen) -> None:
+    scene = back_scene(ochre, seed=62, seconds=0.6)
+    data = photo(scene)
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert data[:2] == b"\xff\xd8"
+    assert picture is not None
+    codes = zxingcpp.read_barcodes(level_view(np.asarray(picture, np.uint8), scene.quads()[-1, 0]))
+    assert [code.bytes for code in codes] == [aamva_payload(ochre.encoded)]
+
+
+@pytest.mark.parametrize("layout", ["stripes", "reversed", "upright", "diamonds"])
+def test_a_white_screen_is_white_from_afar_and_striped_from_near(layout: str) -> None:
+    white = np.full((60, 60, 3), 200, np.uint8)
+    glowing = Display(0.2, 800, layout=layout).glowing(white, blur=0.5)  # type: ignore[arg-type]
+    assert glowing.shape == (180, 180, 3)
+    inner = glowing[30:-30, 30:-30].astype(np.float64)
+    far = Display(0.2, 800, layout=layout).glowing(white, blur=4.0)[30:-30, 30:-30].astype(np.float64)  # type: ignore[arg-type]
+    assert inner.std(axis=(0, 1)).min() > 40 > 8 > far.std(axis=(0, 1)).max()
+    assert np.ptp(far.mean(axis=(0, 1))) < 4
+
+
+def test_a_replaced_portrait_covers_the_portrait_and_nothing_else(azure: Specimen) -> None:
+    front = render_front(azure)
+    forged, cover = portrait_replaced(front, azure, 63)
+    changed = np.abs(forged.astype(int) - front.astype(int)).max(axis=2) > 12
+    rows, columns = np.nonzero(cover > 0.5)
+    assert changed[rows, columns].mean() > 0.7
+    away = cv2.dilate((cover > 0.01).astype(np.uint8), np.ones((25, 25), np.uint8)) == 0
+    assert not changed[away].any()
+    assert 0.15 < cover.mean() < 0.3
+
+
+@pytest.mark.parametrize("seed", range(64, 70))
+def test_an_edited_text_changes_one_field_only(ochre: Specimen, seed: int) -> None:
+    front = render_front(ochre)
+    forged = text_edited(front, ochre, seed)
+    rows, columns = np.nonzero(np.abs(forged.astype(int) - front.astype(int)).max(axis=2) > 12)
+    assert len(rows) > 300
+    assert np.ptp(rows) < 6 * 11.82
+    assert np.ptp(columns) < 52 * 11.82
+    np.testing.assert_array_equal(forged, text_edited(front, ochre, seed))

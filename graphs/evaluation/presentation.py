@@ -1,8 +1,9 @@
 """Attacks let through and genuine people turned away, by kind of presentation and by check.
 
-From seeds: films of specimens, genuine and attacked, made on the workers; synthetic. From a folder, table
-`presentations.csv`: kind, genuine (1 or 0), front, back, face (paths of media, empty for a step that is not there),
-challenge (actions separated by spaces; empty where none was asked for), item (a name for the row, optional).
+From seeds: films of specimens, genuine and attacked, made on the workers; synthetic. Documents are filmed under drawn
+conditions (`models.specimens.conditions`), or photographed under them where the profile takes pictures only. From a
+folder, table `presentations.csv`: kind, genuine (1 or 0), front, back, face (paths of media, empty for a step that is
+not there), challenge (actions separated by spaces; empty where none was asked for), item (a name, optional).
 
 A presentation is let through when every check of the profile that its media can feed is clear. Document kinds carry
 front and back without a face, face kinds the scan alone, so `match` is in neither. A genuine one of which a check of
@@ -23,7 +24,9 @@ import numpy as np
 
 from graphs.evaluation.rates import Rate, at_genuine_error_rate
 from graphs.evaluation.suite import Figures, Job, Measured, Report, Source, Table, spent
+from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step
+from models.specimens.conditions import DocumentConditions
 from models.specimens.scenarios import Scenario, film_step
 from workers.placement import CPU, GPU
 
@@ -37,10 +40,13 @@ BOTH: tuple[Step, ...] = ("front", "back")
 DOCUMENT_KINDS: dict[str, tuple[str, tuple[Step, ...]]] = {
     "genuine document": ("", ()),
     "photo of a screen": ("photo_of_screen", BOTH),
+    "photo of a fine screen": ("photo_of_fine_screen", BOTH),
     "grey copy": ("gray_copy", BOTH),
     "colour copy": ("document_on_printed_paper", BOTH),
     "altered MRZ": ("mrz_check_digit", ("back",)),
     "altered printed field": ("data_mismatch", ("front",)),
+    "portrait replaced": ("altered_photo", ("front",)),
+    "text edited": ("altered_text", ("front",)),
     "expired document": ("document_expired", BOTH),
     "blurred": ("blurred_photo", BOTH),
     "no document": ("no_document_in_image", BOTH),
@@ -61,8 +67,9 @@ FACE_KINDS: dict[str, str] = {
 }
 SCORES: dict[str, tuple[bool, str]] = {
     "hologram_front": (True, "share of the page whose colour moves with the light"),
-    "recapture_front": (False, "signs of a screen"),
-    "recapture_back": (False, "signs of a screen"),
+    "recapture_front": (False, "channels out of step"),
+    "recapture_back": (False, "channels out of step"),
+    "tampering_front": (False, "ink of one line against the others"),
     "liveness_geometric_face": (True, "parallax against a head's"),
     "liveness_active_face": (True, "strength of the weakest action"),
     "liveness_passive_face": (False, "sharpest peak of the spectrum"),
@@ -72,14 +79,17 @@ FITTED_ERROR = 0.03
 """BPCER that a fitted threshold may cost on the part that it is fitted on."""
 
 
-def film(kind: str, seed: int) -> dict[Step, bytes]:
-    """Film one presentation of specimens under conditions of its own: media by step."""
+def film(kind: str, seed: int, still: bool = False) -> dict[Step, bytes]:
+    """Film one presentation of specimens under drawn conditions: media by step. still: documents are photographed."""
     design, portrait = PEOPLE[seed % len(PEOPLE)]
     if kind in FACE_KINDS:
         return {"face": _scan(kind, seed, portrait)}
     attack, attacked = DOCUMENT_KINDS[kind]
     scenario = Scenario(kind, design, portrait, "", "", attack, attacked)
-    return {step: film_step(scenario, step, (), seed=seed, today=TODAY) for step in BOTH}
+    conditions = DocumentConditions.draw(random.Random(f"document {seed}"))
+    return {
+        step: film_step(scenario, step, (), seed=seed, today=TODAY, conditions=conditions, still=still) for step in BOTH
+    }
 
 
 def _scan(kind: str, seed: int, portrait: str) -> bytes:
@@ -131,7 +141,10 @@ class PresentationSuite:
         """One for each presentation. truth: whether it is genuine."""
         if source.folder is not None:
             return list(self._recorded(source))
-        kinds = [kind for kind in (*DOCUMENT_KINDS, *FACE_KINDS) if _wanted(kind, source)]
+        accepted = profile(source.profile).accepts
+        still = "video" not in accepted.get("front", ("video",))
+        shown = (*DOCUMENT_KINDS, *(FACE_KINDS if "face" in accepted else ()))
+        kinds = [kind for kind in shown if _wanted(kind, source)]
         return [
             Job(
                 str(seed),
@@ -140,7 +153,7 @@ class PresentationSuite:
                 (source.profile, challenge_of(seed)),
                 kind.startswith("genuine"),
                 GPU if kind in FACE_KINDS else CPU,
-                made_by=(film, (kind, seed)),
+                made_by=(film, (kind, seed, still)),
             )
             for seed in source.numbers()
             for kind in kinds

@@ -1,13 +1,13 @@
 """Films of documents as a phone makes them: the entry points of the specimens of documents.
 
 `front_video` and `back_video` give the bytes that a person would upload, with the ground truth; `front_scene` and
-`back_scene` give the same pictures before they are encoded, one by one.
+`back_scene` give the same pictures before they are encoded, one by one; `photo` takes a still of a scene.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -16,8 +16,11 @@ import numpy.typing as npt
 
 from models.specimens.attacks import DocumentAttack, tampered
 from models.specimens.camera import Camera, Matrix, Pose, hand_motion, project
+from models.specimens.conditions import DocumentConditions
 from models.specimens.designs import DESIGN_NAMES
+from models.specimens.display import Display
 from models.specimens.document import Specimen, make_specimen, render_back, render_front
+from models.specimens.forgery import portrait_replaced, text_edited
 from models.specimens.lighting import GRID, Light, draw_light
 from models.specimens.person import PORTRAITS
 from models.specimens.security import shine
@@ -25,10 +28,11 @@ from models.specimens.surfaces import Surface, card_on_screen, cards_on_desk, co
 from models.specimens.video import encode_mp4
 
 Image3 = npt.NDArray[np.uint8]
+Plane = npt.NDArray[np.float32]
 
-FRAME_RATE = 24
-"""Frames a second: the cinema's, a fifth fewer than most phones take, and drawing them is what specimens cost."""
-FRAME_SIZE = (1280, 720)
+USUAL = DocumentConditions()
+FRAME_RATE = USUAL.frame_rate
+FRAME_SIZE = USUAL.size
 _COPIED_AT = np.array([[0.12, -0.06], [0.0007, 0.0], [0.0, 0.0007]])  # light at the moment a copy or photo was taken
 
 
@@ -71,6 +75,13 @@ class Scene:
     surface: Surface
     light: Light
     lens: Lens
+    conditions: DocumentConditions = USUAL
+
+    def at(self, index: int) -> Scene:
+        """The scene of that frame alone, held still."""
+        one = slice(index, index + 1)
+        lens = replace(self.lens, defocus=self.lens.defocus[one], exposure=self.lens.exposure[one])
+        return replace(self, poses=self.poses[one], lens=lens)
 
     def quads(self) -> npt.NDArray[np.float32]:
         """Corners of the documents in each frame: float32 (N, K, 4, 2)."""
@@ -78,7 +89,7 @@ class Scene:
         return np.asarray(corners, np.float32).reshape(len(self.poses), -1, 4, 2)
 
     def frames(self) -> Iterator[Image3]:
-        """The film, frame by frame: uint8 (720, 1280, 3) RGB."""
+        """The film, frame by frame: uint8 (H, W, 3) RGB of the conditions' size."""
         rng = np.random.default_rng(self.lens.seed)
         grain = self._grain
         height, width = self.camera.height, self.camera.width
@@ -88,8 +99,12 @@ class Scene:
             here = project(pose.homography(self.camera), [0.0, 0.0])
             picture = _soften(picture, float(self.lens.defocus[index]))
             if before is not None:
-                picture = _smear(picture, (here - before) * self.lens.shutter * FRAME_RATE)
+                picture = _smear(picture, (here - before) * self.lens.shutter * self.conditions.frame_rate)
             before = here
+            if self.conditions.fringe:
+                picture = _fringed(picture, self.conditions.fringe)
+            if self.conditions.mosaic:
+                picture = _mosaic(picture)
             picture = np.asarray(cv2.LUT(picture, self._tone), np.uint8)
             y, x = rng.integers(0, grain.shape[0] - height), rng.integers(0, grain.shape[1] - width)
             # Shot noise grows with the root of the light and gamma flattens it again: about even over all tones.
@@ -135,43 +150,83 @@ class Scene:
 
 
 def front_video(
-    specimen: Specimen, *, seed: int, attack: DocumentAttack | None = None, seconds: float = 2.8
+    specimen: Specimen,
+    *,
+    seed: int,
+    attack: DocumentAttack | None = None,
+    seconds: float = 2.8,
+    conditions: DocumentConditions = USUAL,
 ) -> Capture:
     """Film the front while it is tilted to and fro. seed: of everything around the document."""
-    return record(front_scene(specimen, seed=seed, attack=attack, seconds=seconds))
+    return record(front_scene(specimen, seed=seed, attack=attack, seconds=seconds, conditions=conditions))
 
 
-def back_video(specimen: Specimen, *, seed: int, attack: DocumentAttack | None = None, seconds: float = 2.0) -> Capture:
+def back_video(
+    specimen: Specimen,
+    *,
+    seed: int,
+    attack: DocumentAttack | None = None,
+    seconds: float = 2.0,
+    conditions: DocumentConditions = USUAL,
+) -> Capture:
     """Film the back, held nearly still and close."""
-    return record(back_scene(specimen, seed=seed, attack=attack, seconds=seconds))
+    return record(back_scene(specimen, seed=seed, attack=attack, seconds=seconds, conditions=conditions))
 
 
 def record(scene: Scene) -> Capture:
     """Encode a scene."""
+    conditions = scene.conditions
     return Capture(
-        data=encode_mp4(scene.frames(), frame_rate=FRAME_RATE),
+        data=encode_mp4(scene.frames(), frame_rate=conditions.frame_rate, crf=conditions.crf),
         quads=scene.quads(),
         tilts=np.array([pose.tilt for pose in scene.poses], np.float32),
-        frame_rate=FRAME_RATE,
+        frame_rate=conditions.frame_rate,
     )
 
 
-def front_scene(specimen: Specimen, *, seed: int, attack: DocumentAttack | None = None, seconds: float = 2.8) -> Scene:
+def photo(scene: Scene) -> bytes:
+    """A JPEG of the last frame of a scene; a scene of half a second has its focus found by then."""
+    picture = next(iter(scene.at(len(scene.poses) - 1).frames()))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, scene.conditions.quality]
+    return bytes(cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)[1].tobytes())
+
+
+def front_scene(
+    specimen: Specimen,
+    *,
+    seed: int,
+    attack: DocumentAttack | None = None,
+    seconds: float = 2.8,
+    conditions: DocumentConditions = USUAL,
+) -> Scene:
     """What `front_video` films."""
     rng = np.random.default_rng([seed, 11])
-    card = render_front(tampered(specimen, attack))
+    card, covered = render_front(tampered(specimen, attack)), None
+    if attack is DocumentAttack.PORTRAIT_REPLACED:
+        card, covered = portrait_replaced(card, specimen, seed)
+    elif attack is DocumentAttack.TEXT_EDITED:
+        card = text_edited(card, specimen, seed)
     still = card.copy()
     shine(still, specimen.design, _COPIED_AT, 0.7)
-    surface = _surface(rng, attack, card, render_front, still, specimen, seed)
-    return _scene(rng, surface, attack, seconds, fill=rng.uniform(0.6, 0.68), tilt=0.25, aside=0.55)
+    surface = _surface(rng, attack, card, render_front, still, specimen, seed, conditions, covered)
+    fill = rng.uniform(0.6, 0.68)
+    return _scene(rng, surface, attack, seconds, conditions, fill=fill, tilt=0.25, aside=0.55)
 
 
-def back_scene(specimen: Specimen, *, seed: int, attack: DocumentAttack | None = None, seconds: float = 2.0) -> Scene:
+def back_scene(
+    specimen: Specimen,
+    *,
+    seed: int,
+    attack: DocumentAttack | None = None,
+    seconds: float = 2.0,
+    conditions: DocumentConditions = USUAL,
+) -> Scene:
     """What `back_video` films."""
     rng = np.random.default_rng([seed, 12])
     card = render_back(tampered(specimen, attack))
-    surface = _surface(rng, attack, card, render_back, card, specimen, seed)
-    return _scene(rng, surface, attack, seconds, fill=rng.uniform(0.7, 0.76), tilt=0.08, aside=0.8)
+    surface = _surface(rng, attack, card, render_back, card, specimen, seed, conditions)
+    fill = rng.uniform(0.7, 0.76)
+    return _scene(rng, surface, attack, seconds, conditions, fill=fill, tilt=0.08, aside=0.8)
 
 
 def _neighbour(specimen: Specimen, seed: int) -> Specimen:
@@ -189,10 +244,17 @@ def _surface(
     still: Image3,
     specimen: Specimen,
     seed: int,
+    conditions: DocumentConditions,
+    covered: Plane | None = None,
 ) -> Surface:
-    """What lies before the camera. still: the card as a copier or a camera caught it."""
-    if attack is DocumentAttack.PHOTO_OF_SCREEN:
+    """What lies before the camera. still: the card as a copier or a camera caught it; covered: see `surfaces.Live`."""
+    if attack is DocumentAttack.PHOTO_OF_SCREEN and conditions == USUAL:
         return card_on_screen(rng, still)
+    if attack in (DocumentAttack.PHOTO_OF_SCREEN, DocumentAttack.FINE_SCREEN):
+        width = (0.64 if render is render_front else 0.73) * conditions.fill * conditions.size[0]
+        drawn = np.random.default_rng([seed, 13])
+        display = Display.draw(drawn, width, fine=attack is DocumentAttack.FINE_SCREEN)
+        return card_on_screen(rng, still, display=display, filmed_width=width)
     if attack in (DocumentAttack.GREY_COPY, DocumentAttack.COLOUR_COPY):
         return copy_on_desk(rng, still, grey=attack is DocumentAttack.GREY_COPY)
     live = specimen.design if render is render_front else None
@@ -200,7 +262,7 @@ def _surface(
         return cards_on_desk(rng, [], live=None)
     if attack is DocumentAttack.TWO_DOCUMENTS:
         return cards_on_desk(rng, [card, render(_neighbour(specimen, seed))], live=live)
-    return cards_on_desk(rng, [card], live=live)
+    return cards_on_desk(rng, [card], live=live, covered=covered)
 
 
 def _scene(
@@ -208,31 +270,40 @@ def _scene(
     surface: Surface,
     attack: DocumentAttack | None,
     seconds: float,
+    conditions: DocumentConditions,
     *,
     fill: float,
     tilt: float,
     aside: float,
 ) -> Scene:
-    count = round(seconds * FRAME_RATE)
-    times = np.arange(count) / FRAME_RATE
-    camera = Camera(*FRAME_SIZE, focal=FRAME_SIZE[0] * rng.uniform(1.05, 1.25))
+    count = round(seconds * conditions.frame_rate)
+    times = np.arange(count) / conditions.frame_rate
+    camera = Camera(*conditions.size, focal=conditions.size[0] * rng.uniform(1.05, 1.25))
     if attack is DocumentAttack.TWO_DOCUMENTS:
         fill = 0.9
+    fill, tilt = fill * conditions.fill, tilt * conditions.tilt
     poses = hand_motion(rng, camera, times, extent_mm=surface.extent_mm, fill=fill, tilt=tilt)
     hunting = 2.2 * np.exp(-times / 0.12) * rng.uniform(0, 1)  # the autofocus settles in the first quarter second
-    defocus = rng.uniform(0.45, 0.8) + hunting
+    defocus = conditions.defocus * rng.uniform(0.45, 0.8) + hunting
     if attack is DocumentAttack.BLURRED:
         defocus = rng.uniform(8.0, 10.5) + 0.8 * np.sin(2 * np.pi * times / rng.uniform(1.5, 3))
     lens = Lens(
         defocus=defocus,
-        noise=float(rng.uniform(1.5, 3.5)),
+        noise=conditions.noise * float(rng.uniform(1.5, 3.5)),
         shutter=float(rng.uniform(1 / 250, 1 / 80)),
-        exposure=rng.uniform(0.92, 1.06) * (1 + 0.02 * np.sin(2 * np.pi * times / rng.uniform(1, 3))),
-        tint=(float(rng.uniform(0.96, 1.04)), 1.0, float(rng.uniform(0.93, 1.05))),
+        exposure=conditions.exposure
+        * rng.uniform(0.92, 1.06)
+        * (1 + 0.02 * np.sin(2 * np.pi * times / rng.uniform(1, 3))),
+        tint=(
+            float(rng.uniform(0.96, 1.04)) + 0.08 * conditions.warmth,
+            1.0,
+            float(rng.uniform(0.93, 1.05)) - 0.1 * conditions.warmth,
+        ),
         seed=int(rng.integers(2**31)),
     )
     light = draw_light(rng, aside=aside, scale=surface.extent_mm[0] / 85.6)
-    return Scene(camera, poses, surface, light, lens)
+    light = replace(light, glare=conditions.glare * light.glare)
+    return Scene(camera, poses, surface, light, lens, conditions)
 
 
 def _warp(texture: Image3, warp: Matrix, size: tuple[int, int]) -> Image3:
@@ -247,6 +318,25 @@ def _soften(picture: Image3, sigma: float) -> Image3:
         return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), np.uint8)
     half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.resize(cv2.GaussianBlur(half, (0, 0), sigma / 2), picture.shape[1::-1]), np.uint8)
+
+
+def _fringed(picture: Image3, pixels: float) -> Image3:
+    """Lateral chromatic aberration: red enlarged and blue reduced about the middle, by `pixels` at the corners."""
+    height, width = picture.shape[:2]
+    channels = list(cv2.split(picture))
+    for index, sign in ((0, 1), (2, -1)):
+        scale = 1 + sign * pixels / (np.hypot(width, height) / 2)
+        about = np.array([[scale, 0, (1 - scale) * (width - 1) / 2], [0, scale, (1 - scale) * (height - 1) / 2]])
+        channels[index] = cv2.warpAffine(channels[index], about, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.merge(channels), np.uint8)
+
+
+def _mosaic(picture: Image3) -> Image3:
+    """One colour a pixel (B. E. Bayer, US patent 3,971,065), and the other two from the neighbours along edges."""
+    raw = picture[..., 1].copy()
+    raw[::2, ::2] = picture[::2, ::2, 0]
+    raw[1::2, 1::2] = picture[1::2, 1::2, 2]
+    return np.asarray(cv2.demosaicing(raw, cv2.COLOR_BayerRGGB2RGB_EA), np.uint8)
 
 
 def _smear(picture: Image3, motion: Matrix) -> Image3:

@@ -109,7 +109,7 @@ def render_front(specimen: Specimen) -> Image3:
     _band(sheet, design)
     for place in design.fields:
         sheet.text(place.x, place.y, place.label, 1.35, design.label)
-        value = _value(holder, place.key, design)
+        value = printed_value(holder, place.key, design)
         sheet.text(place.x, place.y + 2.15, value, 2.2, design.ink, bold=True, fit=place.width)
     picture = sheet.picture()
     _sign(picture, design.signature, specimen.seed, design.ink)
@@ -200,11 +200,17 @@ def _finished(picture: Image3) -> Image3:
     return np.asarray(cv2.resize(picture, ID1_SIZE, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _value(holder: Holder, key: str, design: Design) -> str:
+def printed_value(holder: Holder, key: str, design: Design) -> str:
+    """What stands in the field `key` of a front."""
     if key == "nationality":
         return "UTO"
     value = getattr(holder, key)
     return _date(value, design) if isinstance(value, date) else str(value)
+
+
+def printed_width(value: str, fit: float) -> float:
+    """Width in mm that a field's value takes on a front, set smaller when wider than `fit`."""
+    return min(fit, _font(2.2 / 0.729, True).getlength(value) / _DPMM)
 
 
 def _date(day: date, design: Design) -> str:

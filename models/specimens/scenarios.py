@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Literal
 
+from models.specimens.conditions import DocumentConditions
+
 Step = Literal["front", "back", "face"]
 
 
@@ -69,14 +71,24 @@ SCENARIOS: tuple[Scenario, ...] = (
 )
 
 
-def film_step(scenario: Scenario, step: Step, challenge: Sequence[str], *, seed: int, today: date) -> bytes:
+def film_step(
+    scenario: Scenario,
+    step: Step,
+    challenge: Sequence[str],
+    *,
+    seed: int,
+    today: date,
+    conditions: DocumentConditions | None = None,
+    still: bool = False,
+) -> bytes:
     """The MP4 that is uploaded for one step of a scenario. challenge: the case's actions; today: dates are around it.
 
-    The same arguments give the same document and the same motion; front and back of one seed are one document.
+    conditions: how a document is filmed, by default well; still: a document is photographed, which gives a JPEG. The
+    same arguments give the same document and the same motion; front and back of one seed are one document.
     """
     from models.liveness.challenge import Challenge
     from models.specimens.attacks import DocumentAttack
-    from models.specimens.capture import back_video, front_video
+    from models.specimens.capture import USUAL, back_scene, front_scene, photo, record
     from models.specimens.designs import DESIGN_NAMES
     from models.specimens.document import make_specimen
     from models.specimens.face_attacks import FaceAttack, attack_scan
@@ -92,8 +104,10 @@ def film_step(scenario: Scenario, step: Step, challenge: Sequence[str], *, seed:
     portrait = next(name for name in PORTRAITS if name == scenario.portrait)
     specimen = make_specimen(seed, design=design, portrait=portrait, today=today)
     attack = DocumentAttack(scenario.document_attack) if step in scenario.attacked else None
-    film = front_video if step == "front" else back_video
-    return film(specimen, seed=seed, attack=attack).data
+    scene_of = front_scene if step == "front" else back_scene
+    seconds = 0.6 if still else 2.8 if step == "front" else 2.0
+    scene = scene_of(specimen, seed=seed, attack=attack, seconds=seconds, conditions=conditions or USUAL)
+    return photo(scene) if still else record(scene).data
 
 
 def one_thread() -> None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from models.specimens.backdrop import Plane, blend, clutter, desk, drop_shadow, noise
 from models.specimens.camera import Matrix
 from models.specimens.designs import DesignName
+from models.specimens.display import TEXELS, Display
 from models.specimens.security import PIXELS_PER_MM, shine, variable_elements
 
 Image3 = npt.NDArray[np.uint8]
@@ -31,13 +32,23 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Live:
+    """A front whose variable elements answer to the light. printed: uint8 (638, 1012, 3) RGB; covered: float32 (638,
+    1012) 0..1, where something lies over them, if anywhere.
+    """
+
+    printed: Image3
+    design: DesignName
+    covered: Plane | None = None
+
+
+@dataclass(frozen=True)
 class Surface:
     """A painted plane.
 
     texture: uint8 (H, W, 3) RGB, its middle is the origin; texels_per_mm of it. gloss: float32 (H/8, W/8) 0..1.
     documents: float64 (K, 4, 2), corners in mm in the order of `models.page.Quad`. extent_mm: what the camera keeps in
-    the picture. live: printed picture and design of a front whose variable elements answer to the light; it lies in
-    the first document's place, unturned. screen: it glows by itself.
+    the picture. live: it lies in the first document's place, unturned. screen: it glows by itself.
     """
 
     texture: Image3
@@ -45,7 +56,7 @@ class Surface:
     gloss: Plane
     documents: Matrix
     extent_mm: tuple[float, float]
-    live: tuple[Image3, DesignName] | None = None
+    live: Live | None = None
     screen: bool = False
 
     def texel_to_mm(self) -> Matrix:
@@ -58,9 +69,11 @@ class Surface:
         """The texture as it looks from one pose (see `security.shine`); valid until the next call."""
         if self.live is None:
             return self.texture
-        printed, design = self.live
-        card = printed.copy()
+        design = self.live.design
+        card = self.live.printed.copy()
         shine(card, design, direction, gain)
+        if self.live.covered is not None:
+            blend(card, self.live.printed, self.live.covered)
         x0, y0, x1, y1 = variable_elements(design).region
         origin = np.linalg.inv(self.texel_to_mm()) @ np.append(self.documents[0, 0], 1.0)
         scale = self.texels_per_mm / PIXELS_PER_MM
@@ -76,8 +89,11 @@ def cards_on_desk(
     cards: Sequence[Image3],
     *,
     live: DesignName | None,
+    covered: Plane | None = None,
 ) -> Surface:
-    """No, one or two cards (uint8 (638, 1012, 3)) on a desk with clutter. live: design of the first, when a front."""
+    """No, one or two cards (uint8 (638, 1012, 3)) on a desk with clutter. live: design of the first, when a front;
+    covered: see `Live`.
+    """
     places: tuple[Place, ...] = (Place(),)
     extent = _CARD_MM
     texels_per_mm = PIXELS_PER_MM
@@ -94,7 +110,7 @@ def cards_on_desk(
     for card, place in zip(cards, used, strict=True):
         _lay(texture, gloss, card, place, texels_per_mm, gloss_of_card=1.0, corner_mm=_CORNER_MM, thick_mm=0.76)
     corners = np.array([_corners(place) for place in used]).reshape(-1, 4, 2)
-    front = (cards[0], live) if live is not None and cards else None
+    front = Live(cards[0], live, covered) if live is not None and cards else None
     return Surface(texture, texels_per_mm, gloss, corners, extent, live=front)
 
 
@@ -129,28 +145,32 @@ def copy_on_desk(rng: np.random.Generator, card: Image3, *, grey: bool) -> Surfa
     return Surface(texture, PIXELS_PER_MM, gloss, _corners(Place())[None], _CARD_MM)
 
 
-def card_on_screen(rng: np.random.Generator, card: Image3) -> Surface:
-    """A tablet that shows a photograph of a card. Three texels a display pixel: its red, green and blue stripe."""
-    pitch = rng.uniform(0.17, 0.21)  # mm, about 135 pixels an inch
-    shown = (1180, 760)
-    photo = desk(rng, shown, 8.0)
+def card_on_screen(
+    rng: np.random.Generator, card: Image3, *, display: Display | None = None, filmed_width: float | None = None
+) -> Surface:
+    """A screen that shows a photograph of a card. display: by default a tablet of about 135 pixels an inch.
+
+    filmed_width: about how many camera pixels the card will take; lens and sensor blur the screen's pixels by their own
+    size. Without it, a camera pixel is about as large as one of the screen's.
+    """
+    if display is None:
+        pitch = float(rng.uniform(0.17, 0.21))
+        shown = (1180, 760)
+        photo = desk(rng, shown, 8.0)
+        display = Display(pitch, float(rng.uniform(0.66, 0.74)) * shown[0])
+    else:
+        shown = (round(1.43 * display.card_pixels), round(0.92 * display.card_pixels))
+        photo = desk(rng, shown, 8.0)
     gloss_in_photo = np.zeros((shown[1] // _GLOSS_STEP, shown[0] // _GLOSS_STEP), np.float32)
-    share = rng.uniform(0.66, 0.74)
-    width = share * shown[0]
-    density = width / _CARD_MM[0]
+    density = display.card_pixels / _CARD_MM[0]
     _lay(photo, gloss_in_photo, card, Place(), density, gloss_of_card=0, corner_mm=_CORNER_MM, thick_mm=0.76)
     photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.6), np.uint8)
     tone = np.clip(255 * (np.arange(256) / 255.0) ** 0.92 * 1.03, 0, 255).astype(np.uint8)
-    fine = np.repeat(np.repeat(cv2.LUT(photo, tone), 3, axis=0), 3, axis=1)
-    stripes = np.zeros((3, 3, 3), np.uint8)
-    for channel in range(3):
-        stripes[:2, channel, channel] = 1  # the third row is the black matrix between rows
-    glowing = fine * np.tile(stripes, (shown[1], shown[0], 1))
-    # Lens and sensor integrate over about one display pixel; what is left of the grid beats with the sensor's own. The
-    # camera exposes for the screen: stripes and gaps let 2/9 of the light through.
-    glowing = cv2.convertScaleAbs(cv2.GaussianBlur(glowing, (0, 0), rng.uniform(1.05, 1.2)), alpha=4.2)
-    texels_per_mm = 3 / pitch
-    frame = 3 * 120
+    footprint = TEXELS * display.card_pixels / filmed_width if filmed_width else float(TEXELS)
+    # Lens and sensor integrate over about one camera pixel; what is left of the grid beats with the sensor's own.
+    glowing = display.glowing(np.asarray(cv2.LUT(photo, tone), np.uint8), footprint * rng.uniform(0.35, 0.4))
+    texels_per_mm = TEXELS / display.pitch_mm
+    frame = TEXELS * 120
     size = (glowing.shape[1] + 2 * frame, glowing.shape[0] + 2 * frame)
     around = desk(rng, (size[0] // 6, size[1] // 6), texels_per_mm / 6)
     texture = np.asarray(cv2.resize((around * 0.45).astype(np.uint8), size), np.uint8)
@@ -160,7 +180,7 @@ def card_on_screen(rng: np.random.Generator, card: Image3) -> Surface:
     gloss = np.full((size[1] // _GLOSS_STEP, size[0] // _GLOSS_STEP), 0.1, np.float32)
     inner = (frame - rim) // _GLOSS_STEP
     gloss[inner:-inner, inner:-inner] = 0.6
-    enlarged = density / texels_per_mm * 3
+    enlarged = density / texels_per_mm * TEXELS
     corners = _corners(Place())[None] * enlarged
     return Surface(
         texture, texels_per_mm, gloss, corners, (_CARD_MM[0] * enlarged, _CARD_MM[1] * enlarged), screen=True
