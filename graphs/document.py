@@ -214,12 +214,14 @@ def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
     """Read the machine-readable zone over the best pages, voted; None when there is none.
 
     A zone whose check digits fail is read again from each page alone: it is kept only as it stands in two of them,
-    because a check digit that fails accuses a person, and a character misread once must not.
+    because a check digit that fails accuses a person, and a character misread once must not. A document that fills the
+    picture may lie any way round in it.
     """
-    reading = models.mrz_reader.read([page.image for page in pages.best]) if pages.best else None
+    any_angle = any(page.quad.whole for page in pages.best)
+    reading = models.mrz_reader.read([page.image for page in pages.best], any_angle=any_angle) if pages.best else None
     if reading is None or reading.refusal != "check_digits":
         return reading
-    alone = [models.mrz_reader.read([page.image]) for page in pages.best]
+    alone = [models.mrz_reader.read([page.image], any_angle=any_angle) for page in pages.best]
     same = [found for found in alone if found is not None and found.lines == reading.lines]
     return reading if len(same) >= MIN_AGREEING_PAGES else replace(reading, refusal="unclear")
 

@@ -15,11 +15,13 @@ ID1_SIZE = (1012, 638)
 @dataclass(frozen=True)
 class Quad:
     """A document's outline. corners: float32 (4, 2), x and y in pixels, clockwise from the corner that is top left
-    when the longer side lies level (which of the two level ways is up is not known here). score: 0..1.
+    when the longer side lies level (which of the two level ways is up is not known here). score: 0..1. whole: the
+    document fills the picture, as in a scan or a drawing; its corners are the picture's, and it may lie any way round.
     """
 
     corners: npt.NDArray[np.float32]
     score: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,18 +62,45 @@ def side_lengths(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def overlap(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
     """Intersection over union, 0..1, of two convex outlines, float32 (K, 2) each; 0 where both are empty."""
-    if len(one) < 3 or len(other) < 3:
-        return 0.0
-    common = cv2.intersectConvexConvex(one.astype(np.float32), other.astype(np.float32))[0]
-    both = cv2.contourArea(one.astype(np.float32)) + cv2.contourArea(other.astype(np.float32)) - common
-    return float(common / both) if both > 0 else 0.0
+    common = area(clipped(one, other))
+    both = area(one) + area(other) - common
+    return common / both if both > 0 else 0.0
+
+
+def area(outline: npt.NDArray[np.float32]) -> float:
+    """Of a convex outline, float32 (K, 2), in square pixels; 0 for fewer than three corners."""
+    return float(cv2.contourArea(outline.astype(np.float32))) if len(outline) > 2 else 0.0
+
+
+def clipped(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """What two convex outlines, float32 (K, 2) and (M, 2), have in common: float32 (L, 2), empty where nothing is.
+
+    Side by side of the other one (Sutherland and Hodgman 1974). OpenCV 5.0's intersectConvexConvex gave areas up to
+    2.5 times the larger outline's where sides nearly lie on one another, once in some hundred outlines.
+    """
+    points = one.astype(np.float64)
+    edges = other.astype(np.float64)
+    if len(edges) < 3:
+        return np.zeros((0, 2), np.float32)
+    if cv2.contourArea(other.astype(np.float32), oriented=True) < 0:
+        edges = edges[::-1]
+    for start, end in zip(edges, np.roll(edges, -1, axis=0), strict=True):
+        along = end - start
+        inside = along[0] * (points[:, 1] - start[1]) - along[1] * (points[:, 0] - start[0])
+        kept: list[npt.NDArray[np.float64]] = []
+        for i in range(len(points)):
+            j = (i + 1) % len(points)
+            if inside[i] >= 0:
+                kept.append(points[i])
+            if inside[i] * inside[j] < 0:
+                kept.append(points[i] + inside[i] / (inside[i] - inside[j]) * (points[j] - points[i]))
+        points = np.asarray(kept, np.float64).reshape(-1, 2)
+    return points.astype(np.float32)
 
 
 def within(outline: npt.NDArray[np.float32], shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """The part of a convex outline (K, 2) that lies in a frame of this shape (height, width, …): float32 (M, 2)."""
-    area, found = cv2.intersectConvexConvex(outline.astype(np.float32), frame_corners(shape))
-    # Without an area in common OpenCV 5.0 gives a point at the end of all numbers.
-    return np.asarray(found, np.float32).reshape(-1, 2) if area > 0 else np.zeros((0, 2), np.float32)
+    return clipped(outline, frame_corners(shape))
 
 
 def frame_corners(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +22,14 @@ _LEAST_AGREEMENT = 0.35
 """Part of the profiles that must agree on a line; with less (hand, glare, page cut off there) the mask's side stays."""
 
 
-_LEAST_PART = 0.015
+_LEAST_PART = 0.012
 """Of the mask: smaller parts are no page."""
 _LEAST_BESIDE = 0.3
 """Of the largest part: a document beside another is about as large as that one, crumbs of the mask are not."""
-_SKIRT = 9
-"""Pixels around another page's part of the mask that belong to it as well: there the mask fades out."""
+_CORE = 0.35
+"""Of the largest distance from a part's border: what is thinner than twice that is a neck between two pages, or a smear
+at the edge of one.
+"""
 
 _LONGEST = 2.1
 """Longer by shorter side past which a part is two pages side by side. An ID-1 card tilted by 40° is at 1.586 / cos 40°,
@@ -36,29 +40,47 @@ _CUTS = 64
 
 _PIXEL = np.asarray([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)], np.float32)
 
+Part = npt.NDArray[np.bool_]
 
-def parts(mask: Floats, shape: tuple[int, int]) -> list[Floats]:
-    """The mask of each page that a mask shows, the largest first: what belongs to the others is 0 in it.
 
-    mask: float32 (H, W), probability of page. shape: height and width of the picture that the mask lies over. Two pages
-    side by side that run into one another are cut apart where the mask is thinnest; those one above the other, or one
-    over the other, are taken for one. Empty when no part is large enough.
+def parts(mask: Floats, shape: tuple[int, ...], threshold: float) -> list[Part]:
+    """The pages that a mask shows, the largest first: bool (H, W) each, without smears at their edges.
+
+    mask: float32 (H, W), probability of page; it counts from `threshold` on. shape: height and width of the picture
+    that the mask lies over. Pages that a neck joins are parted there, two side by side that run into one another are
+    cut apart where the mask is thinnest; those one above the other along a whole side are taken for one. Empty when no
+    part is large enough.
     """
-    _, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0.5).astype(np.uint8), connectivity=4)
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    order = [int(i) + 1 for i in np.argsort(-areas, kind="stable") if areas[i] >= _LEAST_PART * mask.size]
-    pages = [labels == label for label in order if areas[label - 1] >= _LEAST_BESIDE * areas[order[0] - 1]]
+    pages = _large((mask > threshold).astype(np.uint8))
+    pages = [core for page in pages for core in _cores(page)]
     pages = [half for page in pages for half in _halves(page, shape)]
     pages.sort(key=lambda page: -int(page.sum()))
-    masks = []
-    for page in pages:
-        others = np.any([other for other in pages if other is not page] or [np.zeros_like(page)], axis=0)
-        skirt = cv2.dilate(others.astype(np.uint8), np.ones((_SKIRT, _SKIRT), np.uint8)) > 0
-        masks.append(np.where(skirt & ~page, np.float32(0), mask))
-    return masks
+    return [page for page in pages if page.sum() >= _LEAST_BESIDE * pages[0].sum()]
 
 
-def _halves(part: npt.NDArray[np.bool_], shape: tuple[int, int]) -> list[npt.NDArray[np.bool_]]:
+def _large(part: npt.NDArray[np.uint8]) -> list[Part]:
+    """The connected parts that are large enough."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=4)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    return [labels == 1 + int(n) for n in np.flatnonzero(areas >= _LEAST_PART * part.size)]
+
+
+def _cores(part: Part) -> list[Part]:
+    """A part without what is much thinner than its thickest place: the opening by a disc (Serra 1982)."""
+    padded = np.pad(part.astype(np.uint8), 1)
+    distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)
+    reach = _CORE * float(distance.max())
+    _, labels = cv2.connectedComponents((distance > reach).astype(np.uint8), connectivity=4)
+    cores = []
+    for label in range(1, int(labels.max()) + 1):
+        away = cv2.distanceTransform((labels != label).astype(np.uint8), cv2.DIST_L2, 5)
+        core = (away <= reach)[1:-1, 1:-1] & part
+        if core.sum() >= _LEAST_PART * part.size:
+            cores.append(core)
+    return cores
+
+
+def _halves(part: Part, shape: tuple[int, ...]) -> list[Part]:
     """A part of a mask, cut in two where it is thinnest when it is too long for one page."""
     ys, xs = np.nonzero(part)
     points = np.stack([xs * shape[1] / part.shape[1], ys * shape[0] / part.shape[0]], axis=1).astype(np.float32)
@@ -79,82 +101,56 @@ def _halves(part: npt.NDArray[np.bool_], shape: tuple[int, int]) -> list[npt.NDA
     return halves
 
 
-def outline(mask: npt.NDArray[np.float32]) -> tuple[Floats, float] | None:
-    """The quadrilateral of least area around the largest part of a mask.
-
-    mask: float32 (H, W), probability of page. Gives corners float32 (4, 2) in pixels of the mask's grid (pixel centres
-    are whole numbers), clockwise, and the overlap (intersection over union, 0..1) with the mask, or None when no part
-    covers at least 1.5 % of the mask. Corners may lie outside: where the frame cuts a corner off, the hull has a fifth
-    side there, and dropping it first restores the corner.
+def box(part: Part, shape: tuple[int, ...]) -> Floats:
+    """The rectangle of least area around a part of a mask: float32 (4, 2) in pixels of the picture of that shape
+    (height, width) that the mask lies over, clockwise. A rectangle of the picture, not of the mask, which is stretched.
     """
-    found, labels, stats, _ = cv2.connectedComponentsWithStats((mask > 0.5).astype(np.uint8), connectivity=4)
-    if found < 2:
-        return None
-    largest = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-    area = int(stats[largest, cv2.CC_STAT_AREA])
-    if area < _LEAST_PART * mask.size:
-        return None
-    part = (labels == largest).astype(np.uint8)
-    contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(part.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     # Contours run through pixel centres; the mask reaches half a pixel further.
-    centres = cv2.convexHull(max(contours, key=len)).astype(np.float32)
-    hull = cv2.convexHull((centres + _PIXEL).reshape(-1, 1, 2))[:, 0].astype(np.float64)
-    corners = _four_sides(hull)
-    if corners is None:
-        return None
-    drawn = np.zeros_like(part)
-    cv2.fillConvexPoly(drawn, np.round(corners * 16).astype(np.int32), 1, cv2.LINE_8, 4)
-    union = int(np.count_nonzero(drawn | part))
-    overlap = np.count_nonzero(drawn & part) / union
-    return corners.astype(np.float32), float(overlap)
+    points = (cv2.convexHull(max(contours, key=len)).astype(np.float32) + _PIXEL).reshape(-1, 2) + 0.5
+    scale = np.asarray([shape[1] / part.shape[1], shape[0] / part.shape[0]], np.float32)
+    return order_corners(np.asarray(cv2.boxPoints(cv2.minAreaRect(points * scale - 0.5)), np.float32))
 
 
-def _four_sides(hull: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """Drop sides of a convex polygon, extending their neighbours until they meet, always the one that adds the least
-    area, until four are left. None for fewer than four sides or sides that never meet.
+class Refined(NamedTuple):
+    """corners: float32 (4, 2) as `Quad` has them; support: part of the profiles across the sides, 0..1, that agree on
+    an edge of the picture there.
     """
-    points = hull[::-1] if cv2.contourArea(hull.astype(np.float32), oriented=True) < 0 else hull
-    while len(points) > 4:
-        before, start = np.roll(points, 1, axis=0), points
-        end, after = np.roll(points, -1, axis=0), np.roll(points, -2, axis=0)
-        # Side start–end is dropped: lines before–start and after–end meet at start + t (start - before).
-        u, v, gap = start - before, end - after, end - start
-        cross = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            t = (gap[:, 0] * v[:, 1] - gap[:, 1] * v[:, 0]) / cross
-            s = (gap[:, 0] * u[:, 1] - gap[:, 1] * u[:, 0]) / cross
-        meets = np.isfinite(t) & np.isfinite(s) & (t > 0) & (s > 0)
-        added = np.where(meets, np.abs(gap[:, 0] * u[:, 1] - gap[:, 1] * u[:, 0]) * np.where(meets, t, 0), np.inf)
-        i = int(np.argmin(added))
-        if not np.isfinite(added[i]):
-            return None
-        points = points.copy()
-        points[i] = start[i] + t[i] * u[i]
-        points = np.delete(points, (i + 1) % len(points), axis=0)
-    return points if len(points) == 4 else None
+
+    corners: Floats
+    support: float
 
 
-def refine(image: npt.NDArray[np.uint8], corners: Floats) -> Floats:
+def refine(image: npt.NDArray[np.uint8], corners: Floats) -> Refined:
     """Corners moved to sub-pixel accuracy: across each side, the strongest step of brightness near it; a line through
     the steps that agree; corners where neighbouring lines meet.
 
-    image: uint8 (H, W, 3). corners: float32 (4, 2) in its pixels, clockwise. Two passes, the second four times closer.
+    image: uint8 (H, W, 3). corners: float32 (4, 2) in its pixels, clockwise. Three passes: the second begins where the
+    first has moved some sides, so that others come within reach; the third is four times closer.
     """
-    for narrowing in (1.0, 0.25):
+    support = 0.0
+    for narrowing in (1.0, 1.0, 0.25):
         reach = max(
             3.0, narrowing * _REACH * float(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1).mean())
         )
-        lines = [_side(image, corners[i], corners[(i + 1) % 4], reach) for i in range(4)]
-        moved = np.asarray([_meet(lines[i - 1], lines[i]) for i in range(4)], np.float32)
+        sides = [_side(image, corners[i], corners[(i + 1) % 4], reach) for i in range(4)]
+        moved = np.asarray([_meet(sides[i - 1], sides[i]) for i in range(4)], np.float32)
         # Two sides drawn onto one and the same edge fold the outline: then the mask knows better.
         if not np.isfinite(moved).all() or np.abs(moved - corners).max() > 3 * reach:
             break
-        corners = moved
-    return order_corners(corners)
+        corners, support = moved, sum(side.agreeing for side in sides) / 4
+    return Refined(order_corners(corners), support)
 
 
-def _side(image: npt.NDArray[np.uint8], start: Floats, end: Floats, reach: float) -> tuple[Floats, Floats]:
-    """A point on the side's line and its direction."""
+class _Side(NamedTuple):
+    """A point on a side's line, its direction, and the part of the profiles, 0..1, that agree on it."""
+
+    point: Floats
+    direction: Floats
+    agreeing: float
+
+
+def _side(image: npt.NDArray[np.uint8], start: Floats, end: Floats, reach: float) -> _Side:
     direction = (end - start) / max(float(np.linalg.norm(end - start)), 1e-6)
     normal = np.asarray([-direction[1], direction[0]], np.float32)
     offsets = np.linspace(-reach, reach, 2 * int(np.ceil(reach)) + 1, dtype=np.float32)
@@ -174,9 +170,9 @@ def _side(image: npt.NDArray[np.uint8], start: Floats, end: Floats, reach: float
     strong = seen & (steps.max(axis=1) > 2.0)
     line = _agreeing_line(along[strong], _peak(steps[strong], best[strong], offsets), reach)
     if line is None:
-        return start, direction
+        return _Side(start, direction, 0.0)
     first, last = (start + a * (end - start) + (line[0] + line[1] * a) * normal for a in (0.0, 1.0))
-    return first.astype(np.float32), (last - first).astype(np.float32)
+    return _Side(first.astype(np.float32), (last - first).astype(np.float32), line[2])
 
 
 def _peak(steps: Floats, best: npt.NDArray[np.intp], offsets: Floats) -> Floats:
@@ -189,8 +185,9 @@ def _peak(steps: Floats, best: npt.NDArray[np.intp], offsets: Floats) -> Floats:
     return np.asarray(offsets[inner] + np.clip(shift, -1, 1) * (offsets[1] - offsets[0]), np.float32)
 
 
-def _agreeing_line(along: Floats, offset: Floats, reach: float) -> tuple[float, float] | None:
-    """offset ≈ a + b·along through the largest group that agrees within a tenth of the reach, at least a pixel.
+def _agreeing_line(along: Floats, offset: Floats, reach: float) -> tuple[float, float, float] | None:
+    """offset ≈ a + b·along through the largest group that agrees within a tenth of the reach, at least a pixel: a, b,
+    and that group's part of all profiles.
 
     All pairs of every fourth profile are tried as candidates: at most 120, and no random numbers.
     """
@@ -209,12 +206,12 @@ def _agreeing_line(along: Floats, offset: Floats, reach: float) -> tuple[float, 
     if best.sum() < _LEAST_AGREEMENT * _SAMPLES:
         return None
     b, a = np.polyfit(along[best].astype(np.float64), offset[best].astype(np.float64), 1)
-    return float(a), float(b)
+    return float(a), float(b), float(best.sum()) / _SAMPLES
 
 
-def _meet(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> Floats:
-    """Where two lines (point, direction) meet; infinite when they are parallel."""
-    (p, u), (q, v) = first, second
+def _meet(first: _Side, second: _Side) -> Floats:
+    """Where two lines meet; infinite when they are parallel."""
+    (p, u, _), (q, v, _) = first, second
     cross = float(u[0] * v[1] - u[1] * v[0])
     if abs(cross) < 1e-9:
         return np.full(2, np.inf, np.float32)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.page import Quad, side_lengths
+from models.page import Quad, area, clipped, side_lengths
 
 Image = npt.NDArray[np.uint8]
 
@@ -144,8 +144,7 @@ def _glare(image: Image) -> float:
 
 def _coverage(quad: Quad, width: int, height: int) -> float:
     frame = np.asarray([(0, 0), (width, 0), (width, height), (0, height)], np.float32) - 0.5
-    inside, _ = cv2.intersectConvexConvex(quad.corners, frame.astype(np.float32))
-    return float(min(1.0, inside / (width * height)))
+    return min(1.0, area(clipped(quad.corners, frame.astype(np.float32))) / (width * height))
 
 
 def _cut_off(quad: Quad, width: int, height: int) -> bool:

@@ -59,3 +59,11 @@ def test_an_altered_zone_still_accuses(specimen: Specimen, pool: ModelPool) -> N
 def test_a_whole_zone_is_clear(specimen: Specimen, pool: ModelPool) -> None:
     pages = pages_of(render_back(specimen))
     assert document.mrz(document.mrz_lines(pages, pool), pages).result == "clear"
+
+
+def test_a_zone_on_a_scan_that_lies_on_its_side_is_read(specimen: Specimen, pool: ModelPool) -> None:
+    """What fills the picture lies any way round in it; the reader looks at level lines only unless it is told."""
+    upright = np.asarray(cv2.resize(np.rot90(render_back(specimen)), (900, 1428), interpolation=cv2.INTER_AREA))
+    page = Page(np.asarray(upright, np.uint8), 0, Quad(np.zeros((4, 2), np.float32), 1.0, whole=True), 100.0)
+    pages = Pages((page,), np.zeros((0, 319, 506, 3), np.uint8), (page.quad,), (), 0.0)
+    assert document.mrz(document.mrz_lines(pages, pool), pages).result == "clear"

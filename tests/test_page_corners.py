@@ -46,19 +46,19 @@ def scene(corners: Corners, ground: int = 90) -> npt.NDArray[np.uint8]:
 )
 def test_a_rough_outline_is_mended(finder: CornerFinder, rough: Corners, what: str) -> None:
     """The mask once missed dark header bands, and took in light desks."""
-    [(corners, score)] = finder.look([(scene(TRUE), rough.astype(np.float32))])
+    [(corners, score, _)] = finder.look([(scene(TRUE), rough.astype(np.float32))])
     assert np.linalg.norm(corners - TRUE, axis=1).max() < 20, what
     assert score > 0.9
 
 
 def test_where_nothing_lies_there_is_no_page(finder: CornerFinder) -> None:
-    [(_, score)] = finder.look([(np.full((720, 1280, 3), 120, np.uint8), TRUE)])
+    [(_, score, _)] = finder.look([(np.full((720, 1280, 3), 120, np.uint8), TRUE)])
     assert score < 0.5
 
 
 def test_the_side_beyond_the_frame_is_continued(finder: CornerFinder) -> None:
     out = TRUE - np.array([250, 0], np.float32)
-    [(corners, score)] = finder.look([(scene(out), np.maximum(out, 0))])
+    [(corners, score, _)] = finder.look([(scene(out), np.maximum(out, 0))])
     assert score > 0.5
     assert corners[:, 0].min() < -10
 

@@ -14,11 +14,12 @@ from skimage.data import astronaut
 from graphs.evaluation.page import PageSuite, find_in_scenes
 from graphs.evaluation.suite import Measured
 from models.media import MediaLimits, sample_frames
-from models.page import Quad, overlap, rectify
+from models.page import Quad, frame_corners, overlap, rectify, within
 from models.page_finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
 from models.specimens.capture import back_video, front_video
 from models.specimens.document import make_specimen, render_front
 from models.training.page_cards import draw_card
+from models.training.page_others import KINDS, Kind, draw_other
 from models.training.page_scenes import draw_scene
 from models.weights import own
 
@@ -55,14 +56,44 @@ def test_the_page_is_found_in_a_specimen_s_film(finder: PageFinder, side: str) -
     assert float(np.median(overlaps)) > 0.97
 
 
-def test_a_scan_that_the_page_fills_gives_the_frame(finder: PageFinder) -> None:
-    scan = render_front(make_specimen(72, design="ochre", portrait="grace_hopper", today=date(2026, 1, 1)))
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_scan_that_the_page_fills_is_the_whole_picture(finder: PageFinder, turned: bool) -> None:
+    card = render_front(make_specimen(72, design="ochre", portrait="grace_hopper", today=date(2026, 1, 1)))
+    scan = np.ascontiguousarray(np.rot90(card)) if turned else card
     quad = finder.find(scan[None])[0]
     assert isinstance(quad, Quad)
-    height, width = scan.shape[:2]
-    frame = np.asarray([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
-    assert abs(quad.corners - frame).max() < 0.02 * width
-    assert abs(rectify(scan, quad).astype(int) - scan).mean() < 25
+    assert quad.whole
+    frame = frame_corners(scan.shape)
+    assert {tuple(corner) for corner in quad.corners} == {tuple(corner) for corner in frame}
+    level = rectify(scan, quad)
+    likeness = [abs(level[::step, ::step].astype(int) - card).mean() for step in (1, -1)]
+    assert min(likeness) < 25
+
+
+def test_a_page_on_a_table_is_not_the_whole_picture(finder: PageFinder) -> None:
+    card = render_front(make_specimen(72, design="ochre", portrait="grace_hopper", today=date(2026, 1, 1)))
+    around = cv2.copyMakeBorder(card, 60, 60, 90, 90, cv2.BORDER_CONSTANT, value=(70, 60, 50))
+    quad = finder.find(np.asarray(around, np.uint8)[None])[0]
+    assert quad is not None
+    assert not quad.whole
+    assert overlap(quad.corners, frame_corners(card.shape) + np.asarray((90, 60), np.float32)) > 0.98
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_documents_and_pictures(finder: PageFinder, kind: Kind) -> None:
+    """Of an open passport the page with the portrait; of a scan or a drawing the whole picture."""
+    rng = np.random.default_rng(31)
+    cards = [draw_card(rng) for _ in range(8)]
+    right = 0
+    for _ in range(8):
+        scene = draw_other(rng, cards, 480, kind)
+        quad = finder.find(scene.image[None])[0]
+        if quad is not None:
+            right += overlap(within(scene.pages[0], scene.image.shape), within(quad.corners, scene.image.shape)) > 0.9
+    assert right >= LEAST_RIGHT[kind]
+
+
+LEAST_RIGHT = {"open passport": 3, "scan": 7, "drawing": 6}
 
 
 @pytest.mark.parametrize("grey", [0, 90, 200, 255])

@@ -14,7 +14,7 @@ from graphs.flow import NODES
 from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step
 from graphs.run import constants_of
-from models.page_outline import outline, parts
+from models.page_outline import box, parts
 from models.specimens.attacks import DocumentAttack
 from models.specimens.capture import back_video, front_video
 from models.specimens.document import make_specimen
@@ -34,13 +34,11 @@ def mask_of(*boxes: tuple[int, int, int, int]) -> Mask:
 
 def test_each_page_has_its_own_mask_the_largest_first() -> None:
     small, large = (10, 10, 90, 70), (30, 90, 170, 180)
-    found = parts(mask_of(small, large), (192, 192))
-    assert [part.sum() for part in found] == [mask_of(large).sum(), mask_of(small).sum()]
-    for part, box in zip(found, (large, small), strict=True):
-        drawn = outline(part)
-        assert drawn is not None
-        assert drawn[0].min(axis=0) == pytest.approx(np.array(box[:2]) - 0.5, abs=1)
-        assert drawn[0].max(axis=0) == pytest.approx(np.array(box[2:]) - 0.5, abs=1)
+    found = parts(mask_of(small, large), (192, 192), 0.5)
+    for part, sides in zip(found, (large, small), strict=True):
+        drawn = box(part, (192, 192))
+        assert drawn.min(axis=0) == pytest.approx(np.array(sides[:2]) - 0.5, abs=1)
+        assert drawn.max(axis=0) == pytest.approx(np.array(sides[2:]) - 0.5, abs=1)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +56,7 @@ def test_each_page_has_its_own_mask_the_largest_first() -> None:
 def test_crumbs_are_no_pages_and_pages_that_touch_are_one(
     boxes: tuple[tuple[int, int, int, int], ...], count: int
 ) -> None:
-    assert len(parts(mask_of(*boxes), (192, 192))) == count
+    assert len(parts(mask_of(*boxes), (192, 192), 0.5)) == count
 
 
 def quality_of(step: Step, attack: DocumentAttack | None, seed: int) -> CheckResult:

@@ -2,7 +2,8 @@
 
 From a folder, table `pages.csv`: path, x0, y0 … x3, y3, the page's corners in pixels of the picture, clockwise; all
 empty for a picture without a page. From seeds: scenes as the page networks are trained on, of other seeds, cards and
-specimens; synthetic, hard ones among them.
+specimens; synthetic, hard ones among them. Open passports, scans that the document fills and line drawings of documents
+are counted apart.
 """
 
 from __future__ import annotations
@@ -39,25 +40,31 @@ def find_in_picture(media: bytes, truth: tuple[float, ...]) -> Figures:
 
 
 def find_in_scenes(seed: int) -> Figures:
-    """Draw the scenes of a seed, find their pages and compare."""
+    """Draw the scenes of a seed, and one picture of each other kind, find their pages and compare."""
     from models.training.page_cards import unseen_cards
+    from models.training.page_others import KINDS, draw_other
     from models.training.page_scenes import draw_scene
 
     rng = np.random.default_rng([seed, 2])
     cards = unseen_cards(rng, seed)
     scenes = [draw_scene(rng, cards, 540) for _ in range(SCENES_A_JOB)]
-    return {"scenes": [compared(scene.image, scene.pages) for scene in scenes]}
+    others = [(kind, draw_other(rng, cards, 540, kind)) for kind in KINDS]
+    return {
+        "scenes": [compared(scene.image, scene.pages) for scene in scenes],
+        "others": [{"kind": kind} | compared(other.image, other.pages) for kind, other in others],
+    }
 
 
 def compared(image: npt.NDArray[np.uint8], pages: Sequence[Corners]) -> dict[str, Any]:
     """pages: how many there are; found: how many were; overlap and corner_error of the one found first with the page
     that it fits best, both cut at the frame for the overlap; the error in % of the page's longer side; None where
-    either is missing.
+    either is missing; whole: whether the first one found is said to fill the picture.
     """
     from models.page import overlap, within
 
     [found] = models().page_finder.find_all(image[None])
     figures: dict[str, Any] = {"pages": len(pages), "found": len(found), "overlap": None, "corner_error": None}
+    figures["whole"] = bool(found and found[0].whole)
     if pages and found:
         seen = within(found[0].corners, image.shape)
         overlaps = [overlap(within(page, image.shape), seen) for page in pages]
@@ -116,7 +123,23 @@ class PageSuite:
             "false_pages": empty.share,
             "missed": missed.share,
         }
-        return Report(self.name, (Table("Outlines of documents", ("what", "found"), rows),), figures=figures)
+        tables = [Table("Outlines of documents", ("what", "found"), rows)]
+        others = [other for one in measured for other in one.figures.get("others", ())]
+        if others:
+            tables.append(_others(others))
+        return Report(self.name, tuple(tables), figures=figures)
+
+
+def _others(others: Sequence[dict[str, Any]]) -> Table:
+    """By kind of picture."""
+    rows = []
+    for kind in sorted({other["kind"] for other in others}):
+        seen = [other for other in others if other["kind"] == kind]
+        good = sum((other["overlap"] or 0.0) >= GOOD for other in seen)
+        counts = (good, sum(other["whole"] for other in seen), sum(not other["found"] for other in seen))
+        rows.append((kind, *(str(Rate(count, len(seen))) for count in counts)))
+    columns = ("picture", f"overlap of {GOOD} or more", "said to be filled by the document", "no page found")
+    return Table("Other documents, scans and drawings", columns, tuple(rows))
 
 
 def _truth(row: dict[str, str]) -> tuple[float, ...]:

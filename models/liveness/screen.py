@@ -69,7 +69,7 @@ def screen_texture(frames: Frames, track: FaceTrack) -> PassiveLiveness:
     return PassiveLiveness(
         moire=float(luma),
         colour_moire=float(colour),
-        banding=_banding(frames.images, faces),
+        banding=_banding(frames.images, [seen[0] for seen in track.per_frame() if len(seen) == 1]),
         frames=len(faces),
         judged=True,
     )
@@ -109,9 +109,11 @@ def _taper_and_band() -> tuple[F32, npt.NDArray[np.bool_]]:
 
 
 def _banding(pictures: U8, faces: list[Face]) -> float:
-    """Percent; 0 when there is no room beside the face. A band runs through the whole row, so only what the picture's
-    two sides have in common counts: somebody who moves on one side does not.
+    """Percent; 0 without room beside the face. faces: of frames in which each is the only one, because two people
+    move on both sides. A band runs through the whole row, so only what the picture's two sides have in common counts.
     """
+    if len(faces) < MIN_FRAMES:
+        return 0.0
     widths = np.array([face.box[2] - face.box[0] for face in faces])
     far = [face for face, width in zip(faces, widths, strict=True) if width <= _NEARER * widths.min()]
     chosen = [far[i] for i in np.unique(np.linspace(0, len(far) - 1, _SAMPLES).round().astype(int))]

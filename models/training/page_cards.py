@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import string
 from datetime import date
+from typing import Any
 
 import cv2
 import numpy as np
@@ -53,10 +54,33 @@ def draw_card(rng: np.random.Generator) -> Image:
         left, right = (int(at + share * width + 8), right) if at == left else (left, at - 8)
     _writing(card, rng, ink, (left, lines_from, right, lines_to))
     if mrz:
-        _machine_lines(card, rng)
+        machine_lines(card, rng)
     if rng.random() < 0.25:
         _code(card, rng)
     return np.clip(card + rng.normal(0, 2, card.shape), 0, 255).astype(np.uint8)
+
+
+def draw_page_facing(rng: np.random.Generator, page: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float32]:
+    """The page of an open passport beside the one with the portrait, float32 of the same size: of the same paper or
+    another, a pattern, some writing, an emblem or stamps; no portrait and nothing machine readable.
+    """
+    height, width = page.shape[:2]
+    ground = page.mean(axis=(0, 1)) if rng.random() < 0.6 else _colour(rng, light=True)
+    facing = np.empty((height, width, 3), np.float32)
+    facing[:] = ground + rng.uniform(-25, 25)
+    facing += _gradient(rng, width, height) * rng.uniform(0, 20)
+    if rng.random() < 0.6:
+        facing += _guilloche(rng, width, height)[..., None] * rng.uniform(-20, 20, 3).astype(np.float32)
+    drawn = np.clip(facing, 0, 255).astype(np.uint8)
+    ink = _contrasting(rng, ground.astype(np.float32))
+    if rng.random() < 0.6:
+        top = int(height * rng.uniform(0.1, 0.5))
+        _writing(drawn, rng, ink, (int(width * 0.1), top, int(width * 0.9), int(height * rng.uniform(0.6, 0.95))))
+    for _ in range(int(rng.integers(0, 3))):
+        centre = (int(width * rng.uniform(0.2, 0.8)), int(height * rng.uniform(0.25, 0.75)))
+        axes = (int(height * rng.uniform(0.08, 0.25)), int(height * rng.uniform(0.08, 0.25)))
+        cv2.ellipse(drawn, centre, axes, rng.uniform(0, 180), 0, 360, ink, int(rng.integers(1, 4)), cv2.LINE_AA)
+    return drawn.astype(np.float32)
 
 
 def unseen_cards(rng: np.random.Generator, seed: int) -> list[Image]:
@@ -131,8 +155,8 @@ def _writing(card: Image, rng: np.random.Generator, ink: tuple[float, float, flo
         y += int(rng.uniform(10, 22))
 
 
-def _machine_lines(card: Image, rng: np.random.Generator) -> None:
-    """Two or three lines of capitals, digits and fillers along the lower edge."""
+def machine_lines(card: Image, rng: np.random.Generator) -> None:
+    """Draws two or three lines of capitals, digits and fillers along the lower edge of a card."""
     height, width = card.shape[:2]
     if rng.random() < 0.7:
         strip = card[int(height * 0.72) :]

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from models.page_finder import INPUT_SIDE, MASK_SIDE, PageNet
 from models.training.page_cards import Image, draw_card, specimen_cards
+from models.training.page_others import KINDS, draw_other
 from models.training.page_scenes import Corners, draw_scene
 from models.weights import own
 
@@ -40,7 +41,9 @@ _PROCEDURAL, _SPECIMENS, _NEW_SPECIMEN = 72, 18, 40
 """Cards at hand at any time: two procedural ones to one side of a specimen. One procedural card is new each step; a
 specimen is drawn anew every so many steps, which costs thirty times as much.
 """
-_START_RATE, _GO_ON_RATE = 2e-3, 1e-3
+_OTHERS = 0.15
+"""Part of the scenes that show other documents, or are scans or drawings."""
+_START_RATE, _GO_ON_RATE = 2e-3, 5e-4
 Example = tuple[Image, npt.NDArray[np.float32]]
 _log = logging.getLogger(__name__)
 
@@ -82,7 +85,9 @@ def train(seed: int, minutes: float, start: dict[str, Tensor] | None = None) -> 
 
 def _example(rng: np.random.Generator, cards: list[Image]) -> Example:
     """A scene as the network sees it: uint8 (192, 192, 3), and the part of each cell that the page covers: (48, 48)."""
-    scene = draw_scene(rng, cards, INPUT_SIDE)
+    other = rng.random() < _OTHERS
+    kind = KINDS[int(rng.integers(len(KINDS)))]
+    scene = draw_other(rng, cards, INPUT_SIDE, kind) if other else draw_scene(rng, cards, INPUT_SIDE)
     mask = np.zeros(scene.image.shape[:2], np.uint8)
     for corners in scene.pages:
         _fill(mask, corners)
@@ -126,7 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="CPU time")
-    parser.add_argument("--go-on", action="store_true", help="from the weights on record, at half the rate")
+    parser.add_argument("--go-on", action="store_true", help="from the weights on record, at a lower rate")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "weights" / "page_finder.safetensors")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -44,22 +44,22 @@ def draw_scene(rng: np.random.Generator, cards: Sequence[Image], short_side: int
     width, height = round(w * scale), round(h * scale)
     pages: tuple[Corners, ...] = ()
     empty = rng.random() < EMPTY_SHARE
-    photographed = rng.random() < (0.5 if empty else 0.2)
-    picture = draw_photograph(rng, width, height) if photographed else _background(rng, width, height)
+    from_photo = rng.random() < (0.5 if empty else 0.2)
+    picture = draw_photograph(rng, width, height) if from_photo else background(rng, width, height)
     if not empty:
-        chosen = [_reduced(cards[int(i)], short_side) for i in rng.integers(len(cards), size=2)]
+        chosen = [reduced(cards[int(i)], short_side) for i in rng.integers(len(cards), size=2)]
         pages = _places(rng, width, height, [card.shape[1] / card.shape[0] for card in chosen])
         for card, corners in zip(chosen, pages, strict=False):
-            picture = _lay(rng, picture, _recoloured(rng, card, picture), corners, alone=len(pages) == 1)
-    elif not photographed and rng.random() < 0.25:
+            picture = lay(rng, picture, recoloured(rng, card, picture), corners, alone=len(pages) == 1)
+    elif not from_photo and rng.random() < 0.25:
         _person(rng, picture)
     held = pages[0] if pages else None
     if rng.random() < 0.4:
-        _fingers(rng, picture, held)
-    return PageScene(_photographed(rng, picture, held), pages)
+        fingers(rng, picture, held)
+    return PageScene(photographed(rng, picture, held), pages)
 
 
-def _reduced(card: Image, short_side: int) -> Image:
+def reduced(card: Image, short_side: int) -> Image:
     """A card no higher than the scene: warping a much larger one would skip pixels."""
     height, width = card.shape[:2]
     if height <= short_side:
@@ -68,7 +68,8 @@ def _reduced(card: Image, short_side: int) -> Image:
     return np.asarray(cv2.resize(card, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _recoloured(rng: np.random.Generator, card: Image, ground: Picture) -> Picture:
+def recoloured(rng: np.random.Generator, card: Image, ground: Picture) -> Picture:
+    """The card in other light and colours, either way up: float32 (H, W, 3)."""
     page: Picture = card.astype(np.float32)
     if rng.random() < 0.15:  # a grey copy
         page = np.repeat(page.mean(axis=2, keepdims=True), 3, axis=2)
@@ -80,7 +81,8 @@ def _recoloured(rng: np.random.Generator, card: Image, ground: Picture) -> Pictu
     return np.ascontiguousarray(page)
 
 
-def _background(rng: np.random.Generator, width: int, height: int) -> Picture:
+def background(rng: np.random.Generator, width: int, height: int) -> Picture:
+    """What a document lies on: float32 (height, width, 3), 0..255."""
     picture = np.empty((height, width, 3), np.float32)
     grey = rng.uniform(20, 235)
     picture[:] = np.clip(grey + rng.uniform(-60, 60, 3) * rng.uniform(0, 1), 0, 255)
@@ -100,7 +102,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Picture:
         step = int(rng.integers(14, 50))
         for y in range(0, height, step):
             for x in range(0, width, step):
-                cv2.rectangle(picture, (x, y), (x + step - 4, y + step - 5), _tint(rng, 25, grey), -1)
+                cv2.rectangle(picture, (x, y), (x + step - 4, y + step - 5), tint(rng, 25, grey), -1)
     if rng.random() < 0.75:
         _clutter(rng, picture)
     return picture
@@ -114,7 +116,7 @@ def _clutter(rng: np.random.Generator, picture: Picture) -> None:
         _written_sheet(rng, picture)
     for _ in range(int(rng.integers(1, 14))):
         x, y = int(rng.integers(width)), int(rng.integers(height))
-        colour = _tint(rng, 80, rng.uniform(20, 235))
+        colour = tint(rng, 80, rng.uniform(20, 235))
         kind = rng.integers(4)
         if kind == 0:
             axes = (int(size * rng.uniform(0.02, 0.3)), int(size * rng.uniform(0.02, 0.3)))
@@ -139,8 +141,8 @@ def _written_sheet(rng: np.random.Generator, picture: Picture) -> None:
     corner = np.asarray([width, height]) * rng.uniform(0, 1, 2)
     long, high = size * rng.uniform(0.8, 1.6, 2)
     sheet = [corner, corner + long * along, corner + long * along + high * down, corner + high * down]
-    cv2.fillPoly(picture, [np.asarray(sheet).astype(np.int32)], _tint(rng, 12, rng.uniform(185, 250)), cv2.LINE_AA)
-    ink, step = _tint(rng, 10, rng.uniform(20, 110)), size * rng.uniform(0.035, 0.08)
+    cv2.fillPoly(picture, [np.asarray(sheet).astype(np.int32)], tint(rng, 12, rng.uniform(185, 250)), cv2.LINE_AA)
+    ink, step = tint(rng, 10, rng.uniform(20, 110)), size * rng.uniform(0.035, 0.08)
     for line in range(1, int(high / step)):
         at = 0.06 * long
         while at < 0.9 * long:
@@ -157,9 +159,9 @@ def _person(rng: np.random.Generator, picture: Picture) -> None:
     size = min(width, height) * rng.uniform(0.5, 1.1)
     x, y = width * rng.uniform(0.35, 0.65), height * rng.uniform(0.35, 0.55)
     skin = _skin(rng)
-    hair = _tint(rng, 20, rng.uniform(20, 160))
+    hair = tint(rng, 20, rng.uniform(20, 160))
     for dx, dy, w, h, colour in (
-        (0, 0.75, 0.62, 0.42, _tint(rng, 80, rng.uniform(20, 220))),
+        (0, 0.75, 0.62, 0.42, tint(rng, 80, rng.uniform(20, 220))),
         (0, -0.08, 0.29, 0.37, hair),
         (0, 0.25, 0.13, 0.25, skin),
         (0, 0, 0.23, 0.32, skin),
@@ -177,14 +179,14 @@ def _places(rng: np.random.Generator, width: int, height: int, aspects: Sequence
     """
     if rng.random() < SECOND_SHARE:
         for _ in range(_TRIES):
-            first, second = (_placed(rng, width, height, aspect, _BESIDE) for aspect in aspects)
+            first, second = (placed(rng, width, height, aspect, _BESIDE) for aspect in aspects)
             if not cv2.intersectConvexConvex(_enlarged(first), _enlarged(second))[0]:
                 return first, second
     if rng.random() < 0.08:
         margin = rng.choice((0.0, 0.0, rng.uniform(0, 0.05)))
         x, y = margin * width, margin * height
         return (np.asarray([(x, y), (width - x, y), (width - x, height - y), (x, height - y)], np.float32),)
-    return (_placed(rng, width, height, aspects[0], 1.15),)
+    return (placed(rng, width, height, aspects[0], 1.15),)
 
 
 def _enlarged(corners: Corners) -> Corners:
@@ -192,7 +194,7 @@ def _enlarged(corners: Corners) -> Corners:
     return np.asarray(centre + (corners - centre) * _APART, np.float32)
 
 
-def _lay(rng: np.random.Generator, picture: Picture, page: Picture, corners: Corners, *, alone: bool) -> Picture:
+def lay(rng: np.random.Generator, picture: Picture, page: Picture, corners: Corners, *, alone: bool) -> Picture:
     """The picture with the page in it, at these corners."""
     height, width = picture.shape[:2]
     h, w = page.shape[:2]
@@ -202,7 +204,7 @@ def _lay(rng: np.random.Generator, picture: Picture, page: Picture, corners: Cor
         border = rng.uniform(0.05, 0.3)
         sheet = frame + np.sign(frame - frame.mean(axis=0)) * border * h * rng.uniform(0.5, 1.5, (4, 1)).mean()
         around = cv2.perspectiveTransform(sheet[None].astype(np.float32), transform)[0]
-        cv2.fillPoly(picture, [around.astype(np.int32)], _tint(rng, 10, rng.choice((15.0, 235.0))), cv2.LINE_AA)
+        cv2.fillPoly(picture, [around.astype(np.int32)], tint(rng, 10, rng.choice((15.0, 235.0))), cv2.LINE_AA)
     alpha = np.zeros((h, w), np.float32)
     radius = int(h * 0.059) if rng.random() < 0.7 else 0  # 3.18 mm of 53.98 mm, ISO/IEC 7810
     cv2.rectangle(alpha, (radius, 0), (w - 1 - radius, h - 1), 1.0, -1)
@@ -219,7 +221,7 @@ def _lay(rng: np.random.Generator, picture: Picture, page: Picture, corners: Cor
     return picture * (1 - there) + laid * there
 
 
-def _placed(rng: np.random.Generator, width: int, height: int, aspect: float, largest: float) -> Corners:
+def placed(rng: np.random.Generator, width: int, height: int, aspect: float, largest: float) -> Corners:
     """Corners of a page seen by a pinhole camera, its longer side 30 % of the room that its angle leaves to `largest`
     of it (1.0 for all).
     """
@@ -242,7 +244,7 @@ def _placed(rng: np.random.Generator, width: int, height: int, aspect: float, la
     return np.asarray(seen + centre, np.float32)
 
 
-def _fingers(rng: np.random.Generator, picture: Picture, corners: Corners | None) -> None:
+def fingers(rng: np.random.Generator, picture: Picture, corners: Corners | None) -> None:
     """A hand from outside over a side of the page: one to four fingers, or a thumb."""
     height, width = picture.shape[:2]
     size = min(width, height)
@@ -274,7 +276,7 @@ def _fingers(rng: np.random.Generator, picture: Picture, corners: Corners | None
             )
 
 
-def _photographed(rng: np.random.Generator, picture: Picture, corners: Corners | None) -> Image:
+def photographed(rng: np.random.Generator, picture: Picture, corners: Corners | None) -> Image:
     """Light, shadow, glare, lens, sensor."""
     height, width = picture.shape[:2]
     if rng.random() < 0.6:
@@ -321,7 +323,8 @@ def _noise(rng: np.random.Generator, rows: int, columns: int) -> npt.NDArray[np.
     return rng.standard_normal((rows, columns), np.float32)
 
 
-def _tint(rng: np.random.Generator, spread: float, grey: float) -> tuple[float, float, float]:
+def tint(rng: np.random.Generator, spread: float, grey: float) -> tuple[float, float, float]:
+    """A colour near a grey of that brightness."""
     r, g, b = np.clip(grey + rng.uniform(-spread, spread, 3), 0, 255)
     return float(r), float(g), float(b)
 
