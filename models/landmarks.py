@@ -9,6 +9,7 @@ sampling from a level of a 2:1 pyramid that is not much larger than the chip.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import cv2
@@ -21,6 +22,10 @@ from models.face_embedder import CHIP_SIZE
 if TYPE_CHECKING:
     from pathlib import Path
 
+_FINE_SIDE = 360
+"""Pixels to which smaller boxes are enlarged before their landmarks are sought: they then come in steps of 1/360."""
+_ROOM = 0.25
+"""Around the box, in sides of it, that is enlarged with it: as far as dlib's trees look."""
 _PADDING = 0.25
 _MEAN_FACE = np.array(
     [
@@ -47,12 +52,30 @@ class LandmarkFinder:
         self._predictor = dlib.shape_predictor(str(path))
 
     def find(self, image: npt.NDArray[np.uint8], box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Landmarks, float32 (5, 2) in whole pixels, in the order that `faces.Face` describes.
+        """Landmarks, float32 (5, 2) in pixels, in the order that `faces.Face` describes.
 
-        image: uint8 RGB (H, W, 3). box: (4,) left, top, right, bottom; it may reach over the image's edges.
+        image: uint8 RGB (H, W, 3). box: (4,) left, top, right, bottom; it may reach over the image's edges. dlib knows
+        whole pixels only, a hundredth of a small face: so that is enlarged first (0.3 ms), and its landmarks are found
+        to a fraction.
         """
         left, top, right, bottom = (math.floor(side + 0.5) for side in box.tolist())
-        shape = self._predictor(image, dlib.rectangle(left, top, right, bottom))
+        factor = _FINE_SIDE / max(right - left, 1)
+        if factor <= 1:
+            return self._whole(image, (left, top, right, bottom))
+        room = round(_ROOM * (right - left))
+        x, y = max(left - room, 0), max(top - room, 0)
+        part = image[y : max(bottom + room, y + 1), x : max(right + room, x + 1)]
+        if not part.size:
+            return self._whole(image, (left, top, right, bottom))
+        grey = cv2.transform(part, np.full((1, 3), 1 / 3))  # dlib's grey
+        enlarged = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
+        # Pixels are squares: the middle of the first one is at 0, its outer edge at -0.5.
+        sides = (np.array([left, top, right, bottom]) - (x, y, x, y) + 0.5) * factor - 0.5
+        found = self._whole(np.asarray(enlarged, np.uint8), sides.round().astype(int).tolist())
+        return np.asarray((found + 0.5) / factor - 0.5 + (x, y), np.float32)
+
+    def _whole(self, image: npt.NDArray[np.uint8], sides: Iterable[int]) -> npt.NDArray[np.float32]:
+        shape = self._predictor(image, dlib.rectangle(*sides))
         return np.array([(part.x, part.y) for part in shape.parts()], np.float32)
 
 

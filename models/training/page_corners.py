@@ -26,6 +26,7 @@ import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.page import frame_corners, order_corners, overlap
 from models.page_corners import (
@@ -62,6 +63,8 @@ part of the view: the hardest are seen more often.
 """
 _PROCEDURAL, _SPECIMENS, _NEW_SPECIMEN = 72, 18, 90
 _START_RATE, _GO_ON_RATE = 2e-3, 1e-3
+_AVERAGING = 0.998
+"""Of the moving average of the weights: over about 500 steps."""
 _ON_PAGE, _OFF_PAGE = 0.35, 0.1
 """Overlap with a page from which an outline lies on it, and up to which on none; those between teach nothing."""
 _SPREAD = 0.8
@@ -94,6 +97,8 @@ def train(seed: int, minutes: float, out: Path, start: dict[str, Tensor] | None 
         net.load_state_dict(start, strict=False)
     rate = _START_RATE if start is None else _GO_ON_RATE
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
+    # With batches this small a step's weights are noisy; what is kept is their moving average.
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGING), use_buffers=True)  # type: ignore[no-untyped-call]
     started, step, mean_loss, mean_error = time.process_time(), 0, 1.0, 0.1
     while (done := (time.process_time() - started) / (60 * minutes)) < 1:
         for group in optimiser.param_groups:
@@ -114,17 +119,22 @@ def train(seed: int, minutes: float, out: Path, start: dict[str, Tensor] | None 
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(net.parameters(), 5.0)
         optimiser.step()
+        average.update_parameters(net)
         mean_loss += 0.02 * (float(loss.detach()) - mean_loss)
         off = ((looked.corners.detach() - corners).norm(dim=2).mean(1) * page).sum() / page.sum().clamp(min=1)
         mean_error += 0.02 * (float(off) - mean_error)
         step += 1
         if step % 200 == 0:
-            save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, out)
+            _save(average, out)
             _log.info(
                 "step %d, %.0f %% of the time, loss %.3f, corners off by %.4f", step, 100 * done, mean_loss, mean_error
             )
-    save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, out)
+    _save(average, out)
     _log.info("%d steps", step)
+
+
+def _save(average: AveragedModel, out: Path) -> None:
+    save_file({name: tensor.contiguous() for name, tensor in average.module.state_dict().items()}, out)
 
 
 def _scene(rng: np.random.Generator, cards: list[Image]) -> PageScene:
