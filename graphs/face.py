@@ -174,22 +174,19 @@ def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> C
 
 @check(CPU)
 def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the picture has the texture of a screen."""
+    """Whether the picture has the texture of a screen. Bands alone may be a lamp's: the person may film again then."""
     from models.liveness.screen import screen_texture
 
     name = "liveness_passive_face"
     found = screen_texture(frames, faces)
     if not found.judged:
         return judged(name, "unidentified", {"liveness_failed": "face"})
-    signs = {
-        "max_moire": found.moire,
-        "max_colour_moire": found.colour_moire,
-        "max_banding": found.banding,
-    }
-    seen = [limit for limit, value in signs.items() if value > thresholds[limit]]
+    grid = found.moire > thresholds["max_moire"] or found.colour_moire > thresholds["max_colour_moire"]
+    bands = found.banding > thresholds["max_banding"]
+    codes: dict[str, Step | None] = {"screen_replay": "face"} if grid else {"flickering_light": "face"} if bands else {}
     return clear_unless(
         name,
-        {"screen_replay": "face"} if seen else {},
+        codes,
         score=found.moire,
         threshold=thresholds["max_moire"],
         colour_moire=round(found.colour_moire, 3),

@@ -38,6 +38,7 @@ REASONS: dict[str, str] = {
     "challenge_not_followed": "The movements that were asked for were not seen.",
     "planar_motion": "A flat picture of a face was moved.",
     "screen_replay": "The face was shown on a screen.",
+    "flickering_light": "Bands of light run through the picture: film away from flickering lamps and screens.",
     "face_changed_in_video": "The face changes within the recording.",
     "source_repeated_frames": "The recording holds repeated or frozen frames.",
     # the system

@@ -4,8 +4,8 @@ Two traces. Where the sensor's grid and a panel's beat, moiré stands in the spe
 and cloth do not have (they fall off smoothly). A panel covers the picture, so its moiré is looked for all over, in
 small squares at the camera's own scale: perspective moves the peak from place to place, and resizing takes it away.
 It fades when the panel is finer than about half a pixel of the picture, and is gone after strong blur. And a backlight
-that flickers against the shutter draws bands across the picture that move from frame to frame; some room lamps do so
-too, so bands alone say little. Prints leave neither: `planar` looks at those.
+that flickers against the shutter draws bands across the picture that move evenly from frame to frame, however fine the
+panel; some room lamps do so too, so bands alone are no proof. Prints leave neither: `planar` looks at those.
 
 Published single-frame detectors do not carry over to other cameras and screens. Take these as one voice of several.
 """
@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.faces import Face, FaceTrack
+from models.faces import FaceTrack
 from models.liveness.pose import main_faces
 from models.media import Frames
 
@@ -36,10 +36,17 @@ _AXES = 1.5 / SQUARE
 """Cycles per pixel about both axes that are left out: door frames, shelves and the codec's blocks lie there."""
 _FLOOR = 30.0
 """Power added to all frequencies: less than any sensor's noise, so that black corners do not count by roundings."""
-_SAMPLES = 10
-_NEARER = 1.2
-"""Faces larger than this many times the smallest are left out of the bands: a face that moves closer leaves no room."""
+_HAIR = 0.25
+"""Room on either side of a face, in widths of it, that is left out of the bands."""
+_LEAST_ROOM = 24
+"""A side counts when it is at least this part of the picture's width."""
+_WIDEST, _NARROWEST = 1.0, 8.0
+"""Bands looked for, in periods to the height of the picture; a lamp that moves draws wider ones."""
+_REDUCED = 4
+"""Columns that are taken together before bands are looked for; rows two and two."""
 MIN_FRAMES = 3
+_LEAST_FOR_BANDS = 8
+"""Frames with room on both sides, under which a wave is not told from a movement."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +55,9 @@ class PassiveLiveness:
 
     moire: how far the sharpest peak of a square's luma spectrum stands over its surroundings, natural log of power,
     median over all squares; 2.0 to 2.4 for people in rooms, 3 to 6 for clear moiré. colour_moire: the same for green
-    against magenta. banding: root mean square in percent of brightness that comes and goes by rows, alike on both sides
-    of the face. frames: with a face. judged: False with fewer than MIN_FRAMES faces, or frames smaller than SQUARE.
+    against magenta. banding: amplitude, in percent of brightness, of the strongest even wave that runs through the
+    rows, alike on both sides of the face; up to 0.12 without a screen. frames: with a face. judged: False with fewer
+    than MIN_FRAMES faces, or frames smaller than SQUARE.
     """
 
     moire: float
@@ -69,7 +77,7 @@ def screen_texture(frames: Frames, track: FaceTrack) -> PassiveLiveness:
     return PassiveLiveness(
         moire=float(luma),
         colour_moire=float(colour),
-        banding=_banding(frames.images, [seen[0] for seen in track.per_frame() if len(seen) == 1]),
+        banding=_banding(frames.images, track),
         frames=len(faces),
         judged=True,
     )
@@ -108,33 +116,51 @@ def _taper_and_band() -> tuple[F32, npt.NDArray[np.bool_]]:
     return np.outer(hann, hann).astype(np.float32), looked_at
 
 
-def _banding(pictures: U8, faces: list[Face]) -> float:
-    """Percent; 0 without room beside the face. faces: of frames in which each is the only one, because two people
-    move on both sides. A band runs through the whole row, so only what the picture's two sides have in common counts.
-    """
-    if len(faces) < MIN_FRAMES:
-        return 0.0
-    widths = np.array([face.box[2] - face.box[0] for face in faces])
-    far = [face for face, width in zip(faces, widths, strict=True) if width <= _NEARER * widths.min()]
-    chosen = [far[i] for i in np.unique(np.linspace(0, len(far) - 1, _SAMPLES).round().astype(int))]
-    images, boxes = pictures[[face.frame for face in chosen]], np.stack([face.box for face in chosen])
-    left, right = float(boxes[:, 0].min()), float(boxes[:, 2].max())
-    margin, w = 0.1 * (right - left), images.shape[2]  # hair may cover some of a side: the median over it holds
-    above = images[:, : max(int(boxes[:, 3].min()), 0)]  # shoulders reach to both sides and move together
-    sides = (above[:, :, : max(int(left - margin), 0)], above[:, :, min(int(right + margin), w) :])
-    if min(side.shape[2] for side in sides) < w // 24 or above.shape[1] < images.shape[1] // 4:
-        return 0.0
-    one, other = (_row_flicker(side) for side in sides)
-    return float(100 * np.sqrt(max(0.0, float(np.median((one * other).mean(1))))))
+def _banding(pictures: U8, track: FaceTrack) -> float:
+    """Percent; 0 without room beside the face. Where two people are seen, both sides move: such frames are left out.
 
-
-def _row_flicker(images: U8) -> npt.NDArray[np.floating]:
-    """Log brightness of each row against its own median over time, (N, H), without what all rows have in common (the
-    exposure) or what runs evenly down the picture (a lamp that moves).
+    A band runs through the whole row, so only what both sides have in common counts: the real part of their cross
+    spectrum over rows and time (Bendat and Piersol 2010, chapter 9). Movements have no one frequency. About 20 ms.
     """
-    luma = np.log(images.mean(3, dtype=np.float32) + 8)
+    alone = [faces[0] for faces in track.per_frame() if len(faces) == 1]
+    if len(alone) < _LEAST_FOR_BANDS:
+        return 0.0
+    height, width = pictures.shape[1] // 2, pictures.shape[2] // _REDUCED
+    boxes = np.stack([face.box for face in alone])
+    # Shoulders reach to both sides and move together: only above all chins.
+    above = min(int(boxes[:, 3].min()) // 2, height)
+    hair = _HAIR * (boxes[:, 2] - boxes[:, 0])
+    left = np.clip((boxes[:, 0] - hair) / _REDUCED, 0, width).astype(int)
+    right = np.clip((boxes[:, 2] + hair) / _REDUCED + 1, 0, width).astype(int)
+    kept = np.flatnonzero(np.minimum(left, width - right) >= max(1, width // _LEAST_ROOM))
+    if above < height // 4 or len(kept) < _LEAST_FOR_BANDS:
+        return 0.0
+    shown = [pictures[alone[i].frame, : 2 * above] for i in kept]
+    small = np.stack([cv2.resize(one, (width, above), interpolation=cv2.INTER_AREA) for one in shown])
+    light = np.log(small.mean(axis=3, dtype=np.float32) + 8)
+    columns = np.arange(width)
+    free = ((columns < left[kept, None]) | (columns >= right[kept, None])).astype(np.float32)
+    still = np.einsum("nhw,nw->hw", light, free) / np.maximum(free.sum(axis=0), 1)
     # Median over columns: what moves before the wall covers few of them.
-    rows = np.median(luma - np.median(luma, axis=0), axis=2)
-    y = np.linspace(-1, 1, rows.shape[1])
-    trend = np.polynomial.polynomial.polyvander(y, 1)
-    return np.asarray(rows - (trend @ np.linalg.lstsq(trend, rows.T, rcond=None)[0]).T)
+    sides = [
+        np.stack([np.median(rows[:, part], axis=1) for rows, part in zip(light - still, parts, strict=True)])
+        for parts in ([slice(0, end) for end in left[kept]], [slice(start, None) for start in right[kept]])
+    ]
+    return _common_wave(sides[0], sides[1], track.timestamps[[alone[i].frame for i in kept]], above / height)
+
+
+def _common_wave(one: F32, other: F32, times: npt.NDArray[np.float64], part: float) -> float:
+    """Amplitude in percent of the strongest wave in both. one, other: float32 (N, H), log of brightness by frame and
+    row; times: float64 (N,) seconds; part: of the picture's height that the rows cover.
+    """
+    frames, rows = one.shape
+    per_rows = np.arange(_WIDEST, _NARROWEST + 0.01, 0.25) * part
+    per_second = np.linspace(-0.5, 0.5, 4 * frames, endpoint=False) / float(np.median(np.diff(times)))
+    over_rows, over_time = np.hanning(rows + 2)[1:-1], np.hanning(frames + 2)[1:-1]
+    in_rows = np.exp(-2j * np.pi * np.outer(np.arange(rows) / rows, per_rows)) * over_rows[:, None]
+    in_time = np.exp(-2j * np.pi * np.outer(per_second, times)) * over_time
+    # Without what all rows have in common (the exposure) or all frames.
+    centred = [side - side.mean(axis=1, keepdims=True) for side in (one, other)]
+    first, second = (in_time @ (side - side.mean(axis=0)) @ in_rows for side in centred)
+    power = float((first * np.conj(second)).real.max()) / (over_rows.sum() * over_time.sum() / 2) ** 2
+    return 100 * float(np.sqrt(max(0.0, power)))
