@@ -57,6 +57,7 @@ FACE_KINDS: dict[str, str] = {
     "moved photo": "moved_photo",
     "bent photo": "bent_photo",
     "screen replay": "screen_replay",
+    "replay on a steady screen": "steady_screen_replay",
     "recording made before": "old_recording",
     "no action": "no_action",
     "video that stands still": "frozen",

@@ -28,6 +28,7 @@ class FaceAttack(StrEnum):
     MOVED_PHOTO = "moved_photo"
     BENT_PHOTO = "bent_photo"
     SCREEN_REPLAY = "screen_replay"
+    STEADY_SCREEN_REPLAY = "steady_screen_replay"
     OLD_RECORDING = "old_recording"
     NO_ACTION = "no_action"
     FROZEN = "frozen"
@@ -44,10 +45,11 @@ def attack_scan(
     """Film an attack on a case of `portrait` with this challenge.
 
     MOVED_PHOTO, BENT_PHOTO: a print held to the camera, moved and tilted as the challenge says, flat or bent by up to
-    1 cm. SCREEN_REPLAY: a video that follows the challenge, shown on a screen. OLD_RECORDING: a genuine scan of
-    another challenge. NO_ACTION: the person only looks. FROZEN: the video stands still from the middle on. REPEATED:
-    one second is played again and again. SWAPPED: another person from the middle on. TWO_PEOPLE: another person
-    behind. NO_FACE: an empty room. OTHER_PERSON: a genuine scan of somebody else.
+    1 cm. SCREEN_REPLAY: a video that follows the challenge, on a screen whose backlight flickers against the shutter;
+    STEADY_SCREEN_REPLAY: on one whose light does not. OLD_RECORDING: a genuine scan of another challenge. NO_ACTION:
+    the person only looks. FROZEN: the video stands still from the middle on. REPEATED: one second is played again and
+    again. SWAPPED: another person from the middle on. TWO_PEOPLE: another person behind. NO_FACE: an empty room.
+    OTHER_PERSON: a genuine scan of somebody else.
     """
     rng = random.Random(f"{attack} {seed}")
     conditions = conditions or FaceConditions.draw(rng)
@@ -60,7 +62,7 @@ def attack_scan(
                 c for c in iter(lambda: draw(rng), None) if c.actions[: len(challenge.actions)] != challenge.actions
             )
             return face_scan(portrait, before, seed=rng.getrandbits(32), conditions=conditions)
-        case FaceAttack.SCREEN_REPLAY:
+        case FaceAttack.SCREEN_REPLAY | FaceAttack.STEADY_SCREEN_REPLAY:
             conditions = replace(conditions, frame_rate=min(conditions.frame_rate, 20))
     poses = plan_poses(Challenge(()) if attack is FaceAttack.NO_ACTION else challenge, rng, conditions)
     if attack is FaceAttack.NO_ACTION:
@@ -70,8 +72,8 @@ def attack_scan(
     match attack:
         case FaceAttack.MOVED_PHOTO | FaceAttack.BENT_PHOTO:
             film = film_print(scene, portrait, poses, rng, bend_cm=1.0 if attack is FaceAttack.BENT_PHOTO else 0.0)
-        case FaceAttack.SCREEN_REPLAY:
-            film = film_screen(scene, me, poses, rng)
+        case FaceAttack.SCREEN_REPLAY | FaceAttack.STEADY_SCREEN_REPLAY:
+            film = film_screen(scene, me, poses, rng, flickers=attack is FaceAttack.SCREEN_REPLAY)
         case FaceAttack.FROZEN:
             film = _played(scene, me, poses, [min(i, len(poses) // 2) for i in range(len(poses))])
         case FaceAttack.REPEATED:

@@ -84,8 +84,11 @@ _COOL = np.array([240, 250, 262], np.float32)
 """White of a panel, a little bluer than paper."""
 
 
-def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random) -> Iterator[U8]:
-    """A clean video of the person on an LCD: striped subpixels, black matrix, glow, bands of the backlight, bezel.
+def film_screen(
+    scene: Scene, head: Head, poses: list[Pose], rng: random.Random, *, flickers: bool = True
+) -> Iterator[U8]:
+    """A clean video of the person on an LCD: striped subpixels, black matrix, glow, bezel; bands of the backlight if it
+    flickers.
 
     The sensor has twice the picture's resolution and an aperture of its own; what of the panel's grid is left at its
     pixels folds into moiré. Panel pixels are 0.4 to 0.95 picture pixels wide; finer panels leave no moiré at all.
@@ -97,6 +100,7 @@ def film_screen(scene: Scene, head: Head, poses: list[Pose], rng: random.Random)
     cover = rng.uniform(0.92, 1.25)  # width of the shown video against the picture; below 1 the bezel shows
     shake = wander(rng, len(poses), c.frame_rate, 4)
     lean, bands, beat = rng.uniform(-3, 3), rng.uniform(0.01, 0.04), rng.uniform(0.2, 0.45)
+    bands = bands if flickers else 0.0
     panel = _panel_pixel(pitch)
     linear = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
     y, x = (np.mgrid[0 : h * _OVERSAMPLING, 0 : w * _OVERSAMPLING] / _OVERSAMPLING).astype(np.float32)
