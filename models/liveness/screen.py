@@ -40,7 +40,7 @@ _HAIR = 0.25
 """Room on either side of a face, in widths of it, that is left out of the bands."""
 _LEAST_ROOM = 24
 """A side counts when it is at least this part of the picture's width."""
-_WIDEST, _NARROWEST = 1.0, 8.0
+_WIDEST, _NARROWEST = 1.0, 6.0
 """Bands looked for, in periods to the height of the picture; a lamp that moves draws wider ones."""
 _REDUCED = 4
 """Columns that are taken together before bands are looked for; rows two and two."""
@@ -56,7 +56,7 @@ class PassiveLiveness:
     moire: how far the sharpest peak of a square's luma spectrum stands over its surroundings, natural log of power,
     median over all squares; 2.0 to 2.4 for people in rooms, 3 to 6 for clear moiré. colour_moire: the same for green
     against magenta. banding: amplitude, in percent of brightness, of the strongest even wave that runs through the
-    rows, alike on both sides of the face; up to 0.12 without a screen. frames: with a face. judged: False with fewer
+    rows, alike on both sides of the face; up to 0.08 without a screen. frames: with a face. judged: False with fewer
     than MIN_FRAMES faces, or frames smaller than SQUARE.
     """
 
@@ -119,8 +119,8 @@ def _taper_and_band() -> tuple[F32, npt.NDArray[np.bool_]]:
 def _banding(pictures: U8, track: FaceTrack) -> float:
     """Percent; 0 without room beside the face. Where two people are seen, both sides move: such frames are left out.
 
-    A band runs through the whole row, so only what both sides have in common counts: the real part of their cross
-    spectrum over rows and time (Bendat and Piersol 2010, chapter 9). Movements have no one frequency. About 20 ms.
+    A band runs through the whole row, so only what both sides have in common counts, by their cross spectrum over rows
+    and time (Bendat and Piersol 2010, chapter 9). About 20 ms.
     """
     alone = [faces[0] for faces in track.per_frame() if len(faces) == 1]
     if len(alone) < _LEAST_FOR_BANDS:
@@ -150,11 +150,15 @@ def _banding(pictures: U8, track: FaceTrack) -> float:
 
 
 def _common_wave(one: F32, other: F32, times: npt.NDArray[np.float64], part: float) -> float:
-    """Amplitude in percent of the strongest wave in both. one, other: float32 (N, H), log of brightness by frame and
-    row; times: float64 (N,) seconds; part: of the picture's height that the rows cover.
+    """Amplitude in percent of the strongest wave that both sides show as bands do: in step, equally strong, and running
+    one way. Where camera or person move, the sides are seldom in step, and waves run both ways alike.
+
+    one, other: float32 (N, H), log of brightness by frame and row; times: float64 (N,) seconds; part: of the picture's
+    height that the rows cover.
     """
     frames, rows = one.shape
     per_rows = np.arange(_WIDEST, _NARROWEST + 0.01, 0.25) * part
+    # From -1/2 up without 1/2: the wave at -i runs the other way than that at i.
     per_second = np.linspace(-0.5, 0.5, 4 * frames, endpoint=False) / float(np.median(np.diff(times)))
     over_rows, over_time = np.hanning(rows + 2)[1:-1], np.hanning(frames + 2)[1:-1]
     in_rows = np.exp(-2j * np.pi * np.outer(np.arange(rows) / rows, per_rows)) * over_rows[:, None]
@@ -162,5 +166,10 @@ def _common_wave(one: F32, other: F32, times: npt.NDArray[np.float64], part: flo
     # Without what all rows have in common (the exposure) or all frames.
     centred = [side - side.mean(axis=1, keepdims=True) for side in (one, other)]
     first, second = (in_time @ (side - side.mean(axis=0)) @ in_rows for side in centred)
-    power = float((first * np.conj(second)).real.max()) / (over_rows.sum() * over_time.sum() / 2) ** 2
+    cross = first * np.conj(second)
+    powers = np.abs(np.stack([first, second])) ** 2
+    weaker, stronger = powers.min(axis=0), powers.max(axis=0)
+    alike = (cross.real - np.abs(cross.imag)) * np.sqrt(weaker / np.maximum(stronger, 1e-12))
+    backwards = stronger[-np.arange(len(stronger)) % len(stronger)]
+    power = float((alike - backwards).max()) / (over_rows.sum() * over_time.sum() / 2) ** 2
     return 100 * float(np.sqrt(max(0.0, power)))
