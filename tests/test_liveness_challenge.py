@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -29,6 +30,30 @@ def motion(*words: str, share: float = 1.0) -> HeadMotion:
     n, zero = len(path), np.zeros(len(path))
     yaw, pitch, closer = path.T
     return HeadMotion(np.arange(n) / 10, yaw, pitch, zero, closer, np.hypot(yaw, pitch), zero, zero, n)
+
+
+def leaking(words: tuple[str, ...], *, closer: float = 0.0, pitch: float = 0.0) -> HeadMotion:
+    """The motion of these words, of which each turn looks nearer by `closer` and each approach pitched by `pitch`."""
+    clean = motion(*words, share=2.0)
+    turned = np.abs(clean.yaw) / max(float(np.abs(clean.yaw).max()), 1e-9)
+    nearer = clean.closer / max(float(clean.closer.max()), 1e-9)
+    return replace(clean, closer=clean.closer + closer * turned, pitch=clean.pitch + pitch * nearer)
+
+
+def test_what_a_turn_or_an_approach_leaks_is_no_action() -> None:
+    """A turn by 45° looked 25 % nearer, coming closer like a look down: two recordings in thirty passed by that."""
+    turned = leaking(("turn_left", "turn_left"), closer=0.25)
+    assert match_motion(turned, Challenge.from_list(["turn_left", "move_closer"])).score < 0.7
+    came = leaking(("move_closer", "turn_left"), pitch=-14.0)
+    assert match_motion(came, Challenge.from_list(["look_down", "turn_left"])).score < 0.7
+    assert match_motion(came, Challenge.from_list(["move_closer", "turn_left"])).score > 1
+
+
+def test_who_stays_near_may_look_down() -> None:
+    clean = motion("move_closer", "look_down", "turn_left")
+    peak = int(clean.closer.argmax())
+    near = replace(clean, closer=np.where(np.arange(len(clean.closer)) > peak, clean.closer[peak], clean.closer))
+    assert match_motion(near, Challenge.from_list(["move_closer", "look_down", "turn_left"])).score > 0.9
 
 
 def test_draw_is_seeded_distinct_and_always_turns() -> None:

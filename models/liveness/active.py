@@ -26,6 +26,12 @@ FULL_DEFLECTION = {
 }
 """Deflections that count as a full action: degrees as `pose` estimates them, and log of scale for moving closer
 (0.20 is 22 % nearer). They are the unit of the score, about half of what people do when they are asked."""
+_TURNED = 20.0
+"""Degrees of yaw beyond which nearness is not believed: the line of the eyes is foreshortened, and what is left of it
+after the correction looked up to 30 % nearer at 45°."""
+_APPROACH, _APPROACH_S = 0.25, 1.0
+"""Who came nearer by this much (log of scale) within this time shows another perspective, which looked like up to 23°
+of pitch either way: it is not believed then. Who stays near may look up or down."""
 MIN_FRAMES = 8
 IDLE = 0.5
 """Strength of every asked action below which the head counts as doing nothing that was asked."""
@@ -95,14 +101,20 @@ def match_motion(motion: HeadMotion, challenge: Challenge) -> ActiveLiveness:
 
 
 def _deflections(motion: HeadMotion) -> dict[Action, F64]:
-    """Each action's deflection over the frames, in units of a full one; a median of three frames drops lone slips."""
+    """Each action's deflection over the frames, in units of a full one; a median of three frames drops lone slips.
+
+    One movement leaks into the estimate of another: a recording of other actions once passed by that.
+    """
     yaw, pitch, closer = (_median_of_three(signal) for signal in (motion.yaw, motion.pitch, motion.closer))
+    before = (motion.times <= motion.times[:, None]) & (motion.times > motion.times[:, None] - _APPROACH_S)
+    approach = closer - np.where(before, closer, np.inf).min(axis=1)
+    pitch = np.where(approach > _APPROACH, 0, pitch)
     directions = {
         Action.TURN_LEFT: yaw,
         Action.TURN_RIGHT: -yaw,
         Action.LOOK_UP: pitch,
         Action.LOOK_DOWN: -pitch,
-        Action.MOVE_CLOSER: closer,
+        Action.MOVE_CLOSER: np.where(abs(yaw) > _TURNED, 0, closer),
     }
     return {action: np.maximum(signal / FULL_DEFLECTION[action], 0) for action, signal in directions.items()}
 
