@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Client
+from small_clusters import fails_to_start, small_cluster
 
-from workers.cluster import EmbeddedCluster
-from workers.errors import ClusterError, WorkerSettingError
+from workers.errors import WorkerSettingError
 from workers.preload import BATCHES
 from workers.settings import BATCH_ITEMS, BATCH_WAIT_MS, DEVICE, TorchSettings, _device, torch_settings
 
@@ -82,12 +81,7 @@ def test_a_worker_that_cannot_have_its_device_does_not_start(tmp_path: Path, mon
     its settings, and a wrong label or wrong weights would have passed likewise.
     """
     monkeypatch.setenv(DEVICE, "cuda:99")
-    cluster = EmbeddedCluster(cpu_threads=1, gpu_threads=1, folder=tmp_path)
-    try:
-        with pytest.raises(ClusterError, match=r"gpu-0 process ended .*:\n.*VERIDASK_DEVICE is cuda:99, but"):
-            cluster.start()
-    finally:
-        cluster.stop()
+    fails_to_start(tmp_path, "VERIDASK_DEVICE is cuda:99, but")
 
 
 @pytest.mark.cluster
@@ -111,21 +105,17 @@ def test_what_was_joined_reaches_the_scheduler(tmp_path: Path, monkeypatch: pyte
     def metrics(dask_scheduler: Any) -> dict[str, Any]:
         return {worker.name: worker.metrics[BATCHES] for worker in dask_scheduler.workers.values()}
 
-    cluster = EmbeddedCluster(cpu_threads=1, gpu_threads=4, folder=tmp_path)
-    try:
-        with Client(cluster.start(), set_as_default=False) as client:
+    with small_cluster(tmp_path, gpu_threads=4) as client:
+        found = client.run_on_scheduler(metrics)
+        assert found["cpu-0"] == {}
+        assert found["gpu-0"]["face_embedder"]["calls"] == 0, "warming up is no work"
+        tasks = client.map(embed, range(1, 9), resources={"GPU": 1}, pure=False)
+        assert client.gather(tasks) == [(count, 128) for count in range(1, 9)]
+        deadline = time.monotonic() + 60
+        ended = client.submit(figures, resources={"GPU": 1}, pure=False).result()
+        while found["gpu-0"] != ended and time.monotonic() < deadline:  # one heartbeat came half way
+            time.sleep(0.1)
             found = client.run_on_scheduler(metrics)
-            assert found["cpu-0"] == {}
-            assert found["gpu-0"]["face_embedder"]["calls"] == 0, "warming up is no work"
-            tasks = client.map(embed, range(1, 9), resources={"GPU": 1}, pure=False)
-            assert client.gather(tasks) == [(count, 128) for count in range(1, 9)]
-            deadline = time.monotonic() + 60
-            ended = client.submit(figures, resources={"GPU": 1}, pure=False).result()
-            while found["gpu-0"] != ended and time.monotonic() < deadline:  # one heartbeat came half way
-                time.sleep(0.1)
-                found = client.run_on_scheduler(metrics)
-    finally:
-        cluster.stop()
     assert found["gpu-0"] == ended
     embedder = ended["face_embedder"]
     assert (embedder["calls"], embedder["items"], embedder["fallbacks"]) == (8, 36, 0)
