@@ -27,7 +27,7 @@ from graphs.document import FRAMES_PER_SECOND, MAX_FRAMES, MAX_SIDE, pages
 from models.consistency import compare
 from models.media import MediaLimits, sample_frames
 from models.mrz.icao9303 import parse
-from models.specimens.capture import front_video
+from models.specimens.capture import front_scene, record
 from models.specimens.document import Specimen, make_specimen
 from models.text import TextReader
 from models.text_boxes import BoxFinder
@@ -79,7 +79,7 @@ def _specimen(seed: int) -> Specimen:
 def _page(specimen: Specimen, seed: int, pool: ModelPool) -> Image | None:
     """The sharpest page of a film, as the flow has it: uint8 (638, 1012, 3); None when no page is found."""
     frames = sample_frames(
-        front_video(specimen, seed=seed).data,
+        record(front_scene(specimen, seed=seed)).data,
         rate_hz=FRAMES_PER_SECOND["front"],
         max_frames=MAX_FRAMES,
         max_side=MAX_SIDE,

@@ -16,7 +16,7 @@ from graphs.evaluation.suite import Measured
 from models.media import MediaLimits, sample_frames
 from models.page import Quad, frame_corners, overlap, rectify, within
 from models.page_finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
-from models.specimens.capture import back_video, front_video
+from models.specimens.capture import back_scene, front_scene, record
 from models.specimens.document import make_specimen, render_front
 from models.training.page_cards import draw_card
 from models.training.page_others import KINDS, Kind, draw_other
@@ -43,7 +43,7 @@ def test_the_network_is_small_and_its_mask_has_the_documented_size() -> None:
 @pytest.mark.parametrize("side", ["front", "back"])
 def test_the_page_is_found_in_a_specimen_s_film(finder: PageFinder, side: str) -> None:
     specimen = make_specimen(71, design="azure", portrait="astronaut", today=date(2026, 1, 1))
-    film = (front_video if side == "front" else back_video)(specimen, seed=71)
+    film = record((front_scene if side == "front" else back_scene)(specimen, seed=71))
     frames = sample_frames(film.data, rate_hz=3, max_frames=6, max_side=1280, limits=MediaLimits())
     quads = finder.find(frames.images)
     assert len(quads) == len(frames.images)

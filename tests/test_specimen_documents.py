@@ -20,16 +20,13 @@ from models.mrz.check_digits import matches
 from models.page import ID1_SIZE
 from models.specimens.attacks import DocumentAttack, tampered
 from models.specimens.capture import (
-    FRAME_RATE,
-    FRAME_SIZE,
     Scene,
     back_scene,
-    back_video,
     front_scene,
-    front_video,
     photo,
+    record,
 )
-from models.specimens.conditions import DocumentConditions
+from models.specimens.conditions import USUAL, DocumentConditions
 from models.specimens.display import Display
 from models.specimens.document import Specimen, aamva_payload, make_specimen, render_back, render_front
 from models.specimens.forgery import portrait_replaced, text_edited
@@ -133,9 +130,9 @@ def test_the_true_corners_cut_out_the_card(azure: Specimen, ochre: Specimen) -> 
         printed = cv2.cvtColor(render_back(specimen), cv2.COLOR_RGB2GRAY).astype(np.float64)
         scene = back_scene(specimen, seed=seed, seconds=0.3)
         quads = scene.quads()
-        assert quads.shape == (round(0.3 * FRAME_RATE), 1, 4, 2)
+        assert quads.shape == (round(0.3 * USUAL.frame_rate), 1, 4, 2)
         assert quads.min() > 0
-        assert np.all(quads < np.array(FRAME_SIZE))
+        assert np.all(quads < np.array(USUAL.size))
         shown = cv2.cvtColor(views(scene)[-1], cv2.COLOR_RGB2GRAY).astype(np.float64)
         # Barcode and machine readable zone: one pixel aside, the likeness falls below this.
         area = (slice(160, 620), slice(60, 950))
@@ -146,15 +143,15 @@ def test_the_true_corners_cut_out_the_card(azure: Specimen, ochre: Specimen) -> 
 
 
 def test_the_film_is_h264_with_even_timestamps_and_its_barcode_reads(ochre: Specimen) -> None:
-    capture = back_video(ochre, seed=9, seconds=0.8)
+    capture = record(back_scene(ochre, seed=9, seconds=0.8))
     with av.open(io.BytesIO(capture.data)) as container:
         assert isinstance(container, av.container.InputContainer)
         stream = container.streams.video[0]
-        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", *FRAME_SIZE)
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", *USUAL.size)
         frames = [(float(f.time), np.asarray(f.to_ndarray(format="rgb24"), np.uint8)) for f in container.decode(stream)]
-    count = round(0.8 * FRAME_RATE)
+    count = round(0.8 * USUAL.frame_rate)
     assert len(frames) == len(capture.quads) == len(capture.tilts) == count
-    np.testing.assert_allclose([t for t, _ in frames], np.arange(count) / FRAME_RATE, atol=1e-3)
+    np.testing.assert_allclose([t for t, _ in frames], np.arange(count) / USUAL.frame_rate, atol=1e-3)
     read = [zxingcpp.read_barcodes(level_view(f, q[0])) for (_, f), q in zip(frames, capture.quads, strict=True)]
     payload = aamva_payload(ochre.encoded)
     assert sum(any(code.bytes == payload for code in codes) for codes in read) >= 0.8 * count
@@ -220,11 +217,16 @@ def test_altered_documents_contradict_themselves(seed: int) -> None:
 
 
 def test_none_or_two_documents_lie_on_the_desk(azure: Specimen) -> None:
-    assert front_video(azure, seed=51, attack=DocumentAttack.NO_DOCUMENT, seconds=0.1).quads.shape == (2, 0, 4, 2)
+    assert record(front_scene(azure, seed=51, attack=DocumentAttack.NO_DOCUMENT, seconds=0.1)).quads.shape == (
+        2,
+        0,
+        4,
+        2,
+    )
     two = front_scene(azure, seed=52, attack=DocumentAttack.TWO_DOCUMENTS, seconds=0.1)
     quads = two.quads()
     assert quads.shape == (2, 2, 4, 2)
-    assert np.all((quads > 0) & (quads < np.array(FRAME_SIZE)))
+    assert np.all((quads > 0) & (quads < np.array(USUAL.size)))
     assert quads[:, 0, :, 0].max() < quads[:, 1, :, 0].min()
     frame = next(iter(two.frames()))
     printed = render_front(azure).astype(np.float64)
@@ -243,7 +245,7 @@ def test_drawn_conditions_are_those_of_the_film(ochre: Specimen) -> None:
     assert {c.frame_rate for c in drawn} == {24, 25, 30}
     assert not any(c.mosaic for c in drawn if c.size[0] == 960)
     conditions = next(c for c in drawn if c.size == (960, 540) and c.frame_rate == 25)
-    capture = front_video(ochre, seed=61, seconds=0.2, conditions=conditions)
+    capture = record(front_scene(ochre, seed=61, seconds=0.2, conditions=conditions))
     with av.open(io.BytesIO(capture.data)) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.average_rate or 0) == (960, 540, 25)

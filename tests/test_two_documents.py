@@ -16,7 +16,7 @@ from graphs.records import CaseSpec, CheckResult, Step
 from graphs.run import constants_of
 from models.page_outline import box, parts
 from models.specimens.attacks import DocumentAttack
-from models.specimens.capture import back_video, front_video
+from models.specimens.capture import back_scene, front_scene, record
 from models.specimens.document import make_specimen
 from workers.pool import models
 
@@ -62,7 +62,7 @@ def test_crumbs_are_no_pages_and_pages_that_touch_are_one(
 def quality_of(step: Step, attack: DocumentAttack | None, seed: int) -> CheckResult:
     """The quality of a film, by the nodes that judge it in a case."""
     specimen = make_specimen(seed, design="ochre", portrait="grace_hopper", today=SPEC.opened_on)
-    film = (front_video if step == "front" else back_video)(specimen, seed=seed, attack=attack)
+    film = record((front_scene if step == "front" else back_scene)(specimen, seed=seed, attack=attack))
     pages = document.pages(document.frames(film.data, step), models())
     return document.quality(pages, **constants_of(NODES[f"quality_{step}"], SPEC))
 
@@ -82,7 +82,7 @@ def test_one_document_is_not_taken_for_two() -> None:
 
 def test_the_share_of_frames_decides() -> None:
     specimen = make_specimen(612, design="azure", portrait="astronaut", today=SPEC.opened_on)
-    pages = document.pages(document.frames(front_video(specimen, seed=612).data, "front"), models())
+    pages = document.pages(document.frames(record(front_scene(specimen, seed=612)).data, "front"), models())
     constants = constants_of(NODES["quality_front"], SPEC)
     most = profile("standard").policy.checks["quality_front"].thresholds["max_several_share"]
     few, many = (document.quality(replace(pages, several_share=most + d), **constants) for d in (0.0, 0.01))

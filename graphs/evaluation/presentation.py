@@ -18,6 +18,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,27 +83,19 @@ FITTED_ERROR = 0.03
 
 def film(kind: str, seed: int, still: bool = False) -> dict[Step, bytes]:
     """Film one presentation of specimens under drawn conditions: media by step. still: documents are photographed."""
+    from models.specimens.face_scan import FaceConditions
+
     design, portrait = PEOPLE[seed % len(PEOPLE)]
-    if kind in FACE_KINDS:
-        return {"face": _scan(kind, seed, portrait)}
-    attack, attacked = DOCUMENT_KINDS[kind]
-    scenario = Scenario(kind, design, portrait, "", "", attack, attacked)
+    attack, attacked = DOCUMENT_KINDS.get(kind, ("", ()))
+    scenario = Scenario(kind, design, portrait, "", "", attack, attacked, FACE_KINDS.get(kind, ""))
+    steps: tuple[Step, ...] = BOTH if kind in DOCUMENT_KINDS else ("face",)
+    step_of = partial(film_step, scenario, seed=seed, today=TODAY, still=still)
     conditions = DocumentConditions.draw(random.Random(f"document {seed}"))
+    scan_conditions = FaceConditions.draw_varied(random.Random(f"{kind} {seed}"))
     return {
-        step: film_step(scenario, step, (), seed=seed, today=TODAY, conditions=conditions, still=still) for step in BOTH
+        step: step_of(step, challenge_of(seed), conditions=conditions, scan_conditions=scan_conditions)
+        for step in steps
     }
-
-
-def _scan(kind: str, seed: int, portrait: str) -> bytes:
-    from models.liveness.challenge import Challenge
-    from models.specimens.face_attacks import FaceAttack, attack_scan
-    from models.specimens.face_scan import FaceConditions, face_scan
-
-    challenge = Challenge.from_list(challenge_of(seed))
-    conditions = FaceConditions.draw_varied(random.Random(f"{kind} {seed}"))
-    if attack := FACE_KINDS[kind]:
-        return attack_scan(FaceAttack(attack), portrait, challenge, seed=seed, conditions=conditions).data
-    return face_scan(portrait, challenge, seed=seed, conditions=conditions).data
 
 
 def challenge_of(seed: int) -> tuple[str, ...]:

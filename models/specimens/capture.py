@@ -1,7 +1,7 @@
 """Films of documents as a phone makes them: the entry points of the specimens of documents.
 
-`front_video` and `back_video` give the bytes that a person would upload, with the ground truth; `front_scene` and
-`back_scene` give the same pictures before they are encoded, one by one; `photo` takes a still of a scene.
+`front_scene` and `back_scene` give the pictures, one by one; `record` the bytes that a person would upload, with the
+ground truth; `photo` a still.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from models.specimens.attacks import DocumentAttack, tampered
 from models.specimens.camera import Camera, Matrix, Pose, hand_motion, project
-from models.specimens.conditions import DocumentConditions
+from models.specimens.conditions import USUAL, DocumentConditions
 from models.specimens.designs import DESIGN_NAMES
 from models.specimens.display import Display
 from models.specimens.document import Specimen, make_specimen, render_back, render_front
@@ -30,9 +30,6 @@ from models.specimens.video import encode_mp4
 Image3 = npt.NDArray[np.uint8]
 Plane = npt.NDArray[np.float32]
 
-USUAL = DocumentConditions()
-FRAME_RATE = USUAL.frame_rate
-FRAME_SIZE = USUAL.size
 _COPIED_AT = np.array([[0.12, -0.06], [0.0007, 0.0], [0.0, 0.0007]])  # light at the moment a copy or photo was taken
 
 
@@ -149,30 +146,6 @@ class Scene:
         return np.asarray(np.clip(255 * curve, 0, 255)[:, None, :], np.uint8)
 
 
-def front_video(
-    specimen: Specimen,
-    *,
-    seed: int,
-    attack: DocumentAttack | None = None,
-    seconds: float = 2.8,
-    conditions: DocumentConditions = USUAL,
-) -> Capture:
-    """Film the front while it is tilted to and fro. seed: of everything around the document."""
-    return record(front_scene(specimen, seed=seed, attack=attack, seconds=seconds, conditions=conditions))
-
-
-def back_video(
-    specimen: Specimen,
-    *,
-    seed: int,
-    attack: DocumentAttack | None = None,
-    seconds: float = 2.0,
-    conditions: DocumentConditions = USUAL,
-) -> Capture:
-    """Film the back, held nearly still and close."""
-    return record(back_scene(specimen, seed=seed, attack=attack, seconds=seconds, conditions=conditions))
-
-
 def record(scene: Scene) -> Capture:
     """Encode a scene."""
     conditions = scene.conditions
@@ -199,7 +172,7 @@ def front_scene(
     seconds: float = 2.8,
     conditions: DocumentConditions = USUAL,
 ) -> Scene:
-    """What `front_video` films."""
+    """The front, tilted to and fro. seed: of everything around the document."""
     rng = np.random.default_rng([seed, 11])
     card, covered = render_front(tampered(specimen, attack)), None
     if attack is DocumentAttack.PORTRAIT_REPLACED:
@@ -221,7 +194,7 @@ def back_scene(
     seconds: float = 2.0,
     conditions: DocumentConditions = USUAL,
 ) -> Scene:
-    """What `back_video` films."""
+    """The back, held nearly still and close."""
     rng = np.random.default_rng([seed, 12])
     card = render_back(tampered(specimen, attack))
     surface = _surface(rng, attack, card, render_back, card, specimen, seed, conditions)
@@ -248,13 +221,11 @@ def _surface(
     covered: Plane | None = None,
 ) -> Surface:
     """What lies before the camera. still: the card as a copier or a camera caught it; covered: see `surfaces.Live`."""
-    if attack is DocumentAttack.PHOTO_OF_SCREEN and conditions == USUAL:
-        return card_on_screen(rng, still)
     if attack in (DocumentAttack.PHOTO_OF_SCREEN, DocumentAttack.FINE_SCREEN):
         width = (0.64 if render is render_front else 0.73) * conditions.fill * conditions.size[0]
         drawn = np.random.default_rng([seed, 13])
         display = Display.draw(drawn, width, fine=attack is DocumentAttack.FINE_SCREEN)
-        return card_on_screen(rng, still, display=display, filmed_width=width)
+        return card_on_screen(rng, still, display, filmed_width=width)
     if attack in (DocumentAttack.GREY_COPY, DocumentAttack.COLOUR_COPY):
         return copy_on_desk(rng, still, grey=attack is DocumentAttack.GREY_COPY)
     live = specimen.design if render is render_front else None

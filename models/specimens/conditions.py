@@ -54,3 +54,7 @@ class DocumentConditions:
             glare=rng.uniform(0.5, 1.2),
             fringe=rng.uniform(-0.5, 0.5),
         )
+
+
+USUAL = DocumentConditions()
+"""The demo's."""

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
-from models.specimens.conditions import DocumentConditions
+from models.specimens.conditions import USUAL, DocumentConditions
+
+if TYPE_CHECKING:
+    from models.specimens.face_scan import FaceConditions
 
 Step = Literal["front", "back", "face"]
 
@@ -78,17 +82,19 @@ def film_step(
     *,
     seed: int,
     today: date,
-    conditions: DocumentConditions | None = None,
+    conditions: DocumentConditions = USUAL,
+    scan_conditions: FaceConditions | None = None,
     still: bool = False,
 ) -> bytes:
     """The MP4 that is uploaded for one step of a scenario. challenge: the case's actions; today: dates are around it.
 
-    conditions: how a document is filmed, by default well; still: a document is photographed, which gives a JPEG. The
-    same arguments give the same document and the same motion; front and back of one seed are one document.
+    conditions, scan_conditions: how documents and the face are filmed, by default well; still: a document is
+    photographed, which gives a JPEG. The same arguments give the same document and the same motion; front and back of
+    one seed are one document.
     """
     from models.liveness.challenge import Challenge
     from models.specimens.attacks import DocumentAttack
-    from models.specimens.capture import USUAL, back_scene, front_scene, photo, record
+    from models.specimens.capture import back_scene, front_scene, photo, record
     from models.specimens.designs import DESIGN_NAMES
     from models.specimens.document import make_specimen
     from models.specimens.face_attacks import FaceAttack, attack_scan
@@ -96,18 +102,16 @@ def film_step(
     from models.specimens.person import PORTRAITS
 
     if step == "face":
-        actions = Challenge.from_list(challenge)
-        if scenario.face_attack:
-            return attack_scan(FaceAttack(scenario.face_attack), scenario.portrait, actions, seed=seed).data
-        return face_scan(scenario.portrait, actions, seed=seed).data
+        film = partial(attack_scan, FaceAttack(scenario.face_attack)) if scenario.face_attack else face_scan
+        return film(scenario.portrait, Challenge.from_list(challenge), seed=seed, conditions=scan_conditions).data
     design = next(name for name in DESIGN_NAMES if name == scenario.design)
     portrait = next(name for name in PORTRAITS if name == scenario.portrait)
     specimen = make_specimen(seed, design=design, portrait=portrait, today=today)
     attack = DocumentAttack(scenario.document_attack) if step in scenario.attacked else None
-    scene_of = front_scene if step == "front" else back_scene
-    seconds = 0.6 if still else 2.8 if step == "front" else 2.0
-    scene = scene_of(specimen, seed=seed, attack=attack, seconds=seconds, conditions=conditions or USUAL)
-    return photo(scene) if still else record(scene).data
+    scene_of = partial(front_scene if step == "front" else back_scene, specimen, seed=seed, attack=attack)
+    if still:
+        return photo(scene_of(conditions=conditions, seconds=0.6))
+    return record(scene_of(conditions=conditions)).data
 
 
 def one_thread() -> None:

@@ -145,28 +145,18 @@ def copy_on_desk(rng: np.random.Generator, card: Image3, *, grey: bool) -> Surfa
     return Surface(texture, PIXELS_PER_MM, gloss, _corners(Place())[None], _CARD_MM)
 
 
-def card_on_screen(
-    rng: np.random.Generator, card: Image3, *, display: Display | None = None, filmed_width: float | None = None
-) -> Surface:
-    """A screen that shows a photograph of a card. display: by default a tablet of about 135 pixels an inch.
-
-    filmed_width: about how many camera pixels the card will take; lens and sensor blur the screen's pixels by their own
-    size. Without it, a camera pixel is about as large as one of the screen's.
+def card_on_screen(rng: np.random.Generator, card: Image3, display: Display, *, filmed_width: float) -> Surface:
+    """A screen that shows a photograph of a card. filmed_width: about how many camera pixels the card will take; lens
+    and sensor blur the screen's pixels by their own size.
     """
-    if display is None:
-        pitch = float(rng.uniform(0.17, 0.21))
-        shown = (1180, 760)
-        photo = desk(rng, shown, 8.0)
-        display = Display(pitch, float(rng.uniform(0.66, 0.74)) * shown[0])
-    else:
-        shown = (round(1.43 * display.card_pixels), round(0.92 * display.card_pixels))
-        photo = desk(rng, shown, 8.0)
+    shown = (round(1.43 * display.card_pixels), round(0.92 * display.card_pixels))
+    photo = desk(rng, shown, 8.0)
     gloss_in_photo = np.zeros((shown[1] // _GLOSS_STEP, shown[0] // _GLOSS_STEP), np.float32)
     density = display.card_pixels / _CARD_MM[0]
     _lay(photo, gloss_in_photo, card, Place(), density, gloss_of_card=0, corner_mm=_CORNER_MM, thick_mm=0.76)
     photo = np.asarray(cv2.GaussianBlur(photo, (0, 0), 0.6), np.uint8)
     tone = np.clip(255 * (np.arange(256) / 255.0) ** 0.92 * 1.03, 0, 255).astype(np.uint8)
-    footprint = TEXELS * display.card_pixels / filmed_width if filmed_width else float(TEXELS)
+    footprint = TEXELS * display.card_pixels / filmed_width
     # Lens and sensor integrate over about one camera pixel; what is left of the grid beats with the sensor's own.
     glowing = display.glowing(np.asarray(cv2.LUT(photo, tone), np.uint8), footprint * rng.uniform(0.35, 0.4))
     texels_per_mm = TEXELS / display.pitch_mm
