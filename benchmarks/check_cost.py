@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import time
@@ -36,12 +35,11 @@ Costs = Mapping[str, list[float]]
 
 def film(folder: Path, seeds: range) -> None:
     """Film genuine cases into a folder: `SEED-step.mp4` and their challenges."""
-    from models.liveness.challenge import draw
+    from graphs.evaluation.presentation import PEOPLE, challenge_of
 
-    people = (("azure", "astronaut"), ("ochre", "grace_hopper"))
     for seed in track(seeds, "films"):
-        challenge = tuple(draw(random.Random(f"challenge {seed}"), 2).to_list())
-        scenario = Scenario("genuine", *people[seed % 2], "approved")
+        challenge = challenge_of(seed)
+        scenario = Scenario("genuine", *PEOPLE[seed % len(PEOPLE)], "approved")
         for step in STEPS:
             media = film_step(scenario, step, challenge, seed=seed, today=TODAY)
             (folder / f"{seed}-{step}.mp4").write_bytes(media)

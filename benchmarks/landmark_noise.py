@@ -17,6 +17,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from graphs.evaluation.presentation import challenge_of
 from graphs.local import run_here
 from graphs.profile import profile
 from graphs.records import CaseSpec
 from models.faces import FaceTrack
 from models.landmarks import face_chip
-from models.liveness.challenge import Challenge, draw
+from models.liveness.challenge import Challenge
 from models.liveness.planar import judge_motion
 from models.liveness.pose import head_motion, main_faces
 from models.specimens.face_attacks import FaceAttack, attack_scan
@@ -74,7 +76,7 @@ class Reading:
 def filmed(seeds: range) -> Iterator[Tracked]:
     """A head and a photo of each seed, tracked."""
     for seed in seeds:
-        challenge = draw(random.Random(f"challenge {seed}"), 2)
+        challenge = Challenge.from_list(challenge_of(seed))
         portrait = list(PORTRAITS)[seed % len(PORTRAITS)]
         conditions = FaceConditions.draw_varied(random.Random(f"landmarks {seed}"))
         yield tracked(HEAD, face_scan(portrait, challenge, seed=seed, conditions=conditions), challenge)
@@ -143,20 +145,11 @@ def chance_over(heads: Sequence[float], photos: Sequence[float]) -> float:
 
 def picture(readings: Sequence[Reading], threshold: float, path: Path) -> None:
     """Draw scores and errors over noise as one page that needs no network."""
-    scores = figure(
-        title="Geometric test: median, 5th and 95th percentile of the score",
-        x_axis_label="landmark noise, % of the distance between the outer eye corners",
-        y_axis_label="score",
-        width=760,
-        height=320,
+    over_noise = partial(
+        figure, x_axis_label="landmark noise, % of the distance between the outer eye corners", width=760, height=280
     )
-    errors = figure(
-        title="Error of the head's yaw (root mean square), median over films",
-        x_axis_label="landmark noise, %",
-        y_axis_label="degrees",
-        width=760,
-        height=240,
-    )
+    scores = over_noise(title="Geometric test: median, 5th and 95th percentile of the score", y_axis_label="score")
+    errors = over_noise(title="Error of the head's yaw (root mean square), median over films", y_axis_label="degrees")
     x = [100 * noise for noise in NOISE]
     for kind, colour in ((HEAD, "#2a7fb8"), (PHOTO, "#d9534f")):
         groups = [[r for r in readings if (r.kind, r.noise) == (kind, noise)] for noise in NOISE]

@@ -55,17 +55,15 @@ class LandmarkFinder:
         """Landmarks, float32 (5, 2) in pixels, in the order that `faces.Face` describes.
 
         image: uint8 RGB (H, W, 3). box: (4,) left, top, right, bottom; it may reach over the image's edges. dlib knows
-        whole pixels only, a hundredth of a small face: so that is enlarged first (0.3 ms), and its landmarks are found
+        whole pixels only, a hundredth of a small face: so that is enlarged first (0.8 ms), and its landmarks are found
         to a fraction.
         """
         left, top, right, bottom = (math.floor(side + 0.5) for side in box.tolist())
         factor = _FINE_SIDE / max(right - left, 1)
-        if factor <= 1:
-            return self._whole(image, (left, top, right, bottom))
         room = round(_ROOM * (right - left))
         x, y = max(left - room, 0), max(top - room, 0)
-        part = image[y : max(bottom + room, y + 1), x : max(right + room, x + 1)]
-        if not part.size:
+        part = image[y : max(bottom + room, y), x : max(right + room, x)]
+        if factor <= 1 or not part.size:
             return self._whole(image, (left, top, right, bottom))
         grey = cv2.transform(part, np.full((1, 3), 1 / 3))  # dlib's grey
         enlarged = cv2.resize(grey, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)

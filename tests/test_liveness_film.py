@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from graphs.face import liveness_passive
+from graphs.profile import profile
 from models.faces import Face, FaceTrack
 from models.liveness.continuity import continuity
 from models.liveness.screen import screen_texture
@@ -149,8 +151,10 @@ def test_no_face_and_a_still_picture() -> None:
     assert not screen_texture(one, nobody).judged
 
 
-def banding(*, bands: float, shoulders: float = 0.0, sway: float = 0.0, shake: float = 0.0, people: int = 1) -> float:
-    """Of twelve pictures of a room: bands that run through all rows, shoulders that reach to both sides and rise, a
+def room(
+    *, bands: float, shoulders: float = 0.0, sway: float = 0.0, shake: float = 0.0, people: int = 1
+) -> tuple[Frames, FaceTrack]:
+    """Twelve pictures of a room: bands that run through all rows, shoulders that reach to both sides and rise, a
     head that goes from side to side, a camera that shakes before shelves (amplitude in pixels).
     """
     rows, columns = np.mgrid[0:480, 0:640].astype(np.float64)
@@ -165,7 +169,12 @@ def banding(*, bands: float, shoulders: float = 0.0, sway: float = 0.0, shake: f
         box = np.array([x - 90, 140, x + 90, 350], np.float32)
         faces += [replace(face(i, person(n)), box=box) for n in range(people)]
     film = replace(frames(living(9)), images=np.stack(pictures), details=tuple(pictures[:3]))
-    return screen_texture(film, FaceTrack(tuple(faces), np.arange(12) / 10, (480, 640))).banding
+    return film, FaceTrack(tuple(faces), np.arange(12) / 10, (480, 640))
+
+
+def banding(**seen: float) -> float:
+    """What is measured of bands in such a room."""
+    return screen_texture(*room(**seen)).banding  # type: ignore[arg-type]
 
 
 def test_bands_of_a_backlight_are_told_from_shoulders() -> None:
@@ -189,6 +198,20 @@ def test_a_camera_that_shakes_before_shelves_makes_no_bands() -> None:
 def test_two_people_move_on_both_sides() -> None:
     """Two people side by side were called a screen for what they did."""
     assert banding(bands=0.006, people=2) == 0.0
+
+
+def test_bands_alone_may_be_a_lamps_and_a_grid_is_a_screens() -> None:
+    """The one asks for another film, the other declines."""
+    policy = profile("standard").policy
+    thresholds = policy.checks["liveness_passive_face"].thresholds
+    film, track = room(bands=0.006)
+    rows, columns = np.mgrid[0:480, 0:640]
+    grid = np.clip(120 + 30 * np.sin(1.1 * rows + 0.8 * columns), 0, 255).astype(np.uint8)[..., None].repeat(3, axis=2)
+    for details, code in ((film.details, "flickering_light"), ((grid,) * 3, "screen_replay")):
+        found = liveness_passive(replace(film, details=details), track, thresholds)
+        assert (found.result, [reason.code for reason in found.reasons]) == ("rejected", [code])
+    assert liveness_passive(*room(bands=0.0), thresholds).result == "clear"
+    assert (policy.effects["flickering_light"], policy.effects["screen_replay"]) == ("retake", "decline")
 
 
 def moire(seed: int, *, screen: bool) -> float:
