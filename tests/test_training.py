@@ -1,0 +1,65 @@
+"""What trains the page networks: examples drawn by other processes, the pool of the newest, turns that keep corners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from models.training.drawing import Arrays, Drawers, Pool
+from models.training.page_corners import _turned
+
+
+def numbers(seed: int) -> Iterator[Arrays]:
+    for number in range(10_000):
+        yield np.full((2, 3), 1000 * seed + number, np.int64), np.asarray([0.5, 1.5], np.float32)
+
+
+def breaks(seed: int) -> Iterator[Arrays]:
+    yield from list(numbers(seed))[:1]
+    raise ValueError("drawn badly")
+
+
+def test_each_process_draws_its_own() -> None:
+    seen = set[int]()
+    with Drawers(numbers, [1, 2]) as drawn:
+        while {number // 1000 for number in seen} != {1, 2}:
+            for whole, half in drawn.take(wait=True):
+                assert half.tolist() == [0.5, 1.5]
+                seen.add(int(whole[0, 0]))
+    assert min(number for number in seen if number >= 2000) == 2000
+
+
+def test_a_process_that_ends_is_told_and_not_waited_for() -> None:
+    with Drawers(breaks, [3]) as drawn:
+        assert len(list(drawn.take(wait=True))) == 1
+        with pytest.raises(RuntimeError, match="1 of 1 processes that draw ended"):
+            list(drawn.take(wait=True))
+
+
+def test_the_pool_keeps_the_newest() -> None:
+    pool = Pool(5, torch.device("cpu"))
+    for number in range(4):
+        pool.add((np.full((2, 3), number, np.int64), np.asarray([number, number], np.float32)))
+    assert (len(pool), pool.added) == (5, 8)
+    whole, half = pool.pick(200)
+    assert set(whole[:, 0].tolist()) == {1, 2, 3}
+    assert torch.equal(whole[:, 0].float(), half)
+
+
+def test_corners_stay_on_what_they_mark_when_a_view_is_turned() -> None:
+    side, places = 128, torch.tensor([[0.25, 0.125], [0.75, 0.25], [0.875, 0.75], [0.125, 0.625]])
+    picture = torch.zeros(side, side, 4, dtype=torch.uint8)
+    for n, (x, y) in enumerate(places):
+        picture[int(y * side), int(x * side), n] = 255
+    pictures, corners, page = _turned(picture.repeat(8, 1, 1, 1), places.repeat(8, 1, 1), torch.ones(8))
+    assert page.sum() == 8
+    for one, moved in zip(pictures, corners, strict=True):
+        # The first corner is again the one nearest to the view's first: the network is asked for them in that order.
+        assert moved.sum(dim=1).argmin() == 0
+        spots = [tuple(torch.nonzero(one[..., channel])[0].flip(0).tolist()) for channel in range(4)]
+        for corner in moved:
+            assert min(np.abs(np.subtract(spot, (corner * side).numpy())).max() for spot in spots) <= 1
+    assert len({one.numpy().tobytes() for one in pictures}) == 8
