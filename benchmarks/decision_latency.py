@@ -77,7 +77,7 @@ def measure(console: Console, cases: int, more: int) -> None:
     ):
         running = server.start()
         before = resident(running.processes)
-        with VeridaskClient(running.url, timeout_s=120) as client, Client(running.scheduler) as dask:
+        with VeridaskClient(running.url, running.key, timeout_s=120) as client, Client(running.scheduler) as dask:
             dask.get_task_stream()  # the first call starts the recording
             created = [client.create("standard") for _ in range(cases)]
             today = created[0].created_at.date()

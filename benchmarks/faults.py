@@ -135,7 +135,8 @@ def cut_upload(stage: Stage) -> CaseView:
 
     url = f"{stage.topology.urls[role]}/v1/cases/{stage.client.case_id}/uploads/front"
     with suppress(httpx.TransportError):
-        answer = httpx.put(url, content=body(), headers={"Content-Type": "video/mp4"}, timeout=30)
+        headers = {"Content-Type": "video/mp4", "Authorization": f"Bearer {stage.topology.key}"}
+        answer = httpx.put(url, content=body(), headers=headers, timeout=30)
         raise AssertionError(f"an upload that was cut was answered with {answer.status_code}")
     for step in STEPS:
         stage.client.upload(step)
@@ -256,7 +257,7 @@ def broken_history(told: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
 def play(row: str, topology: Topology, films: Films, seed: str, span_s: float, expected: Answer | None) -> Played:
     """One repetition of a row."""
     moments = random.Random(seed)
-    client = PatientClient(topology.urls, films, moments)
+    client = PatientClient(topology.urls, topology.key, films, moments)
     stage, played = Stage(topology, client, moments, span_s), Played(row)
     try:
         played.answer = answer_of(ROWS[row](stage))

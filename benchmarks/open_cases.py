@@ -55,7 +55,7 @@ def level(running: Running, films: Films, count: int, already: int, cases: int, 
 
     def create(_number: int) -> None:
         if not hasattr(local, "client"):
-            local.client = VeridaskClient(running.url, timeout_s=120)
+            local.client = VeridaskClient(running.url, running.key, timeout_s=120)
         local.client.create("standard")
 
     began = time.perf_counter()
@@ -66,7 +66,7 @@ def level(running: Running, films: Films, count: int, already: int, cases: int, 
     spent = 1000 * (time.perf_counter() - began) / max(count - already, 1)
     time.sleep(3)
     memory = resident(running.processes)
-    with VeridaskClient(running.url, timeout_s=120) as client:
+    with VeridaskClient(running.url, running.key, timeout_s=120) as client:
         views = [run_case(client, client.create("recorded").id, films, settle=True) for _ in range(cases)]
     waits = tuple(view.timings.decision_ms or 0.0 for view in views)
     return Level(count, waits, spent if count > already else float("nan"), memory)
@@ -104,7 +104,7 @@ def main() -> None:
         films = films_of(SEED)["genuine, first person"]
     with tempfile.TemporaryDirectory(prefix="veridask-open-") as folder, LocalServer(Path(folder)) as server:
         running = server.start()
-        with VeridaskClient(running.url, timeout_s=120) as client:
+        with VeridaskClient(running.url, running.key, timeout_s=120) as client:
             run_case(client, client.create("recorded").id, films, settle=True)  # the first one warms caches
         levels: list[Level] = []
         for count in (0, *arguments.open):

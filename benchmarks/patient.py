@@ -27,9 +27,11 @@ _PAUSE_S = 0.2
 
 
 class PatientClient:
-    """Plays one case with these films, against API processes at `urls` in turn. moments: for the order of the steps."""
+    """Plays one case with these films, against API processes at `urls` in turn, with an API key. moments: for the order
+    of the steps.
+    """
 
-    def __init__(self, urls: Mapping[str, str], films: Mapping[Step, bytes], moments: random.Random) -> None:
+    def __init__(self, urls: Mapping[str, str], key: str, films: Mapping[Step, bytes], moments: random.Random) -> None:
         self.films = films
         self.case_id = ""
         self.retried = 0
@@ -37,8 +39,8 @@ class PatientClient:
         """Uploads whose acknowledgement arrived here."""
         self.acknowledged_at = 0.0
         self._moments = moments
-        self._urls = urls
-        self._clients = [VeridaskClient(url, timeout_s=30) for url in urls.values()]
+        self._urls, self._credential = urls, key
+        self._clients = [VeridaskClient(url, key, timeout_s=30) for url in urls.values()]
         self._key = hashlib.sha256(moments.randbytes(16)).hexdigest()
 
     def close(self) -> None:
@@ -58,7 +60,8 @@ class PatientClient:
     def upload_at_once(self, step: Step, times: int) -> int:
         """Upload a step several times at once; gives how many were acknowledged."""
         with ThreadPoolExecutor(times) as pool:
-            clients = [VeridaskClient(self._moments.choice(list(self._urls.values()))) for _ in range(times)]
+            urls = [self._moments.choice(list(self._urls.values())) for _ in range(times)]
+            clients = [VeridaskClient(url, self._credential) for url in urls]
             jobs = [pool.submit(client.upload, self.case_id, step, self.films[step], "video/mp4") for client in clients]
             refused = [error for job in jobs if (error := job.exception()) is not None]
         for client in clients:

@@ -146,7 +146,7 @@ def measure(console: Console, options: argparse.Namespace) -> int:
         running = server.start()
         watcher = Watcher(running.scheduler)
         watcher.start()
-        with VeridaskClient(running.url, timeout_s=120) as client, ThreadPoolExecutor(SENDERS) as senders:
+        with VeridaskClient(running.url, running.key, timeout_s=120) as client, ThreadPoolExecutor(SENDERS) as senders:
             orders = [senders.submit(send, client, pictures[i % len(pictures)]) for i in range(options.cases)]
             ids = [order.result() for order in orders]
             sent_s = time.monotonic() - watcher.began

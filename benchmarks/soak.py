@@ -50,7 +50,7 @@ def still_of(film: bytes) -> bytes:
 
 def play(running: Running, number: int, films: Films, stills: Mapping[Step, bytes]) -> str:
     """One case; gives its outcome."""
-    with VeridaskClient(running.url, timeout_s=120) as client:
+    with VeridaskClient(running.url, running.key, timeout_s=120) as client:
         if number % WHOLE_EVERY == 0:
             case = client.create("recorded")
             media, kind = films, "video/mp4"

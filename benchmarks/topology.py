@@ -25,6 +25,8 @@ from typing import Any, Self
 
 import httpx
 
+from service.server import own_key
+from service.settings import Settings
 from workers.children import ONE_THREAD
 
 RESTART_S = 0.5
@@ -42,6 +44,8 @@ class Topology:
 
     def __init__(self, folder: Path, threads: int = 2, **settings: Any) -> None:
         self.folder = folder
+        self.key = ""
+        """An API key, once it has started."""
         self._ports = {role: free_port() for role in ("scheduler", *API)}
         self._commands = self._made(threads)
         self._settings = {f"VERIDASK_{name.upper()}": str(value) for name, value in settings.items()}
@@ -67,6 +71,7 @@ class Topology:
             self._spawn(role)
         self._supervisor.start()
         self.until_ready()
+        self.key = own_key(Settings(data_dir=self.folder / "data").store_url)
 
     def until_ready(self, timeout_s: float = START_S) -> float:
         """Wait until both API processes say that nothing is missing; gives the seconds. Raises TimeoutError."""

@@ -1,55 +1,48 @@
-"""The routes of `/v1`: thin, each hands to `service.cases` and shows what comes back.
-
-There are no API keys yet. A case's `client_secret`, where it is given as `Authorization: Bearer …`, must open the case
-that is asked for; without one a request is let through. `service.settings` therefore binds loopback only.
-"""
+"""The routes of `/v1`, thin: each says who may ask (`service.access`), hands to `service.cases`, shows the answer."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from pydantic import AwareDatetime
 from sse_starlette import EventSourceResponse
 
 from graphs.profile import profiles
-from service.assembly import Service
+from graphs.records import Outcome
+from service.access import Parts, case_for, needs
 from service.cases import MEDIA_TYPES, NewCase
-from service.errors import WrongSecretError
 from service.events import stream
-from service.identifiers import opens
-from service.lifecycle import Case
+from service.lifecycle import Case, Status
+from service.listing import CURSOR, CaseFilter
 from service.openapi import problems
-from service.schemas import CaseView, CreatedView, Health, NewCaseBody, ProfileView, Readiness
+from service.schemas import (
+    CasePage,
+    CaseView,
+    ClientSecretView,
+    CreatedView,
+    Health,
+    NewCaseBody,
+    ProfileView,
+    Readiness,
+)
 
 router = APIRouter()
 
-
-def service_of(request: Request) -> Service:
-    """The parts of the running service."""
-    service: Service = request.app.state.service
-    return service
-
-
-Parts = Annotated[Service, Depends(service_of)]
-CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
-Bearer = HTTPBearer(auto_error=False, description="The `client_secret` of the case; see the note on access control.")
+CaseToRead = Annotated[Case, Depends(case_for("cases:read", or_secret=True))]
+CaseToFill = Annotated[Case, Depends(case_for("cases:write", or_secret=True))]
+CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
+REFUSED = (401, 403, 429)
+"""What every route answers to who may not ask, or not so often."""
 
 
-async def the_case(
-    parts: Parts, case_id: CaseId, given: Annotated[HTTPAuthorizationCredentials | None, Security(Bearer)]
-) -> Case:
-    """The case that the path names. Raises UnknownCaseError, or WrongSecretError for a secret that is not its own."""
-    case = await parts.store.get(case_id)
-    if given is not None and not opens(given.credentials, case.secret_hash):
-        raise WrongSecretError("use the client_secret that came with this case")
-    return case
-
-
-TheCase = Annotated[Case, Depends(the_case)]
-
-
-@router.post("/v1/cases", status_code=201, tags=["cases"], responses=problems(404, 409, 413, 422, 503))
+@router.post(
+    "/v1/cases",
+    status_code=201,
+    tags=["cases"],
+    responses=problems(*REFUSED, 404, 409, 413, 422, 503),
+    dependencies=[Depends(needs("cases:write"))],
+)
 async def create_case(
     parts: Parts,
     body: NewCaseBody,
@@ -60,11 +53,37 @@ async def create_case(
     """
     new = NewCase(body.profile, body.client_reference_id, body.metadata)
     created = await parts.cases.create(new, idempotency_key)
-    return CreatedView.model_validate({**created.answer, "client_secret": created.secret})
+    return CreatedView.model_validate(
+        {**created.answer, "client_secret": created.secret, "client_secret_expires_at": created.secret_until}
+    )
 
 
-@router.get("/v1/cases/{case_id}", tags=["cases"], responses=problems(401, 404, 503))
-async def get_case(parts: Parts, case: TheCase) -> CaseView:
+@router.get(
+    "/v1/cases",
+    tags=["cases"],
+    responses=problems(*REFUSED, 422, 503),
+    dependencies=[Depends(needs("cases:read"))],
+)
+async def list_cases(
+    parts: Parts,
+    status: Annotated[list[Status] | None, Query(max_length=8)] = None,
+    outcome: Annotated[list[Outcome] | None, Query(max_length=8)] = None,
+    profile: Annotated[str | None, Query(max_length=64)] = None,
+    client_reference_id: Annotated[str | None, Query(max_length=255)] = None,
+    created_from: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None,
+    created_before: Annotated[AwareDatetime | None, Query(description="Created before that.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
+) -> CasePage:
+    """Cases without their checks, the newest first, page by page. Cases that come meanwhile do not shift the pages."""
+    wanted = CaseFilter(
+        tuple(status or ()), tuple(outcome or ()), profile, client_reference_id, created_from, created_before
+    )
+    return CasePage.of(*await parts.store.page(wanted, limit, cursor))
+
+
+@router.get("/v1/cases/{case_id}", tags=["cases"], responses=problems(*REFUSED, 404, 503))
+async def get_case(parts: Parts, case: CaseToRead) -> CaseView:
     """Status, steps with the reasons for a retake, checks as far as they have come, decision and timings."""
     so_far = await parts.store.events(case.id) if case.recorded is None else []
     return CaseView.of(case, so_far)
@@ -74,7 +93,7 @@ async def get_case(parts: Parts, case: TheCase) -> CaseView:
     "/v1/cases/{case_id}/uploads/{step}",
     status_code=202,
     tags=["cases"],
-    responses=problems(401, 404, 408, 409, 413, 415, 422, 503),
+    responses=problems(*REFUSED, 404, 408, 409, 413, 415, 422, 503),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -83,7 +102,7 @@ async def get_case(parts: Parts, case: TheCase) -> CaseView:
     },
 )
 async def put_upload(
-    request: Request, parts: Parts, case: TheCase, step: Annotated[str, Path(max_length=32)]
+    request: Request, parts: Parts, case: CaseToFill, step: Annotated[str, Path(max_length=32)]
 ) -> CaseView:
     """Upload the media of a step as the raw body. It is durable when this answers; on any other answer the step stays
     open as it was.
@@ -101,11 +120,11 @@ async def put_upload(
     responses={
         200: {"description": "Events `status`, `step`, `check`, `decision`", "content": {"text/event-stream": {}}},
         204: {"description": "The case is closed and all was told; do not connect again"},
-        **problems(401, 404, 422, 503),
+        **problems(*REFUSED, 404, 422, 503),
     },
 )
 async def get_events(
-    parts: Parts, case: TheCase, last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1)] = 0
+    parts: Parts, case: CaseToRead, last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1)] = 0
 ) -> Response:
     """Everything that happened to the case and, until it is closed, what happens. `Last-Event-ID` continues."""
     if not case.is_open and not await parts.store.events(case.id, last_event_id):
@@ -114,13 +133,32 @@ async def get_events(
     return EventSourceResponse(events, ping=parts.settings.event_ping_s)
 
 
-@router.post("/v1/cases/{case_id}/cancel", tags=["cases"], responses=problems(401, 404, 409, 503))
-async def cancel_case(parts: Parts, case: TheCase) -> CaseView:
+@router.post("/v1/cases/{case_id}/cancel", tags=["cases"], responses=problems(*REFUSED, 404, 409, 503))
+async def cancel_case(parts: Parts, case: CaseToChange) -> CaseView:
     """End a case that is not decided yet. Harmless when repeated."""
     return CaseView.of(await parts.cases.cancel(case.id))
 
 
-@router.get("/v1/profiles", tags=["profiles"])
+@router.post(
+    "/v1/cases/{case_id}/client_secret",
+    status_code=201,
+    tags=["cases"],
+    responses=problems(*REFUSED, 404, 503),
+)
+async def create_client_secret(parts: Parts, case: CaseToChange) -> ClientSecretView:
+    """Another secret for the person's device, when the time of the first one is over. Earlier ones stay good until
+    their own time is over.
+    """
+    secret, until = parts.cases.secret_for(case.id)
+    return ClientSecretView(client_secret=secret, client_secret_expires_at=until)
+
+
+@router.get(
+    "/v1/profiles",
+    tags=["profiles"],
+    responses=problems(*REFUSED, 503),
+    dependencies=[Depends(needs(None))],
+)
 async def get_profiles() -> list[ProfileView]:
     """The configurations that cases can be created with."""
     return [ProfileView.of(profile) for profile in profiles().values()]

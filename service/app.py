@@ -17,9 +17,9 @@ _ABOUT = """
 Automatic identity verification. Create a case, upload the media of its steps in any order, follow its events, read its
 decision.
 
-**Access control.** There are no API keys yet. The `client_secret` that comes with a new case opens that case alone when
-it is sent as a bearer token; a request without a token is let through. Keep this service on loopback or behind a
-gateway that does the access control.
+**Access.** Send an API key as a bearer token (`Authorization: Bearer vd_…`); `veridask keys create` makes one with the
+scopes that are wanted. The `client_secret` that comes with a new case opens that case alone, for its uploads, its state
+and its events, and for an hour: it is for the person's device, which must never see a key.
 """
 
 

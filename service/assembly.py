@@ -16,6 +16,7 @@ from service.events import EventBoard
 from service.evidence import Evidence
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
+from service.limits import Limits
 from service.probing import Prober
 from service.replica import Replica
 from service.runs import CaseRuns
@@ -37,6 +38,8 @@ class Service:
     board: EventBoard
     runs: CaseRuns
     cases: Cases
+    secrets: Secrets
+    limits: Limits
 
     async def missing(self) -> list[str]:
         """What keeps cases from being taken and decided now; empty when nothing does."""
@@ -97,4 +100,5 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         )
         sweep = asyncio.create_task(cases.sweep(), name="sweep")
         stack.callback(sweep.cancel)
-        yield Service(settings, store, evidence, board, runs, cases)
+        limits = Limits(settings.key_rate, settings.case_rate)
+        yield Service(settings, store, evidence, board, runs, cases, secrets, limits)

@@ -25,7 +25,7 @@ from models.liveness.challenge import draw
 from models.media import MediaInfo
 from service.errors import BacklogError, IdempotencyError, ServiceError, UploadTimeoutError
 from service.evidence import Evidence, Incoming
-from service.identifiers import Secrets, hashed, time_ordered
+from service.identifiers import Secrets, time_ordered
 from service.lifecycle import (
     Case,
     Change,
@@ -74,10 +74,11 @@ class NewCase:
 
 @dataclass(frozen=True)
 class Created:
-    """The answer to a creation, without the secret, and the secret."""
+    """The answer to a creation, without the secret, and the secret with the end of its time."""
 
     answer: Mapping[str, Any]
     secret: str
+    secret_until: datetime
 
 
 class Cases:
@@ -129,10 +130,15 @@ class Cases:
                     self._runs.changed(case.id)
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
-                return Created(self._view(case), self._secrets.of(case.id))
+                return Created(self._view(case), *self.secret_for(case.id))
         if known.fingerprint != new.fingerprint:
             raise IdempotencyError("the key was used for another request")
-        return Created(known.answer, self._secrets.of(known.case_id))
+        return Created(known.answer, *self.secret_for(known.case_id))
+
+    def secret_for(self, case_id: str) -> tuple[str, datetime]:
+        """A client secret of that case from now on, and the end of its time."""
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self._settings.client_secret_s)
+        return self._secrets.of(case_id, until), until
 
     def _drawn(self, new: NewCase, held: Profile, cell: str) -> Case:
         case_id, now = time_ordered("case"), datetime.now(UTC)
@@ -145,7 +151,6 @@ class Cases:
             client_reference_id=new.client_reference_id,
             metadata=new.metadata,
             challenge=tuple(challenge),
-            secret_hash=hashed(self._secrets.of(case_id)),
             max_attempts=held.policy.max_attempts,
             created_at=now,
             updated_at=now,

@@ -1,4 +1,4 @@
-"""The command line: `veridask serve`, `api`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `autoscale`.
+"""The command line: `veridask serve`, `api`, `keys`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `autoscale`.
 
 Settings come from `VERIDASK_…`; options override.
 """
@@ -21,6 +21,7 @@ from rich.table import Table
 
 from graphs.records import Step
 from models.errors import VeridaskError
+from service import keys_cli
 from service.client import VeridaskClient
 from service.kubernetes import SERVICE_ACCOUNT, KubernetesGroups
 from service.logs import configure
@@ -31,6 +32,7 @@ from workers.autoscale import Bounds, Rules
 from workers.placement import CPU, GPU
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Automatic identity verification.")
+app.add_typer(keys_cli.app, name="keys")
 console = Console()
 
 _COLOURS = {"approved": "green", "declined": "red", "review": "yellow", "resubmission_requested": "yellow"}
@@ -86,13 +88,14 @@ def verify(
     face: Annotated[Path | None, typer.Option(help="Face scan.", exists=True, dir_okay=False)] = None,
     profile: Annotated[str, typer.Option(help="Profile; `recorded` asks for no movements.")] = "recorded",
     url: Annotated[str | None, typer.Option(help="A running service; without it one is started for this.")] = None,
+    api_key: Annotated[str, typer.Option(help="Key of that service.", envvar="VERIDASK_API_KEY")] = "",
     timeout: Annotated[float, typer.Option(help="Longest wait for the decision in seconds.")] = 300.0,
 ) -> None:
     """Verify a person's own files and print the decision with its reasons."""
     given: dict[Step, Path | None] = {"front": front, "back": back, "face": face}
     media = {step: path for step, path in given.items() if path is not None}
     try:
-        with _service(url) as address, VeridaskClient(address) as client:
+        with _service(url, api_key) as (address, key), VeridaskClient(address, key) as client:
             case = client.create(profile)
             missing = [step.step for step in case.steps if step.step not in media]
             if missing:
@@ -109,14 +112,14 @@ def verify(
 
 
 @contextlib.contextmanager
-def _service(url: str | None) -> Iterator[str]:
+def _service(url: str | None, key: str) -> Iterator[tuple[str, str]]:
     if url is not None:
-        yield url
+        yield url, key
         return
     with tempfile.TemporaryDirectory(prefix="veridask-") as folder, LocalServer(Path(folder)) as server:
         with console.status("Starting a service for this case"):
             running = server.start()
-        yield running.url
+        yield running.url, running.key
 
 
 def _show(case: CaseView) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ import httpx
 
 from graphs.records import Step
 from models.errors import VeridaskError
-from service.schemas import CaseView, CreatedView, Problem, ProfileView, Readiness
+from service.schemas import CasePage, CaseView, ClientSecretView, CreatedView, Problem, ProfileView, Readiness
 
 _WAIT_S = 0.05
 _SILENCE_S = 5.0
@@ -52,13 +52,13 @@ class CaseEvent:
 
 
 class VeridaskClient:
-    """The API at `url`. secret: a case's client secret, sent with each call; timeout_s: for each answer.
+    """The API at `url`. credential: an API key, or a case's client secret; timeout_s: for each answer.
 
     Every method raises ProblemError for a problem document and httpx.TransportError when nothing answers.
     """
 
-    def __init__(self, url: str, secret: str | None = None, timeout_s: float = 60.0) -> None:
-        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+    def __init__(self, url: str, credential: str = "", timeout_s: float = 60.0) -> None:
+        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
         self._seen: dict[str, int] = {}
 
@@ -92,6 +92,19 @@ class VeridaskClient:
         body = {"profile": profile, "client_reference_id": client_reference_id, "metadata": dict(metadata or {})}
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         return CreatedView.model_validate(_good(self._http.post("/v1/cases", json=body, headers=headers)).json())
+
+    def cases(self, *, limit: int = 20, cursor: str | None = None, **wanted: str | Sequence[str]) -> CasePage:
+        """A page of cases, newest first. wanted: `status`, `outcome`, `profile`, `client_reference_id`, `created_from`,
+        `created_before`, as the API takes them; cursor: `next_cursor` of the page before.
+        """
+        query: dict[str, str | int | Sequence[str]] = {"limit": limit, **wanted}
+        if cursor is not None:
+            query["cursor"] = cursor
+        return CasePage.model_validate(_good(self._http.get("/v1/cases", params=query)).json())
+
+    def client_secret(self, case_id: str) -> ClientSecretView:
+        """Another secret for the person's device."""
+        return ClientSecretView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/client_secret")).json())
 
     def upload(self, case_id: str, step: Step, media: Path | bytes, content_type: str | None = None) -> CaseView:
         """Upload a file, or bytes with their media type, for a step; durable when this returns.

@@ -75,7 +75,7 @@ def demo(seed: int, keep: bool) -> int:
             started = time.monotonic()
             running = server.start()
         console.print(f"ready after {time.monotonic() - started:.0f} s: {running.url}/docs")
-        with VeridaskClient(running.url) as client:
+        with VeridaskClient(running.url, running.key) as client:
             plays = [prepare(client, films, scenario) for scenario in SCENARIOS]
             film(console, plays)
             with Live(board(plays), console=console, auto_refresh=False) as live:

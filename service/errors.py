@@ -6,7 +6,11 @@ VeridaskError
     ├── CertificatesError           certificates are there already, or a renewal misses its CA
     ├── UnknownCaseError            no case of that id
     ├── UnknownStepError            the case's profile has no such step
-    ├── WrongSecretError            a client secret that does not open this case
+    ├── UnauthenticatedError        no credential, or one that is unknown, revoked or over
+    │   └── WrongSecretError            a client secret that does not open this case
+    ├── ForbiddenError              a credential that may not do this
+    ├── UnknownKeyError             no API key of that id
+    ├── TooManyRequestsError        a key or a case asks too often
     ├── CaseClosedError             the case takes no more input
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
@@ -53,10 +57,39 @@ class UnknownStepError(ServiceError):
     code = "unknown_step"
 
 
-class WrongSecretError(ServiceError):
-    """A client secret that does not open this case."""
+class UnauthenticatedError(ServiceError):
+    """No credential, or one that is unknown, revoked or over."""
+
+    code = "unauthenticated"
+
+
+class WrongSecretError(UnauthenticatedError):
+    """A client secret that does not open this case: it is of another one, was changed, or its time is over."""
 
     code = "wrong_client_secret"
+
+
+class ForbiddenError(ServiceError):
+    """A credential that may not do this."""
+
+    code = "forbidden"
+
+
+class UnknownKeyError(ServiceError):
+    """No API key of that id."""
+
+    code = "unknown_key"
+
+
+class TooManyRequestsError(ServiceError):
+    """A key or a case asks too often. retry_after_s: when to come again."""
+
+    code = "too_many_requests"
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.args = (detail, retry_after_s)
+        self.retry_after_s = retry_after_s
 
 
 class CaseClosedError(ServiceError):

@@ -1,4 +1,4 @@
-"""Ids that sort by time, and the secret that opens one case.
+"""Ids that sort by time, and the secrets that open one case for a while.
 
 An id is `case_` and 26 characters of Crockford's base32: 48 bits of milliseconds, then 80 random bits (the layout of
 UUID version 7, RFC 9562, without its version bits), so ids made later sort later and cannot be guessed.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import hmac
 import os
 import re
 import secrets
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 KEY_BYTES = 32
+_SECRET = re.compile(r"secret_([0-9a-f]{1,9})_([A-Za-z0-9_-]{43})")
 _CASE_ID = re.compile(r"case_[0-9a-hjkmnp-tv-z]{26}\Z")
 
 
@@ -33,29 +34,31 @@ def is_case_id(text: str) -> bool:
 
 
 class Secrets:
-    """Client secrets: an HMAC-SHA-256 of the case id under the service's key.
-
-    The store keeps only a hash. A request that is repeated under its Idempotency-Key gets the same secret again
-    because it is computed, not kept.
+    """Client secrets: `secret_<seconds since 1970, hexadecimal>_<HMAC-SHA-256>` of the case id and the end of its time,
+    under the service's key. Nothing of them is kept: what opens a case, and until when, is computed.
     """
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def of(self, case_id: str) -> str:
-        """The client secret of that case."""
-        digest = hmac.digest(self._key, case_id.encode(), "sha256")
-        return "secret_" + base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+    def of(self, case_id: str, until: datetime) -> str:
+        """The client secret that opens that case until then (whole seconds)."""
+        end = f"{int(until.timestamp()):x}"
+        return f"secret_{end}_{self._seal(case_id, end)}"
 
+    def until(self, secret: str, case_id: str) -> datetime | None:
+        """Until when `secret` opens that case, which may be over; None when it is not one of this case at all.
 
-def hashed(secret: str) -> str:
-    """SHA-256 of a secret, hexadecimal. The secret has 256 random bits, so a slow hash would add nothing."""
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+        Compared in constant time.
+        """
+        parts = _SECRET.fullmatch(secret)
+        if parts is None or not hmac.compare_digest(parts[2], self._seal(case_id, parts[1])):
+            return None
+        return datetime.fromtimestamp(int(parts[1], 16), UTC)
 
-
-def opens(secret: str, secret_hash: str) -> bool:
-    """Whether `secret` is the one of that hash, in constant time."""
-    return hmac.compare_digest(hashed(secret), secret_hash)
+    def _seal(self, case_id: str, end: str) -> str:
+        digest = hmac.digest(self._key, f"client secret of {case_id} until {end}".encode(), "sha256")
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def service_key(folder: Path) -> bytes:

@@ -53,7 +53,6 @@ class Case:
     client_reference_id: str | None
     metadata: Mapping[str, str]
     challenge: tuple[str, ...]
-    secret_hash: str
     max_attempts: int
     created_at: datetime
     updated_at: datetime

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,7 +33,10 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     ClusterError: (503, "The cluster is not available"),
     errors.UnknownCaseError: (404, "Unknown case"),
     errors.UnknownStepError: (404, "Unknown step"),
+    errors.UnauthenticatedError: (401, "Who asks is not known"),
     errors.WrongSecretError: (401, "The client secret does not open this case"),
+    errors.ForbiddenError: (403, "This is not allowed"),
+    errors.TooManyRequestsError: (429, "Too many requests"),
     errors.CaseClosedError: (409, "The case is not open"),
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
@@ -102,6 +106,8 @@ async def _veridask_error(_request: Request, error: Exception) -> ProblemRespons
     assert isinstance(error, VeridaskError)  # noqa: S101  registered for this class only
     status, title = status_of(type(error))
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    if isinstance(error, errors.TooManyRequestsError):
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 500:

@@ -1,4 +1,4 @@
-"""Around each request: an id for its log lines, one line when it ends, and a bound on bodies that are read whole."""
+"""Around each request: an id for its log lines, one line when it ends, safe headers, a bound on bodies read whole."""
 
 from __future__ import annotations
 
@@ -18,6 +18,15 @@ log = structlog.get_logger()
 _GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z")
 _CASE_PATH = re.compile(r"/v1/cases/(case_[0-9a-z]{26})(?:/|\Z)")
 _MAX_JSON = 64 * 1024
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+"""With every answer: nothing of a person stays in a cache, is guessed to be a page, framed, or told to the next site.
+No origin is let in by CORS.
+"""
 
 
 class RequestLog:
@@ -42,7 +51,10 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+                own = MutableHeaders(scope=message)
+                own["X-Request-ID"] = request_id
+                for name, value in _HEADERS.items():
+                    own.setdefault(name, value)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(**known):

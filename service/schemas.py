@@ -12,6 +12,7 @@ from graphs.flow import steps_of
 from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
 from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
+from service.listing import ListedCase
 from service.store import StoredEvent
 from service.wire import jsonable
 
@@ -181,10 +182,44 @@ class CaseView(BaseModel):
         )
 
 
-class CreatedView(CaseView):
-    """A case as it was created, with the secret that opens it for the person's device until it expires."""
+class ClientSecretView(BaseModel):
+    """A secret that opens one case for the person's device: its state, its events and its uploads."""
 
     client_secret: str
+    client_secret_expires_at: datetime
+
+
+class CreatedView(CaseView, ClientSecretView):
+    """A case as it was created, with the secret for the person's device."""
+
+
+class ListedCaseView(BaseModel):
+    """A case in a list: without its steps and checks."""
+
+    id: str
+    status: Status
+    profile: str
+    client_reference_id: str | None
+    metadata: dict[str, str]
+    outcome: Outcome | None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+
+
+class CasePage(BaseModel):
+    """Some cases, the newest first. next_cursor: of the page after, null on the last one."""
+
+    data: list[ListedCaseView]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, cases: Sequence[ListedCase], more: bool) -> CasePage:
+        """From records."""
+        return cls(
+            data=[ListedCaseView.model_validate(vars(case)) for case in cases],
+            next_cursor=cases[-1].id if more else None,
+        )
 
 
 class ProfileView(BaseModel):

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,7 +28,9 @@ import httpx
 import uvicorn
 
 from service.app import create_app
+from service.database import engine_of
 from service.errors import ServerStartError, SettingsError
+from service.keys import Keys
 from service.logs import configure
 from service.settings import Settings
 from workers.autoscale import Autoscaler, Bounds, EmbeddedGroups, Rules
@@ -157,11 +160,14 @@ class _Announcing(uvicorn.Server):
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers. processes: process ids by role."""
+    """A server that answers. processes: process ids by role. key: an API key that may do everything, for who started it
+    here; empty for others.
+    """
 
     url: str
     scheduler: str
     processes: Mapping[str, int]
+    key: str = field(default="", repr=False)
 
 
 def announced(folder: Path) -> Running:
@@ -170,6 +176,15 @@ def announced(folder: Path) -> Running:
         if path.exists():
             return Running(**json.loads(path.read_text("utf-8")))
     raise ServerStartError(f"no service uses the data folder {folder}")
+
+
+def own_key(store_url: str) -> str:
+    """A key that may do everything for a day, for a service that this process started."""
+    engine, now = engine_of(store_url), datetime.now(UTC)
+    try:
+        return Keys(engine).create("started here", ["admin"], now, now + timedelta(days=1))[1]
+    finally:
+        engine.dispose()
 
 
 class LocalServer:
@@ -182,6 +197,7 @@ class LocalServer:
     def __init__(self, folder: Path, scheduler: str = "", **settings: Any) -> None:
         self.folder = folder
         self._joins = bool(scheduler)
+        self._database_url = str(settings.get("database_url") or os.environ.get("VERIDASK_DATABASE_URL", ""))
         self._environment = {
             **os.environ,
             "VERIDASK_DATA_DIR": str(folder),
@@ -212,7 +228,8 @@ class LocalServer:
             if announcement.exists():
                 running = Running(**json.loads(announcement.read_text("utf-8")))
                 if httpx.get(f"{running.url}/readyz", timeout=10).status_code == 200:
-                    return running
+                    settings = Settings(data_dir=self.folder, database_url=self._database_url)
+                    return replace(running, key=own_key(settings.store_url))
             time.sleep(0.1)
         status = self.process.poll()
         self.stop()

@@ -1,9 +1,8 @@
 """Settings, read once from the environment (`VERIDASK_…`) by the entry points and handed down.
 
-An unsafe combination refuses to start. There are no API keys yet: whoever reaches the port can create cases and read
-any case whose id is known. So only loopback is bound unless `VERIDASK_ALLOW_REMOTE=true` says that something in
-front (a gateway, a private network) does the access control. A scheduler on another machine is joined with TLS unless
-`VERIDASK_ALLOW_PLAINTEXT=true` says that everyone on that network is trusted.
+An unsafe combination refuses to start. The service speaks plain HTTP, and keys and media of people travel with it: so
+only loopback is bound unless `VERIDASK_ALLOW_REMOTE=true` says that TLS ends in front of it. A scheduler on another
+machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that everyone on that network is trusted.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Settings(BaseSettings):
     allow_remote: bool = Field(
         default=False,
         title="Bind beyond loopback",
-        description="There are no API keys yet; true says that access control is done in front of this service.",
+        description="Keys and media would travel in plain text; true says that TLS ends in front of this service.",
     )
     scheduler: str = Field(
         default="",
@@ -143,6 +142,27 @@ class Settings(BaseSettings):
         title="Largest width or height",
         description="In pixels; more is answered with 413.",
     )
+    client_secret_s: int = Field(
+        default=3600,
+        ge=60,
+        le=86400,
+        title="Life of a client secret",
+        description="Another one can be had for an open case with an API key.",
+    )
+    key_rate: float = Field(
+        default=100.0,
+        gt=0,
+        le=100_000,
+        title="Requests a second of an API key",
+        description="Ten times as many for a moment; more is answered with 429. Counted in each API process.",
+    )
+    case_rate: float = Field(
+        default=20.0,
+        gt=0,
+        le=100_000,
+        title="Requests a second about one case",
+        description="As for keys.",
+    )
     upload_timeout_s: float = Field(
         default=300.0,
         gt=0,
@@ -214,8 +234,8 @@ class Settings(BaseSettings):
             )
         if not self.allow_remote and not _is_loopback(self.host):
             raise ValueError(
-                f"host {self.host} can be reached from other machines and there are no API keys yet; "
-                "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if access control is done in front"
+                f"host {self.host} can be reached from other machines, and keys and media would travel in plain text; "
+                "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if TLS ends in front"
             )
         for address in self.cells.values() if self.scheduler else ():
             self._safe_scheduler(address)

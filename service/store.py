@@ -1,8 +1,8 @@
 """The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
 from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
 
-SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a power cut. It does not hold media
-(`service.evidence`) nor decide what a change is (`service.lifecycle`).
+It does not hold media (`service.evidence`) nor decide what a change is (`service.lifecycle`); how the database is
+opened says `service.database`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ from datetime import datetime
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, inspect, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.errors import SettingsError, StepTakenError, StoreUnavailableError, UnknownCaseError
+from service.database import CONNECTIONS, engine_of, require_columns, unavailable_is_said
+from service.errors import StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
+from service.keys import Keys
 from service.lifecycle import OPEN, Case, Change, Event
+from service.listing import CaseFilter, ListedCase, listed, page_query
 from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
 from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
 from service.wire import jsonable
@@ -31,10 +33,7 @@ from service.wire import jsonable
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BUSY_MS = 5000
 _REVISION_TRIES = 10
-_CONNECTIONS = 16
-"""Calls under way at once. One that waits for a locked database holds its own for `_BUSY_MS`."""
 _AT_ONCE = 500
 """Ids in one query: databases bound the number of parameters."""
 
@@ -81,13 +80,11 @@ class Store:
     """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
 
     def __init__(self, url: str, told: Callable[[str], None]) -> None:
-        sqlite_file = url.startswith("sqlite")
-        self._engine = create_engine(url, pool_pre_ping=not sqlite_file, pool_size=_CONNECTIONS, max_overflow=0)
+        self._engine = engine_of(url)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         self._listener = told
-        self.threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="store")
-        if sqlite_file:
-            _tune_sqlite(self._engine)
+        self.threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="store")
+        self.keys = Keys(self._engine)
 
     async def start(self) -> None:
         """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
@@ -98,9 +95,9 @@ class Store:
 
     @_in_a_thread
     def _made(self) -> None:
-        with _unavailable_is_said(), self._engine.begin() as connection:
+        with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
-            _require_columns(connection)
+            require_columns(connection)
 
     async def close(self) -> None:
         """Wait for what is under way, and give back all connections."""
@@ -114,7 +111,7 @@ class Store:
     @_in_a_thread
     def check(self) -> None:
         """Touch the database. Raises StoreUnavailableError."""
-        with _unavailable_is_said(), self._engine.connect() as connection:
+        with unavailable_is_said(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     @_in_a_thread
@@ -244,6 +241,13 @@ class Store:
         return [case_of(row) for row in rows]
 
     @_in_a_thread
+    def page(self, wanted: CaseFilter, limit: int, after: str | None) -> tuple[list[ListedCase], bool]:
+        """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
+        with self._reading() as session:
+            rows = session.execute(page_query(wanted, limit + 1, after)).all()
+        return [listed(row) for row in rows[:limit]], len(rows) > limit
+
+    @_in_a_thread
     def processing(self) -> int:
         """How many cases have all their uploads and no decision."""
         with self._reading() as session:
@@ -320,51 +324,16 @@ class Store:
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        with _unavailable_is_said(), self._sessions() as session:
+        with unavailable_is_said(), self._sessions() as session:
             yield session
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
-        with _unavailable_is_said(), self._sessions() as session:
+        with unavailable_is_said(), self._sessions() as session:
             # A transaction that reads first and writes later would fail instead of waiting when another one writes.
             session.connection(execution_options={"veridask_writes": True})
             yield session
             session.commit()
-
-
-@contextmanager
-def _unavailable_is_said() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise StepTakenError("another request was faster") from error
-    except (DBAPIError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError("the case store does not answer or is full") from error
-
-
-def _require_columns(connection: Connection) -> None:
-    found = {column["name"] for column in inspect(connection).get_columns(CaseRow.__tablename__)}
-    if missing := {column.name for column in CaseRow.__table__.columns} - found:
-        raise SettingsError(
-            f"the case store was made by another version (no column {', '.join(sorted(missing))}); "
-            "give this one a data folder or a database of its own"
-        )
-
-
-def _tune_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver thinks best
-        cursor = connection.cursor()
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}")
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("veridask_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The tables of the case store: cases, uploads, events, the requests that may be repeated, and the API replicas."""
+"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, and API replicas."""
 
 from __future__ import annotations
 
@@ -44,17 +44,31 @@ class CaseRow(Base):
     client_reference_id: Mapped[str | None] = mapped_column(String(255), index=True)
     case_metadata: Mapped[dict[str, Any]]
     challenge: Mapped[list[Any]]
-    secret_hash: Mapped[str] = mapped_column(String(64))
     max_attempts: Mapped[int]
     steps: Mapped[dict[str, Any]]
     checks: Mapped[list[Any]]
     recorded: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    outcome: Mapped[str | None] = mapped_column(String(24), index=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
     updated_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     last_received_at: Mapped[datetime | None]
     cell: Mapped[str] = mapped_column(String(64))
     replica: Mapped[str] = mapped_column(String(40), index=True)
+
+
+class KeyRow(Base):
+    """An API key; of its secret the SHA-256 alone."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+    scopes: Mapped[list[Any]]
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
 
 
 class ReplicaRow(Base):

@@ -55,14 +55,15 @@ def server(cluster: str, server_folder: Path) -> Iterator[Running]:
 @pytest.fixture
 def client(server: Running) -> Iterator[VeridaskClient]:
     """The typed client of the session's server."""
-    with VeridaskClient(server.url) as client:
+    with VeridaskClient(server.url, server.key) as client:
         yield client
 
 
 @pytest.fixture
 def http(server: Running) -> Iterator[httpx.Client]:
-    """Plain HTTP to the session's server, for what the typed client would not send."""
-    with httpx.Client(base_url=server.url, timeout=30) as http:
+    """Plain HTTP to the session's server, with a key for everything, for what the typed client would not send."""
+    headers = {"Authorization": f"Bearer {server.key}"}
+    with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         yield http
 
 

@@ -21,7 +21,7 @@ def test_notebook_runs(path: Path, cluster: str, tmp_path: Path, monkeypatch: py
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": path.parent}}
     with LocalServer(tmp_path, cluster) as server:
-        server.start()
+        monkeypatch.setenv("VERIDASK_API_KEY", server.start().key)
         NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
     text = "".join(
         output.get("text", "") for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs

@@ -41,6 +41,8 @@ def test_command_exists(command: str) -> None:
     elif words[0] == "veridask":
         cli = typer.main.get_command(app)
         sub = cli.commands[words[1]]  # type: ignore[attr-defined]
+        if hasattr(sub, "commands") and len(words) > 2:
+            sub = sub.commands[words[2]]
         known = {option for parameter in sub.params for option in parameter.opts}
         assert {word for word in words[2:] if word.startswith("--")} <= known
     elif words[0] == "dask":

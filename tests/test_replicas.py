@@ -48,7 +48,7 @@ def told(folder: Path, case_id: str) -> Counter[str]:
 
 def test_a_case_goes_on_at_another_replica(replicas: Pair, tmp_path: Path, video: bytes) -> None:
     """Behind a load balancer each upload may reach another process; each hears of what the other one does."""
-    one, other = VeridaskClient(replicas[1].url), VeridaskClient(replicas[3].url)
+    one, other = VeridaskClient(replicas[1].url, replicas[1].key), VeridaskClient(replicas[3].url, replicas[3].key)
     with one, other:
         case = one.create("recorded")
         one.upload(case.id, "front", video, "video/mp4")
@@ -69,13 +69,16 @@ def test_a_replica_that_is_killed_after_the_last_upload_leaves_its_case_to_anoth
 ) -> None:
     """Whichever process dies: the one that created the case or the one that took the last upload."""
     runnings = (replicas[1], replicas[3])
-    with VeridaskClient(runnings[0].url) as first, VeridaskClient(runnings[taker].url) as last:
+    with (
+        VeridaskClient(runnings[0].url, runnings[0].key) as first,
+        VeridaskClient(runnings[taker].url, runnings[taker].key) as last,
+    ):
         case = first.create("recorded")
         first.upload(case.id, "front", video, "video/mp4")
         first.upload(case.id, "back", video, "video/mp4")
         last.upload(case.id, "face", video, "video/mp4")
     os.kill(runnings[taker].processes["api"], signal.SIGKILL)
-    with VeridaskClient(runnings[1 - taker].url) as survivor:
+    with VeridaskClient(runnings[1 - taker].url, runnings[1 - taker].key) as survivor:
         decided = survivor.decided(case.id, 90)
     assert decided.decision
     assert decided.decision.outcome == "resubmission_requested"

@@ -153,7 +153,8 @@ def test_a_problem_holds_up_nothing_that_comes_after_it(server: Running, case: C
     rest of it, and with it the client's next request.
     """
     one = httpx.Limits(max_connections=1)
-    with httpx.Client(base_url=server.url, limits=one, timeout=problems._LINGER_S / 2) as http:
+    key = {"Authorization": f"Bearer {server.key}"}
+    with httpx.Client(base_url=server.url, headers=key, limits=one, timeout=problems._LINGER_S / 2) as http:
         for _ in range(2):
             assert http.post("/v1/cases", json={"profile": "no such"}).status_code == 404
             assert put(http, case, "front", video, {"Content-Type": "video/webm"}).status_code == 415
@@ -217,6 +218,7 @@ def test_a_body_that_breaks_off_is_never_taken(
     address = urlsplit(str(http.base_url))
     with socket.create_connection((address.hostname, address.port)) as connection:
         head = f"PUT /v1/cases/{case.id}/uploads/front HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\n"
+        head += f"Authorization: {http.headers['Authorization']}\r\n"
         connection.sendall(f"{head}Content-Length: {len(video)}\r\n\r\n".encode() + video[:-1])
     assert_usable(client, case, video)
 

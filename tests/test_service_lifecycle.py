@@ -40,7 +40,6 @@ def case(**steps: StepState) -> Case:
         client_reference_id=None,
         metadata={},
         challenge=(),
-        secret_hash="",
         max_attempts=3,
         created_at=NOW,
         updated_at=NOW,

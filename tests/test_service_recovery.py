@@ -48,7 +48,7 @@ def judged(client: VeridaskClient, case_id: str, *steps: str, timeout_s: float =
 def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path: Path, video: bytes) -> None:
     with LocalServer(tmp_path, cluster) as local:
         running = local.start()
-        with VeridaskClient(running.url) as client:
+        with VeridaskClient(running.url, running.key) as client:
             case = client.create("recorded", metadata={"kept": "yes"})
             for step in case.steps:
                 client.upload(case.id, step.step, video, "video/mp4")

@@ -54,7 +54,7 @@ def test_a_killed_scheduler_comes_back_and_the_cases_are_decided(served: tuple[P
     """The scheduler was the one process whose death the service did not survive."""
     folder, running = served
     assert set(processes(folder)) == {"api", "scheduler", "cpu-0", "gpu-0"}
-    with VeridaskClient(running.url) as client:
+    with VeridaskClient(running.url, running.key) as client:
         cases = [client.create("recorded") for _ in range(3)]
         for case in cases[:2]:
             for step in STEPS:
@@ -71,7 +71,7 @@ def test_a_killed_scheduler_comes_back_and_the_cases_are_decided(served: tuple[P
 def test_a_burst_brings_a_second_worker_and_the_quiet_takes_it_back(served: tuple[Path, Running], video: bytes) -> None:
     """The burst goes on until the worker is there: eight cases were done too soon on a machine with time to spare."""
     folder, running = served
-    with VeridaskClient(running.url) as client:
+    with VeridaskClient(running.url, running.key) as client:
         cases: list[str] = []
 
         def one_more() -> str:

@@ -36,7 +36,6 @@ def new_case() -> Case:
         client_reference_id="person 7",
         metadata={"origin": "test"},
         challenge=("turn_left", "look_up"),
-        secret_hash="0" * 64,
         max_attempts=3,
         created_at=NOW,
         updated_at=NOW,

@@ -236,7 +236,7 @@ def test_a_case_runs_with_every_connection_encrypted(address: str, made: Made, t
     settings = given(made.folder, address)
     with LocalServer(tmp_path, settings.pop("scheduler"), **settings) as local:
         running = local.start()
-        with VeridaskClient(running.url) as client:
+        with VeridaskClient(running.url, running.key) as client:
             case = client.create("recorded")
             for step in case.steps:
                 client.upload(case.id, step.step, video, "video/mp4")

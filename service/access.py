@@ -1,0 +1,106 @@
+"""Who asks, and what they may: API keys by their scopes, and client secrets that open one case for a while.
+
+Every route of `/v1` says with `needs` or `case_for` which scope it wants and whether the secret of the case does too; a
+test goes through all routes with every kind of credential. Who has no right to a case is told so before it is looked
+for: nobody learns from an answer which cases there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.assembly import Service
+from service.errors import ForbiddenError, UnauthenticatedError, WrongSecretError
+from service.identifiers import is_case_id
+from service.keys import Scope, is_key
+from service.lifecycle import Case
+
+_SKEW = timedelta(seconds=30)
+"""Added to a secret's time: the clocks of two API processes may differ by that."""
+
+CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
+Bearer = HTTPBearer(
+    auto_error=False, description="An API key (`vd_…`), or, where the route says so, the `client_secret` of the case."
+)
+Given = Annotated[HTTPAuthorizationCredentials | None, Security(Bearer)]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks. id: of the API key; `client_secret` for who has that of the case."""
+
+    id: str
+
+
+def service_of(request: Request) -> Service:
+    """The parts of the running service."""
+    service: Service = request.app.state.service
+    return service
+
+
+Parts = Annotated[Service, Depends(service_of)]
+
+
+def needs(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
+    """The dependency of a route that is for API keys with that scope alone; None: for any key.
+
+    It raises UnauthenticatedError, ForbiddenError, TooManyRequestsError, StoreUnavailableError.
+    """
+
+    async def caller(parts: Parts, given: Given) -> Caller:
+        if given is not None and given.credentials.startswith("secret_"):
+            raise ForbiddenError("a client secret does not open this; use an API key")
+        return await _key_holder(parts, given, scope)
+
+    return caller
+
+
+def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitable[Case]]:
+    """The dependency that gives the case of the path to API keys with that scope and, with `or_secret`, to who has the
+    case's client secret.
+
+    It raises as `needs`, WrongSecretError, and UnknownCaseError to who may read cases.
+    """
+
+    async def case(parts: Parts, case_id: CaseId, given: Given) -> Case:
+        if given is None or is_key(given.credentials):
+            await _key_holder(parts, given, scope)
+        else:
+            _require_secret(parts, given.credentials, case_id)
+            if not or_secret:
+                raise ForbiddenError("a client secret does not open this; use an API key")
+            structlog.contextvars.bind_contextvars(caller="client_secret")
+        if is_case_id(case_id):
+            parts.limits.count_case(case_id)
+        return await parts.store.get(case_id)
+
+    return case
+
+
+async def _key_holder(parts: Service, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> Caller:
+    if given is None:
+        raise UnauthenticatedError("send an API key: Authorization: Bearer vd_…; `veridask keys create` makes one")
+    key = await asyncio.to_thread(parts.store.keys.opened_by, given.credentials, datetime.now(UTC))
+    if key is None:
+        raise UnauthenticatedError("the key is unknown, revoked or expired")
+    structlog.contextvars.bind_contextvars(caller=key.id)
+    parts.limits.count_key(key.id)
+    if scope is not None and scope not in key.scopes and "admin" not in key.scopes:
+        raise ForbiddenError(f"the key has not the scope {scope}")
+    return Caller(key.id)
+
+
+def _require_secret(parts: Service, secret: str, case_id: str) -> None:
+    until = parts.secrets.until(secret, case_id)
+    if until is None:
+        raise WrongSecretError("use an API key, or the client_secret that came with this case")
+    if datetime.now(UTC) >= until + _SKEW:
+        raise WrongSecretError("the time of this client_secret is over; ask for a new one with an API key")

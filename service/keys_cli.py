@@ -1,0 +1,83 @@
+"""`veridask keys`: make, list and revoke API keys. Works on the case store, whether a service runs or not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from models.errors import VeridaskError
+from service.database import engine_of
+from service.keys import SCOPES, ApiKey, Keys, Scope
+from service.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="API keys.")
+
+_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the case store.")]
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Option(help="Who uses it, for the list.")],
+    scope: Annotated[list[str], typer.Option(help=f"One of {', '.join(SCOPES)}; repeat it.")],
+    days: Annotated[int | None, typer.Option(help="Good for so many days; without it until revoked.", min=1)] = None,
+    data_dir: _DataDir = None,
+) -> None:
+    """Make a key and print it, this once."""
+    if unknown := set(scope) - set(SCOPES):
+        raise typer.BadParameter(f"no scope {', '.join(sorted(unknown))}; there are {', '.join(SCOPES)}")
+    if not name.isprintable() or not 0 < len(name) <= 100:
+        raise typer.BadParameter("a name has 1 to 100 letters")
+    scopes: list[Scope] = [known for known in SCOPES if known in scope]
+    now = datetime.now(UTC)
+    with _keys(data_dir) as keys:
+        key, text = keys.create(name, scopes, now, now + timedelta(days=days) if days else None)
+    sys.stderr.write(f"{key.id} may {', '.join(key.scopes)}. It is shown this once:\n")
+    sys.stdout.write(f"{text}\n")
+
+
+@app.command("list")
+def list_command(data_dir: _DataDir = None) -> None:
+    """List all keys; what they open is not kept and cannot be shown."""
+    table = Table("id", "name", "scopes", "created", "state")
+    with _keys(data_dir) as keys:
+        for key in keys.all():
+            table.add_row(key.id, key.name, ", ".join(key.scopes), f"{key.created_at:%Y-%m-%d}", _state(key))
+    Console(width=140).print(table)
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="`key_` and 26 characters.")], data_dir: _DataDir = None) -> None:
+    """End a key for good, within five seconds everywhere."""
+    with _keys(data_dir) as keys:
+        keys.revoke(key_id, datetime.now(UTC))
+    sys.stderr.write(f"{key_id} is revoked\n")
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if not key.is_good(datetime.now(UTC)):
+        return "expired"
+    return f"until {key.expires_at:%Y-%m-%d}" if key.expires_at else "good"
+
+
+@contextmanager
+def _keys(data_dir: Path | None) -> Iterator[Keys]:
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    engine = engine_of(settings.store_url)
+    try:
+        yield Keys(engine)
+    except VeridaskError as error:
+        sys.stderr.write(f"{error.detail}\n")
+        raise typer.Exit(1) from error
+    finally:
+        engine.dispose()

@@ -1,0 +1,77 @@
+"""Pages of cases, by what they are: the filter and its query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, Select, select
+
+from service.lifecycle import Status
+from service.tables import CaseRow
+
+CURSOR = r"^case_[0-9a-hjkmnp-tv-z]{26}$"
+"""A page begins after a case: ids sort by time, so no place is lost when cases come or go."""
+
+
+@dataclass(frozen=True)
+class CaseFilter:
+    """What is wanted of cases; what is empty or None asks for nothing. Times are UTC: from then on, and before."""
+
+    status: tuple[Status, ...] = ()
+    outcome: tuple[str, ...] = ()
+    profile: str | None = None
+    client_reference_id: str | None = None
+    created_from: datetime | None = None
+    created_before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class ListedCase:
+    """A case as lists show it."""
+
+    id: str
+    status: Status
+    profile: str
+    client_reference_id: str | None
+    metadata: dict[str, str]
+    outcome: str | None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime
+
+
+def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]:
+    """The first `limit` cases, newest first, that are older than the case `after`."""
+    query: Select[Any] = select(
+        CaseRow.id,
+        CaseRow.status,
+        CaseRow.profile,
+        CaseRow.client_reference_id,
+        CaseRow.case_metadata,
+        CaseRow.outcome,
+        CaseRow.created_at,
+        CaseRow.updated_at,
+        CaseRow.expires_at,
+    )
+    if after is not None:
+        query = query.where(CaseRow.id < after)
+    if wanted.status:
+        query = query.where(CaseRow.status.in_(wanted.status))
+    if wanted.outcome:
+        query = query.where(CaseRow.outcome.in_(wanted.outcome))
+    if wanted.profile is not None:
+        query = query.where(CaseRow.profile == wanted.profile)
+    if wanted.client_reference_id is not None:
+        query = query.where(CaseRow.client_reference_id == wanted.client_reference_id)
+    if wanted.created_from is not None:
+        query = query.where(CaseRow.created_at >= wanted.created_from)
+    if wanted.created_before is not None:
+        query = query.where(CaseRow.created_at < wanted.created_before)
+    return query.order_by(CaseRow.id.desc()).limit(limit)
+
+
+def listed(row: Row[Any]) -> ListedCase:
+    """A row of that query."""
+    return ListedCase(*row)  # type: ignore[call-arg]  # SQLAlchemy's rows tell no length

@@ -1,0 +1,192 @@
+"""Who may do what: every route with every kind of credential, over real HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.client import VeridaskClient
+from service.database import engine_of
+from service.identifiers import Secrets, service_key
+from service.keys import SCOPES, Keys
+from service.schemas import CreatedView
+from service.server import LocalServer, Running
+from service.settings import Settings
+
+pytestmark = pytest.mark.cluster
+
+CREDENTIALS = (
+    "none", "garbage", "unknown key", "revoked key", "expired key", "own secret", "another case's secret",
+    "expired secret", "tampered secret", *SCOPES,
+)  # fmt: skip
+ALL_KEYS = frozenset(SCOPES)
+WRITE, READ = frozenset({"cases:write", "admin"}), frozenset({"cases:read", "admin"})
+OPEN = frozenset(CREDENTIALS)
+ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
+    ("POST", "/v1/cases"): WRITE,
+    ("GET", "/v1/cases"): READ,
+    ("GET", "/v1/cases/{case_id}"): READ | {"own secret"},
+    ("PUT", "/v1/cases/{case_id}/uploads/{step}"): WRITE | {"own secret"},
+    ("GET", "/v1/cases/{case_id}/events"): READ | {"own secret"},
+    ("POST", "/v1/cases/{case_id}/cancel"): WRITE,
+    ("POST", "/v1/cases/{case_id}/client_secret"): WRITE,
+    ("GET", "/v1/profiles"): ALL_KEYS,
+    ("GET", "/healthz"): OPEN,
+    ("GET", "/readyz"): OPEN,
+}
+"""Who gets in, by route."""
+
+
+@pytest.fixture(scope="module")
+def keys(server: Running, server_folder: Path) -> Iterator[Keys]:
+    engine = engine_of(Settings(data_dir=server_folder).store_url)
+    yield Keys(engine)
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def cases(server: Running) -> Iterator[tuple[CreatedView, CreatedView]]:
+    with VeridaskClient(server.url, server.key) as client:
+        mine, other = client.create("recorded"), client.create("recorded")
+        yield mine, other
+        for case in (mine, other):
+            client.cancel(case.id)
+
+
+@pytest.fixture(scope="module")
+def credentials(keys: Keys, cases: tuple[CreatedView, CreatedView], server_folder: Path) -> dict[str, str]:
+    mine, other = cases
+    now, secrets = datetime.now(UTC), Secrets(service_key(server_folder))
+    made: dict[str, str] = {scope: keys.create(scope, [scope], now)[1] for scope in SCOPES}
+    revoked, text = keys.create("revoked", ["admin"], now)
+    keys.revoke(revoked.id, now)
+    secret = mine.client_secret
+    return {
+        "none": "",
+        "garbage": "x",
+        "unknown key": f"vd_{'0' * 26}_{'A' * 43}",
+        "revoked key": text,
+        "expired key": keys.create("expired", ["admin"], now, now - timedelta(seconds=1))[1],
+        "own secret": secret,
+        "another case's secret": other.client_secret,
+        "expired secret": secrets.of(mine.id, now - timedelta(seconds=31)),
+        "tampered secret": secret.replace(secret.split("_")[1], f"{int(secret.split('_')[1], 16) + 9999:x}"),
+        **made,
+    }
+
+
+def routes() -> set[tuple[str, str]]:
+    """What the application really has."""
+    paths = create_app(Settings(scheduler="tcp://127.0.0.1:1")).openapi()["paths"]
+    return {(method.upper(), path) for path, operations in paths.items() for method in operations}
+
+
+def status(method: str, url: str, credential: str) -> int:
+    """Of a request whose body changes nothing: what counts is who gets as far as having it read."""
+    headers = {"Authorization": f"Bearer {credential}"} if credential else {}
+    body: bytes | None = None
+    if method == "PUT":
+        body, headers["Content-Type"] = b"", "video/mp4"
+    elif url.endswith("/v1/cases") and method == "POST":
+        body, headers["Content-Type"] = b'{"profile": "no such profile"}', "application/json"
+    with httpx.stream(method, url, headers=headers, content=body, timeout=10) as answer:
+        return answer.status_code
+
+
+def test_no_route_is_forgotten() -> None:
+    assert routes() == set(ALLOWED)
+
+
+@pytest.mark.parametrize(("method", "path"), ALLOWED)
+def test_every_route_with_every_credential(
+    method: str, path: str, server: Running, cases: tuple[CreatedView, CreatedView], credentials: dict[str, str]
+) -> None:
+    # Canceling a case that is not there changes nothing for the others. No secret opens that one.
+    case_id = "case_" + "0" * 26 if path.endswith("/cancel") else cases[0].id
+    url = server.url + path.format(case_id=case_id, step="front")
+    got = {name: status(method, url, credentials[name]) for name in CREDENTIALS}
+    inside = {name for name, answered in got.items() if answered not in (401, 403)}
+    assert inside == ALLOWED[method, path], got
+    for name in set(CREDENTIALS) - inside:
+        opens_it = name == "own secret" and case_id == cases[0].id
+        known = name in ALL_KEYS or ("secret" in name and ("{case_id}" not in path or opens_it))
+        assert got[name] == (403 if known else 401), name
+
+
+def test_nobody_learns_which_cases_there_are(
+    server: Running, cases: tuple[CreatedView, CreatedView], credentials: dict[str, str]
+) -> None:
+    """To who may not see a case, one that is there and one that is not look the same."""
+    for name in CREDENTIALS:
+        if name in (*SCOPES, "own secret"):
+            continue
+        headers = {"Authorization": f"Bearer {credentials[name]}"} if credentials[name] else {}
+        answers = []
+        for case_id in (cases[1].id if name != "another case's secret" else cases[0].id, "case_" + "0" * 26):
+            answer = httpx.get(f"{server.url}/v1/cases/{case_id}", headers=headers)
+            answers.append((answer.status_code, answer.content, answer.headers.get("www-authenticate")))
+        assert answers[0] == answers[1], name
+        assert answers[0][0] == 401
+
+
+def test_a_device_sends_its_media_with_its_secret_alone(server: Running, video: bytes) -> None:
+    with VeridaskClient(server.url, server.key) as client:
+        case = client.create("recorded")
+        with VeridaskClient(server.url, case.client_secret) as device:
+            assert device.upload(case.id, "face", video, "video/mp4").id == case.id
+        fresh = client.client_secret(case.id)
+        assert timedelta(minutes=59) < fresh.client_secret_expires_at - datetime.now(UTC) <= timedelta(hours=1)
+        with VeridaskClient(server.url, fresh.client_secret) as device:
+            assert device.case(case.id).id == case.id
+        client.cancel(case.id)
+
+
+def test_a_key_that_is_revoked_while_it_is_in_use(server: Running, keys: Keys) -> None:
+    key, text = keys.create("short-lived", ["cases:read"], datetime.now(UTC))
+    assert status("GET", f"{server.url}/v1/cases", text) == 200
+    keys.revoke(key.id, datetime.now(UTC))
+    deadline = time.monotonic() + 30
+    while (answered := status("GET", f"{server.url}/v1/cases", text)) == 200:
+        assert time.monotonic() < deadline, "still good"
+        time.sleep(0.2)
+    assert answered == 401
+
+
+def test_who_asks_too_often_is_told_when_to_come_again(cluster: str, tmp_path: Path) -> None:
+    with LocalServer(tmp_path, cluster, key_rate=1, case_rate=0.5) as local:
+        running = local.start()
+        with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {running.key}"}) as http:
+            answers = [http.get("/v1/profiles") for _ in range(30)]
+            statuses = [answer.status_code for answer in answers]
+            assert statuses[:5] == [200] * 5
+            assert {*statuses} == {200, 429}
+            refused = answers[-1]
+            assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert http.get("/healthz").status_code == 200
+            with httpx.Client(base_url=running.url) as nobody:
+                assert nobody.get("/v1/profiles").status_code == 401
+
+
+def test_answers_are_kept_by_nobody_and_framed_by_nobody(http: httpx.Client) -> None:
+    for path in ("/v1/profiles", "/v1/cases/none", "/healthz"):
+        headers = http.get(path, headers={"Origin": "https://elsewhere.example"}).headers
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "access-control-allow-origin" not in headers
+
+
+def test_no_credential_is_logged(server: Running, server_folder: Path, credentials: dict[str, str]) -> None:
+    httpx.get(f"{server.url}/v1/profiles", headers={"Authorization": f"Bearer {credentials['admin']}"})
+    log = (server_folder / "server.log").read_text("utf-8")
+    assert '"caller": "key_' in log
+    for text in (*credentials.values(), server.key):
+        assert len(text) < 2 or text[-43:] not in log
