@@ -2,39 +2,33 @@
 from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
 
 SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a power cut. It does not hold media
-(`service.evidence`) nor decide what a change is (`service.lifecycle`).
+(`service.evidence`) nor decide what a change is (`service.lifecycle`). The webhooks that are due on a change are
+written with it (`service.webhook_outbox`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, inspect, select, text, update
+from sqlalchemy import Connection, delete, func, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
-from service.errors import SettingsError, StepTakenError, StoreUnavailableError, UnknownCaseError
+from service import webhook_outbox
+from service.database import Database, unavailable_is_said
+from service.database import in_a_thread as _in_a_thread
+from service.errors import SettingsError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
 from service.lifecycle import OPEN, Case, Change, Event
 from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
 from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
 from service.wire import jsonable
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-_BUSY_MS = 5000
 _REVISION_TRIES = 10
-_CONNECTIONS = 16
-"""Calls under way at once. One that waits for a locked database holds its own for `_BUSY_MS`."""
 _AT_ONCE = 500
 """Ids in one query: databases bound the number of parameters."""
 
@@ -60,34 +54,15 @@ class StoredRequest:
     answer: Mapping[str, Any]
 
 
-def _in_a_thread(
-    call: Callable[Concatenate[Store, P], R],
-) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, R]]:
-    """A call that runs in one of the store's threads, and to its end although whoever waits for it goes away.
-
-    One hop for all its queries: with an asynchronous driver each step of each query is a hop of its own, which cost a
-    query of one row 3.1 ms in place of 0.8.
-    """
-
-    @wraps(call)
-    async def in_a_thread(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(store.threads, partial(call, store, *args, **kwargs)))
-
-    return in_a_thread
-
-
 class Store:
     """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
 
     def __init__(self, url: str, told: Callable[[str], None]) -> None:
-        sqlite_file = url.startswith("sqlite")
-        self._engine = create_engine(url, pool_pre_ping=not sqlite_file, pool_size=_CONNECTIONS, max_overflow=0)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self.database = Database(url)
+        self.threads = self.database.threads
+        self._engine = self.database.engine
+        self._reading, self._writing = self.database.reading, self.database.writing
         self._listener = told
-        self.threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="store")
-        if sqlite_file:
-            _tune_sqlite(self._engine)
 
     async def start(self) -> None:
         """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
@@ -98,14 +73,13 @@ class Store:
 
     @_in_a_thread
     def _made(self) -> None:
-        with _unavailable_is_said(), self._engine.begin() as connection:
+        with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
             _require_columns(connection)
 
     async def close(self) -> None:
         """Wait for what is under way, and give back all connections."""
-        await asyncio.to_thread(self.threads.shutdown)
-        self._engine.dispose()
+        await self.database.close()
 
     def _told(self, case_id: str) -> None:
         """Say on the event loop, and before the call that wrote it returns, that there are events of a case."""
@@ -114,7 +88,7 @@ class Store:
     @_in_a_thread
     def check(self) -> None:
         """Touch the database. Raises StoreUnavailableError."""
-        with _unavailable_is_said(), self._engine.connect() as connection:
+        with unavailable_is_said(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     @_in_a_thread
@@ -134,6 +108,7 @@ class Store:
             if request is not None:
                 session.add(RequestRow(**vars(request), created_at=case.created_at))
             _add_events(session, case.id, change.events, case.updated_at)
+            webhook_outbox.put(session, change)
         self._told(case.id)
         return None
 
@@ -196,6 +171,7 @@ class Store:
                     session.add(UploadRow(**upload_columns(upload(change.case))))
                     session.flush()
                 _add_events(session, case_id, (*before, *change.events), change.case.updated_at)
+                webhook_outbox.put(session, change)
             self._told(case_id)
             return change
         raise StoreUnavailableError("the case is changed too often at once")
@@ -318,29 +294,6 @@ class Store:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
             return [case_of(row) for row in rows.all()]
 
-    @contextmanager
-    def _reading(self) -> Iterator[Session]:
-        with _unavailable_is_said(), self._sessions() as session:
-            yield session
-
-    @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        with _unavailable_is_said(), self._sessions() as session:
-            # A transaction that reads first and writes later would fail instead of waiting when another one writes.
-            session.connection(execution_options={"veridask_writes": True})
-            yield session
-            session.commit()
-
-
-@contextmanager
-def _unavailable_is_said() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise StepTakenError("another request was faster") from error
-    except (DBAPIError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError("the case store does not answer or is full") from error
-
 
 def _require_columns(connection: Connection) -> None:
     found = {column["name"] for column in inspect(connection).get_columns(CaseRow.__tablename__)}
@@ -349,22 +302,6 @@ def _require_columns(connection: Connection) -> None:
             f"the case store was made by another version (no column {', '.join(sorted(missing))}); "
             "give this one a data folder or a database of its own"
         )
-
-
-def _tune_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver thinks best
-        cursor = connection.cursor()
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}")
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("veridask_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime) -> None:
