@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 import time
@@ -15,6 +16,10 @@ from standardwebhooks import Webhook
 
 HANGS = 0
 """A status that stands for no answer at all."""
+DRIPS = 1
+"""One that stands for a good status, then a byte of a header now and then, for ever."""
+ENDLESS = 299
+"""A good status whose body does not end."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +95,25 @@ def _handler_for(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             if status == HANGS:
                 receiver.ends.wait()
                 return
+            if status == DRIPS:
+                self.wfile.write(b"HTTP/1.0 200 OK\r\nX-Slow: ")
+                self.drip()
+                return
             self.send_response(status)
+            if status == ENDLESS:
+                self.end_headers()
+                self.drip()
+                return
             if 300 <= status < 400:
                 self.send_header("Location", "/elsewhere")
             self.send_header("Set-Cookie", "kept=1")
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def drip(self) -> None:
+            with contextlib.suppress(OSError):  # until the other side has enough
+                while not receiver.ends.wait(0.05):
+                    self.wfile.write(b"x")
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from receiver import HANGS, Hook, Receiver
+from receiver import DRIPS, ENDLESS, HANGS, Hook, Receiver
 from test_store import VERDICT, new_case
 
 from benchmarks.topology import free_port
@@ -153,6 +153,17 @@ async def test_a_closed_port_is_tried_until_it_opens(tmp_path: Path) -> None:
             await parts.all_ended(endpoint, 3)
     assert by_case(hooks) == {case_id: ORDER}
     assert all(hook.checked(secret) for hook in hooks)
+    assert {hook.headers["Host"] for hook in hooks} == {f"localhost:{port}"}
+
+
+async def test_an_answer_that_drips_is_bounded_and_its_status_is_what_counts(tmp_path: Path) -> None:
+    """Each byte comes in time; only the whole attempt does not. Once there is a status, the rest does not matter."""
+    with Receiver(lambda number, _: DRIPS if number == 0 else ENDLESS) as receiver:
+        async with sending(tmp_path, timeout_s=0.5) as parts:
+            endpoint, _ = await parts.endpoint(receiver.url)
+            await parts.created()
+            (delivery,) = await parts.all_ended(endpoint, 1)
+    assert (delivery.state, delivery.attempts, delivery.last_status) == ("delivered", 2, ENDLESS)
 
 
 async def test_what_was_given_up_can_be_replayed_with_the_same_id(tmp_path: Path) -> None:
