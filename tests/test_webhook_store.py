@@ -172,6 +172,8 @@ async def test_a_later_event_of_a_case_waits_for_the_earlier_one(store: Store, w
     mine = next(claim for claim in first if claim.delivery.case_id == case.id)
     await webhooks.record(mine, Outcome("pending", 500, None, next_at=NOW + timedelta(minutes=3)), LATER)
     assert await claimed(webhooks, minutes=1) == []
+    waiting = [d for d in await webhooks.deliveries(endpoint.id, 9) if d.case_id == case.id]
+    assert {d.next_at for d in waiting} == {NOW + timedelta(minutes=3)}
     (again,) = [c for c in await claimed(webhooks, minutes=4) if c.delivery.case_id == case.id]
     assert (again.delivery.id, again.tries) == (mine.delivery.id, 2)
     await webhooks.record(again, Outcome("failed", 500), NOW + timedelta(minutes=4))
@@ -190,6 +192,10 @@ async def test_one_that_is_sent_again_neither_waits_nor_is_waited_for(store: Sto
     claims = await claimed(webhooks)
     assert sorted(types(claims)) == ["case.canceled", "case.requires_input"]
     assert {claim.tries for claim in claims} == {1}
+    again = next(claim for claim in claims if claim.delivery.id == first.delivery.id)
+    await webhooks.record(again, Outcome("pending", 500, next_at=NOW + timedelta(hours=8)), LATER)
+    await webhooks.give_back([claim for claim in claims if claim is not again])
+    assert types(await claimed(webhooks)) == ["case.canceled"]
 
 
 async def test_an_endpoint_that_is_gone_gets_nothing_until_it_is_enabled(store: Store, webhooks: WebhookStore) -> None:
