@@ -26,6 +26,9 @@ from service.lifecycle import Case
 _SKEW = timedelta(seconds=30)
 """Added to a secret's time: the clocks of two API processes may differ by that."""
 
+REFUSED = (401, 403, 429)
+"""What every route answers to who may not ask, or not so often."""
+
 CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
 Bearer = HTTPBearer(
     auto_error=False, description="An API key (`vd_…`), or, where the route says so, the `client_secret` of the case."

@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse
 
 from graphs.profile import profiles
 from graphs.records import Outcome
-from service.access import Parts, case_for, needs
+from service.access import REFUSED, Parts, case_for, needs
 from service.cases import MEDIA_TYPES, NewCase
 from service.events import stream
 from service.lifecycle import Case, Status
@@ -32,8 +32,6 @@ router = APIRouter()
 CaseToRead = Annotated[Case, Depends(case_for("cases:read", or_secret=True))]
 CaseToFill = Annotated[Case, Depends(case_for("cases:write", or_secret=True))]
 CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
-REFUSED = (401, 403, 429)
-"""What every route answers to who may not ask, or not so often."""
 
 
 @router.post(

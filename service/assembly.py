@@ -23,6 +23,9 @@ from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
 from service.store import Store
+from service.webhook_store import WebhookStore
+from service.webhook_urls import Destinations
+from service.webhooks import WebhookSender
 from workers.uploads import require_tested_build
 
 log = structlog.get_logger()
@@ -40,6 +43,9 @@ class Service:
     cases: Cases
     secrets: Secrets
     limits: Limits
+    webhooks: WebhookStore
+    destinations: Destinations
+    webhook_news: asyncio.Event
 
     async def missing(self) -> list[str]:
         """What keeps cases from being taken and decided now; empty when nothing does."""
@@ -72,10 +78,23 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
     require_tested_build()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        board = EventBoard()
-        store = Store(settings.store_url, board.told)
+        board, webhook_news = EventBoard(), asyncio.Event()
+
+        def told(case_id: str) -> None:
+            board.told(case_id)
+            webhook_news.set()
+
+        store = Store(settings.store_url, told)
         stack.push_async_callback(store.close)
         await store.start()
+        webhooks = WebhookStore(store.database)
+        destinations = settings.webhook_destinations
+        stack.callback(destinations.close)
+        sender = WebhookSender(
+            webhooks, destinations, webhook_news, settings.webhook_retries_s, settings.webhook_timeout_s
+        )
+        stack.push_async_callback(sender.close)  # after all that tells of cases, so that the last is sent as well
+        sender.start()
         evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes, evidence_store(settings))
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
@@ -101,4 +120,6 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         sweep = asyncio.create_task(cases.sweep(), name="sweep")
         stack.callback(sweep.cancel)
         limits = Limits(settings.key_rate, settings.case_rate)
-        yield Service(settings, store, evidence, board, runs, cases, secrets, limits)
+        yield Service(
+            settings, store, evidence, board, runs, cases, secrets, limits, webhooks, destinations, webhook_news
+        )

@@ -15,6 +15,11 @@ VeridaskError
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
+    ├── UnknownEndpointError        no webhook endpoint of that id
+    ├── UnknownDeliveryError        the endpoint has no delivery of that id
+    ├── EndpointDisabledError       nothing is sent to the endpoint
+    ├── TooManyEndpointsError       no more webhook endpoints are made
+    ├── WebhookUrlError             no webhook goes to that URL
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
@@ -114,6 +119,36 @@ class UploadTimeoutError(ServiceError):
     """The body did not arrive in the time allowed."""
 
     code = "upload_timeout"
+
+
+class UnknownEndpointError(ServiceError):
+    """No webhook endpoint of that id."""
+
+    code = "unknown_webhook_endpoint"
+
+
+class UnknownDeliveryError(ServiceError):
+    """The endpoint has no delivery of that id."""
+
+    code = "unknown_webhook_delivery"
+
+
+class EndpointDisabledError(ServiceError):
+    """Nothing is sent to the endpoint, because it answered that it is gone."""
+
+    code = "webhook_endpoint_disabled"
+
+
+class TooManyEndpointsError(ServiceError):
+    """No more webhook endpoints are made."""
+
+    code = "too_many_webhook_endpoints"
+
+
+class WebhookUrlError(ServiceError):
+    """No webhook goes to that URL: it is malformed, not https, or leads into a private network."""
+
+    code = "unsafe_webhook_url"
 
 
 class UnavailableError(ServiceError):

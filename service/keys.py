@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.database import unavailable_is_said
+from service.database import Database
 from service.errors import UnknownKeyError
 from service.identifiers import time_ordered
 from service.tables import Base, KeyRow
@@ -57,8 +57,8 @@ class ApiKey:
 class Keys:
     """The keys in the case store's database. All methods block; all raise StoreUnavailableError."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._read: dict[str, tuple[float, ApiKey | None]] = {}
         self._lock = threading.Lock()
 
@@ -107,17 +107,15 @@ class Keys:
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
-        with unavailable_is_said(), Session(self._engine) as session:
-            connection = session.connection(execution_options={"veridask_writes": True})
-            Base.metadata.create_all(connection)  # a command may come before the service's first start
+        with self._database.writing() as session:
+            Base.metadata.create_all(session.connection())  # a command may come before the service's first start
             yield session
-            session.commit()
 
     def _find(self, key_id: str) -> ApiKey | None:
         known = self._read.get(key_id)
         if known is not None and time.monotonic() - known[0] < _KEPT_S:
             return known[1]
-        with unavailable_is_said(), Session(self._engine) as session:
+        with self._database.reading() as session:
             row = session.get(KeyRow, key_id)
             key = _key_of(row) if row is not None else None
         with self._lock:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import VeridaskError
-from service.database import engine_of
+from service.database import Database
 from service.keys import SCOPES, ApiKey, Keys, Scope
 from service.settings import Settings
 
@@ -73,11 +73,11 @@ def _state(key: ApiKey) -> str:
 def _keys(data_dir: Path | None) -> Iterator[Keys]:
     settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    engine = engine_of(settings.store_url)
+    database = Database(settings.store_url)
     try:
-        yield Keys(engine)
+        yield Keys(database)
     except VeridaskError as error:
         sys.stderr.write(f"{error.detail}\n")
         raise typer.Exit(1) from error
     finally:
-        engine.dispose()
+        database.engine.dispose()

@@ -28,7 +28,7 @@ import httpx
 import uvicorn
 
 from service.app import create_app
-from service.database import engine_of
+from service.database import Database
 from service.errors import ServerStartError, SettingsError
 from service.keys import Keys
 from service.logs import configure
@@ -180,11 +180,11 @@ def announced(folder: Path) -> Running:
 
 def own_key(store_url: str) -> str:
     """A key that may do everything for a day, for a service that this process started."""
-    engine, now = engine_of(store_url), datetime.now(UTC)
+    database, now = Database(store_url), datetime.now(UTC)
     try:
-        return Keys(engine).create("started here", ["admin"], now, now + timedelta(days=1))[1]
+        return Keys(database).create("started here", ["admin"], now, now + timedelta(days=1))[1]
     finally:
-        engine.dispose()
+        database.engine.dispose()
 
 
 class LocalServer:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 import stat
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
 from service.identifiers import KEY_BYTES
+from service.webhook_urls import Destinations
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -221,6 +222,22 @@ class Settings(BaseSettings):
         title="Event stream ping",
         description="Silence after which a comment keeps a stream open.",
     )
+    webhook_allow_private: bool = Field(
+        default=False,
+        title="Webhooks into private networks",
+        description="Let webhook URLs name hosts that are not on the public Internet; true says that all who may make "
+        "endpoints are trusted.",
+    )
+    webhook_timeout_s: float = Field(
+        default=10.0, gt=0, le=60, title="Webhook time-out", description="For one attempt, from look-up to answer."
+    )
+    webhook_retries_s: tuple[Annotated[float, Field(gt=0, le=86400)], ...] = Field(
+        default=(5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800),
+        min_length=1,
+        max_length=32,
+        title="Webhook retries",
+        description="Waits before each further attempt, a fifth more or less, as a JSON list; then it is given up.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", title="Log level", description="Of the JSON lines on standard error."
     )
@@ -311,6 +328,11 @@ class Settings(BaseSettings):
         return MediaLimits(
             max_bytes=self.max_upload_bytes, max_seconds=self.max_media_seconds, max_side=self.max_media_side
         )
+
+    @property
+    def webhook_destinations(self) -> Destinations:
+        """The rules for webhook URLs; this machine itself may be named where nobody else reaches the service."""
+        return Destinations(allow_private=self.webhook_allow_private, allow_loopback=_is_loopback(self.host))
 
     @property
     def cells(self) -> dict[str, str]:

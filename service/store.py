@@ -1,27 +1,26 @@
 """The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
 from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
 
-It does not hold media (`service.evidence`) nor decide what a change is (`service.lifecycle`); how the database is
-opened says `service.database`.
+It does not hold media (`service.evidence`) nor decide what a change is (`service.lifecycle`). The webhooks that are due
+on a change are written with it (`service.webhook_outbox`); how the database is opened says `service.database`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import Connection, delete, func, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
-from service.database import CONNECTIONS, engine_of, require_columns, unavailable_is_said
-from service.errors import StoreUnavailableError, UnknownCaseError
+from service import webhook_outbox
+from service.database import Database, unavailable_is_said
+from service.database import in_a_thread as _in_a_thread
+from service.errors import SettingsError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
 from service.keys import Keys
 from service.lifecycle import OPEN, Case, Change, Event
@@ -29,9 +28,6 @@ from service.listing import CaseFilter, ListedCase, listed, page_query
 from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
 from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
 from service.wire import jsonable
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _REVISION_TRIES = 10
 _AT_ONCE = 500
@@ -59,32 +55,16 @@ class StoredRequest:
     answer: Mapping[str, Any]
 
 
-def _in_a_thread(
-    call: Callable[Concatenate[Store, P], R],
-) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, R]]:
-    """A call that runs in one of the store's threads, and to its end although whoever waits for it goes away.
-
-    One hop for all its queries: with an asynchronous driver each step of each query is a hop of its own, which cost a
-    query of one row 3.1 ms in place of 0.8.
-    """
-
-    @wraps(call)
-    async def in_a_thread(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        return await asyncio.shield(loop.run_in_executor(store.threads, partial(call, store, *args, **kwargs)))
-
-    return in_a_thread
-
-
 class Store:
     """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
 
     def __init__(self, url: str, told: Callable[[str], None]) -> None:
-        self._engine = engine_of(url)
-        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+        self.database = Database(url)
+        self.threads = self.database.threads
+        self._engine = self.database.engine
+        self._reading, self._writing = self.database.reading, self.database.writing
         self._listener = told
-        self.threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="store")
-        self.keys = Keys(self._engine)
+        self.keys = Keys(self.database)
 
     async def start(self) -> None:
         """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
@@ -97,12 +77,11 @@ class Store:
     def _made(self) -> None:
         with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
-            require_columns(connection)
+            _require_columns(connection)
 
     async def close(self) -> None:
         """Wait for what is under way, and give back all connections."""
-        await asyncio.to_thread(self.threads.shutdown)
-        self._engine.dispose()
+        await self.database.close()
 
     def _told(self, case_id: str) -> None:
         """Say on the event loop, and before the call that wrote it returns, that there are events of a case."""
@@ -131,6 +110,7 @@ class Store:
             if request is not None:
                 session.add(RequestRow(**vars(request), created_at=case.created_at))
             _add_events(session, case.id, change.events, case.updated_at)
+            webhook_outbox.put(session, change)
         self._told(case.id)
         return None
 
@@ -193,6 +173,7 @@ class Store:
                     session.add(UploadRow(**upload_columns(upload(change.case))))
                     session.flush()
                 _add_events(session, case_id, (*before, *change.events), change.case.updated_at)
+                webhook_outbox.put(session, change)
             self._told(case_id)
             return change
         raise StoreUnavailableError("the case is changed too often at once")
@@ -322,18 +303,14 @@ class Store:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
             return [case_of(row) for row in rows.all()]
 
-    @contextmanager
-    def _reading(self) -> Iterator[Session]:
-        with unavailable_is_said(), self._sessions() as session:
-            yield session
 
-    @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        with unavailable_is_said(), self._sessions() as session:
-            # A transaction that reads first and writes later would fail instead of waiting when another one writes.
-            session.connection(execution_options={"veridask_writes": True})
-            yield session
-            session.commit()
+def _require_columns(connection: Connection) -> None:
+    found = {column["name"] for column in inspect(connection).get_columns(CaseRow.__tablename__)}
+    if missing := {column.name for column in CaseRow.__table__.columns} - found:
+        raise SettingsError(
+            f"the case store was made by another version (no column {', '.join(sorted(missing))}); "
+            "give this one a data folder or a database of its own"
+        )
 
 
 def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime) -> None:

@@ -1,11 +1,23 @@
-"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, and API replicas."""
+"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Integer, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -125,3 +137,54 @@ class RequestRow(Base):
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
     answer: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
+
+
+class EndpointRow(Base):
+    """Where a customer takes webhooks. events: the types wanted, all of them where it is null; previous_secret: signs
+    as well until previous_until, while the receiver learns the new one.
+    """
+
+    __tablename__ = "webhook_endpoints"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    events: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    description: Mapped[str | None] = mapped_column(String(255))
+    secret: Mapped[str] = mapped_column(Text)
+    previous_secret: Mapped[str | None] = mapped_column(Text)
+    previous_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    disabled_at: Mapped[datetime | None]
+
+
+class DeliveryRow(Base):
+    """One webhook for one endpoint, its body as it is signed. position: the order in which they became due; tries:
+    attempts since it became due or was last asked for again; ended_at: when it was first delivered or given up.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("webhook_deliveries_due", "endpoint_id", "state", "next_at"),
+        Index("webhook_deliveries_in_order", "endpoint_id", "case_id", "position"),
+        Index("webhook_deliveries_log", "endpoint_id", "position"),
+        {"sqlite_autoincrement": True},
+    )
+
+    position: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
+    id: Mapped[str] = mapped_column(String(40), unique=True)
+    endpoint_id: Mapped[str] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
+    type: Mapped[str] = mapped_column(String(40))
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int]
+    tries: Mapped[int]
+    last_status: Mapped[int | None]
+    last_error: Mapped[str | None] = mapped_column(String(40))
+    attempted_at: Mapped[datetime | None]
+    next_at: Mapped[datetime | None]
+    claimed_until: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]

@@ -12,7 +12,7 @@ import pytest
 
 from service.app import create_app
 from service.client import VeridaskClient
-from service.database import engine_of
+from service.database import Database
 from service.identifiers import Secrets, service_key
 from service.keys import SCOPES, Keys
 from service.schemas import CreatedView
@@ -27,6 +27,7 @@ CREDENTIALS = (
 )  # fmt: skip
 ALL_KEYS = frozenset(SCOPES)
 WRITE, READ = frozenset({"cases:write", "admin"}), frozenset({"cases:read", "admin"})
+ADMIN = frozenset({"admin"})
 OPEN = frozenset(CREDENTIALS)
 ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/cases"): WRITE,
@@ -37,6 +38,15 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/cases/{case_id}/cancel"): WRITE,
     ("POST", "/v1/cases/{case_id}/client_secret"): WRITE,
     ("GET", "/v1/profiles"): ALL_KEYS,
+    ("POST", "/v1/webhook_endpoints"): ADMIN,
+    ("GET", "/v1/webhook_endpoints"): ADMIN,
+    ("GET", "/v1/webhook_endpoints/{endpoint_id}"): ADMIN,
+    ("DELETE", "/v1/webhook_endpoints/{endpoint_id}"): ADMIN,
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"): ADMIN,
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}/enable"): ADMIN,
+    ("GET", "/v1/webhook_endpoints/{endpoint_id}/deliveries"): ADMIN,
+    ("GET", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}"): ADMIN,
+    ("POST", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/replay"): ADMIN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
 }
@@ -45,9 +55,9 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
 
 @pytest.fixture(scope="module")
 def keys(server: Running, server_folder: Path) -> Iterator[Keys]:
-    engine = engine_of(Settings(data_dir=server_folder).store_url)
-    yield Keys(engine)
-    engine.dispose()
+    database = Database(Settings(data_dir=server_folder).store_url)
+    yield Keys(database)
+    database.engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +119,7 @@ def test_every_route_with_every_credential(
 ) -> None:
     # Canceling a case that is not there changes nothing for the others. No secret opens that one.
     case_id = "case_" + "0" * 26 if path.endswith("/cancel") else cases[0].id
-    url = server.url + path.format(case_id=case_id, step="front")
+    url = server.url + path.format(case_id=case_id, step="front", endpoint_id="endpoint_none", delivery_id="msg_none")
     got = {name: status(method, url, credentials[name]) for name in CREDENTIALS}
     inside = {name for name, answered in got.items() if answered not in (401, 403)}
     assert inside == ALLOWED[method, path], got

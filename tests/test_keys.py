@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from service.cli import app
-from service.database import engine_of
+from service.database import Database
 from service.errors import TooManyRequestsError, UnknownKeyError
 from service.identifiers import Secrets
 from service.keys import Keys
@@ -25,7 +25,7 @@ SECRETS = Secrets(b"k" * 32)
 
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    return Keys(engine_of(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
+    return Keys(Database(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
 
 
 def test_a_key_is_found_by_its_text_and_kept_as_a_digest(keys: Keys, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_key_is_found_by_its_text_and_kept_as_a_digest(keys: Keys, tmp_path: P
 def test_no_other_text_opens_a_key(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "one_key"
     folder.mkdir(exist_ok=True)
-    keys = Keys(engine_of(f"sqlite:///{folder / 'cases.sqlite'}"))
+    keys = Keys(Database(f"sqlite:///{folder / 'cases.sqlite'}"))
     _, text = keys.create("one", ["admin"], NOW)
     place = data.draw(st.integers(0, len(text) - 1))
     letter = data.draw(st.sampled_from(string.ascii_letters + string.digits + "_- \x00ä"))
@@ -101,7 +101,7 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     made = runner.invoke(app, ["keys", "create", "--name", "shop", "--scope", "cases:write", "--days", "9", *at])
     assert made.exit_code == 0, made.output
     text = made.stdout.strip()
-    keys = Keys(engine_of(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
+    keys = Keys(Database(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
     key = keys.opened_by(text, datetime.now(UTC))
     assert key is not None
     assert (key.name, key.scopes) == ("shop", ("cases:write",))

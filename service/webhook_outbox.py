@@ -1,0 +1,71 @@
+"""What webhooks say, and which are due on a change of a case. They are written in the change's own transaction, one row
+for each endpoint that wants it, so that none is lost with a process. `service.webhooks` sends them.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.identifiers import time_ordered
+from service.lifecycle import Case, Change
+from service.tables import DeliveryRow, EndpointRow
+
+EventType = Literal[
+    "case.requires_input",
+    "case.processing",
+    "case.completed",
+    "case.in_review",
+    "case.canceled",
+    "case.expired",
+]
+"""One for each status of a case."""
+
+
+def body_of(case: Case, event_type: str, at: datetime) -> str:
+    """The body of a webhook, as it is signed and sent: what a case has come to, and nothing of the person."""
+    decision = case.recorded.decision if case.recorded else None
+    reasons = decision.reasons if decision else [reason for step in case.steps.values() for reason in step.reasons]
+    data: dict[str, Any] = {
+        "id": case.id,
+        "object": "case",
+        "status": case.status,
+        "profile": case.profile,
+        "client_reference_id": case.client_reference_id,
+        "outcome": decision.outcome if decision else None,
+        "reasons": list(dict.fromkeys(reason.code for reason in reasons)),
+    }
+    return json.dumps({"type": event_type, "timestamp": at.isoformat(), "data": data}, separators=(",", ":"))
+
+
+def put(session: Session, change: Change) -> None:
+    """Add, in the transaction that stores the change, a delivery for each endpoint that wants to know of it."""
+    case, at = change.case, change.case.updated_at
+    types = [f"case.{event.data['status']}" for event in change.events if event.type == "status"]
+    if not types:
+        return
+    # Locked where the database has such locks: an endpoint that is deleted now must not fail the case's change.
+    query = select(EndpointRow).where(EndpointRow.disabled_at.is_(None)).order_by(EndpointRow.id)
+    endpoints = session.scalars(query.with_for_update(read=True, key_share=True)).all()
+    for event_type in types:
+        for endpoint in endpoints:
+            if endpoint.events is None or event_type in endpoint.events:
+                session.add(
+                    DeliveryRow(
+                        id=time_ordered("msg"),
+                        endpoint_id=endpoint.id,
+                        case_id=case.id,
+                        type=event_type,
+                        body=body_of(case, event_type, at),
+                        state="pending",
+                        attempts=0,
+                        tries=0,
+                        next_at=at,
+                        created_at=at,
+                    )
+                )
+    session.flush()

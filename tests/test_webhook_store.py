@@ -1,0 +1,318 @@
+"""Webhooks in the case store: due with the change of a case or not at all, claimed once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from standardwebhooks import Webhook
+from test_store import NOW, VERDICT, new_case
+
+from service.errors import (
+    EndpointDisabledError,
+    StoreUnavailableError,
+    TooManyEndpointsError,
+    UnknownDeliveryError,
+    UnknownEndpointError,
+)
+from service.lifecycle import Case, Change, Event, Status, StepState, accept, cancel, decide
+from service.store import Store
+from service.webhook_outbox import EventType, body_of
+from service.webhook_store import MOST_ENDPOINTS, Claim, Endpoint, Outcome, WebhookStore
+from service.webhooks import judged
+
+LATER = NOW + timedelta(minutes=1)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty case store of each kind."""
+    if request.param == "postgresql":
+        made: str = request.getfixturevalue("postgres_database")
+        return made
+    return f"sqlite:///{tmp_path / 'cases.sqlite'}"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    store = Store(url, lambda _: None)
+    await store.start()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def webhooks(store: Store) -> WebhookStore:
+    return WebhookStore(store.database)
+
+
+async def made(webhooks: WebhookStore, events: list[str] | None = None) -> Endpoint:
+    return (await webhooks.add("https://example.org/hooks", events, None, NOW))[0]
+
+
+async def created(store: Store) -> Case:
+    case = new_case()
+    await store.create(Change(case, (Event("status", {"status": case.status}),)))
+    return case
+
+
+async def claimed(webhooks: WebhookStore, most: int = 10, minutes: int = 1) -> list[Claim]:
+    now = NOW + timedelta(minutes=minutes)
+    return await webhooks.claim(now, now + timedelta(seconds=15), most, {})
+
+
+def types(claims: list[Claim]) -> list[str]:
+    return [claim.delivery.type for claim in claims]
+
+
+def test_there_is_a_type_for_each_status() -> None:
+    assert {f"case.{status}" for status in get_args(Status)} == set(get_args(EventType))
+
+
+def test_a_payload_says_what_a_case_came_to_and_nothing_of_the_person() -> None:
+    case = replace(new_case(), steps={"front": StepState("received", 1), "face": StepState("received", 1)})
+    change = decide(case, case.attempts, VERDICT, NOW)
+    assert change is not None
+    assert json.loads(body_of(change.case, "case.completed", NOW)) == {
+        "type": "case.completed",
+        "timestamp": "2026-03-01T12:00:00+00:00",
+        "data": {
+            "id": case.id,
+            "object": "case",
+            "status": "completed",
+            "profile": "standard",
+            "client_reference_id": "person 7",
+            "outcome": "declined",
+            "reasons": ["selfie_face_mismatch"],
+        },
+    }
+    reasons = VERDICT.decision.reasons * 2
+    retake = replace(case, status="requires_input", steps={"face": StepState("retake", 1, reasons)})
+    told = json.loads(body_of(retake, "case.requires_input", NOW))["data"]
+    assert (told["outcome"], told["reasons"]) == (None, ["selfie_face_mismatch"])
+
+
+async def test_each_change_of_status_is_due_once_at_each_endpoint_that_wants_it(
+    store: Store, webhooks: WebhookStore
+) -> None:
+    case = await created(store)  # before there is an endpoint
+    everything, ends = await made(webhooks), await made(webhooks, ["case.completed", "case.canceled"])
+    for step in ("front", "face"):
+        await store.change(case.id, lambda now, s=step: accept(now, s, NOW, "replica_a"))  # type: ignore[misc]
+    await store.change(case.id, lambda now: decide(now, now.attempts, VERDICT, NOW))
+    other = await created(store)
+    for _ in range(2):
+        await store.change(other.id, lambda now: cancel(now, NOW))
+    told = {
+        endpoint.id: [(d.type, d.case_id) for d in reversed(await webhooks.deliveries(endpoint.id, 10))]
+        for endpoint in (everything, ends)
+    }
+    assert told[everything.id] == [
+        ("case.processing", case.id),
+        ("case.completed", case.id),
+        ("case.requires_input", other.id),
+        ("case.canceled", other.id),
+    ]
+    assert told[ends.id] == [("case.completed", case.id), ("case.canceled", other.id)]
+
+
+async def test_a_change_that_fails_leaves_nothing_due(store: Store, webhooks: WebhookStore, tmp_path: Path) -> None:
+    endpoint, case = await made(webhooks), await created(store)
+
+    def broken(_: Case) -> object:
+        raise KeyError("evidence")
+
+    with pytest.raises(KeyError):
+        await store.change(case.id, lambda now: cancel(now, NOW), upload=broken)  # type: ignore[arg-type]
+    assert [d.type for d in await webhooks.deliveries(endpoint.id, 10)] == ["case.requires_input"]
+    await store.delete(case.id)
+    assert await webhooks.deliveries(endpoint.id, 10) == []
+
+
+async def test_of_two_processes_one_claims(store: Store, webhooks: WebhookStore, url: str) -> None:
+    await made(webhooks)
+    for _ in range(5):
+        await created(store)
+    other = Store(url, lambda _: None)
+    await other.start()
+    again = WebhookStore(other.database)
+    first, second = await claimed(webhooks, 3), await claimed(again)
+    assert (len(first), len(second)) == (3, 2)
+    assert len({claim.delivery.id for claim in (*first, *second)}) == 5
+    assert await claimed(webhooks) == []
+    taken = await claimed(again, minutes=2)
+    assert len(taken) == 5, "claims end"
+    assert not await webhooks.record(first[0], Outcome("failed"), LATER), "the first one's outcome comes too late"
+    assert await again.record(taken[0], Outcome("delivered", 200), LATER)
+    await again.give_back(taken[1:])
+    assert len(await claimed(webhooks, minutes=2)) == 4
+    await other.close()
+
+
+async def test_places_under_way_are_counted(store: Store, webhooks: WebhookStore) -> None:
+    busy, free = await made(webhooks), await made(webhooks)
+    for _ in range(3):
+        await created(store)
+    claims = await webhooks.claim(LATER, LATER, 2, {busy.id: 2})
+    assert [claim.delivery.endpoint_id for claim in claims] == [free.id] * 2
+
+
+async def test_a_later_event_of_a_case_waits_for_the_earlier_one(store: Store, webhooks: WebhookStore) -> None:
+    endpoint, case, other = await made(webhooks), await created(store), await created(store)
+    await store.change(case.id, lambda now: cancel(now, NOW))
+    first = await claimed(webhooks)
+    assert {claim.delivery.case_id for claim in first} == {case.id, other.id}
+    assert types(first) == ["case.requires_input"] * 2
+    mine = next(claim for claim in first if claim.delivery.case_id == case.id)
+    await webhooks.record(mine, Outcome("pending", 500, None, next_at=NOW + timedelta(minutes=3)), LATER)
+    assert await claimed(webhooks, minutes=1) == []
+    waiting = [d for d in await webhooks.deliveries(endpoint.id, 9) if d.case_id == case.id]
+    assert {d.next_at for d in waiting} == {NOW + timedelta(minutes=3)}
+    (again,) = [c for c in await claimed(webhooks, minutes=4) if c.delivery.case_id == case.id]
+    assert (again.delivery.id, again.tries) == (mine.delivery.id, 2)
+    await webhooks.record(again, Outcome("failed", 500), NOW + timedelta(minutes=4))
+    (last,) = [c for c in await claimed(webhooks, minutes=4) if c.delivery.case_id == case.id]
+    assert last.delivery.type == "case.canceled"
+    assert (await webhooks.delivery(endpoint.id, mine.delivery.id)).attempts == 2
+
+
+async def test_one_that_is_sent_again_neither_waits_nor_is_waited_for(store: Store, webhooks: WebhookStore) -> None:
+    endpoint, case = await made(webhooks), await created(store)
+    (first,) = await claimed(webhooks)
+    await webhooks.record(first, Outcome("delivered", 200), LATER)
+    await store.change(case.id, lambda now: cancel(now, NOW))
+    replayed = await webhooks.replay(endpoint.id, first.delivery.id, NOW)
+    assert (replayed.id, replayed.state, replayed.attempts) == (first.delivery.id, "pending", 1)
+    claims = await claimed(webhooks)
+    assert sorted(types(claims)) == ["case.canceled", "case.requires_input"]
+    assert {claim.tries for claim in claims} == {1}
+    again = next(claim for claim in claims if claim.delivery.id == first.delivery.id)
+    await webhooks.record(again, Outcome("pending", 500, next_at=NOW + timedelta(hours=8)), LATER)
+    await webhooks.give_back([claim for claim in claims if claim is not again])
+    assert types(await claimed(webhooks)) == ["case.canceled"]
+
+
+async def test_a_replay_in_the_middle_of_an_attempt_is_one_more(store: Store, webhooks: WebhookStore) -> None:
+    """It was swallowed once: the attempt that was under way ended well, and with it what had just been asked for."""
+    endpoint, _ = await made(webhooks), await created(store)
+    (first,) = await claimed(webhooks)
+    await webhooks.replay(endpoint.id, first.delivery.id, NOW)
+    assert not await webhooks.record(first, Outcome("delivered", 200), LATER)
+    (second,) = await webhooks.claim(LATER, LATER + timedelta(seconds=16), 4, {})
+    assert (second.delivery.id, second.tries) == (first.delivery.id, 1)
+    assert await webhooks.record(second, Outcome("delivered", 200), LATER)
+
+
+async def test_an_endpoint_that_is_gone_gets_nothing_until_it_is_enabled(store: Store, webhooks: WebhookStore) -> None:
+    endpoint, case = await made(webhooks), await created(store)
+    waiting = await created(store)
+    claim = next(c for c in await claimed(webhooks) if c.delivery.case_id == case.id)
+    await webhooks.record(claim, Outcome("failed", 410, disables=True), LATER)
+    assert (await webhooks.endpoint(endpoint.id)).disabled_at == LATER
+    await store.change(case.id, lambda now: cancel(now, NOW))
+    log = await webhooks.deliveries(endpoint.id, 10)
+    assert [(d.case_id, d.state, d.last_error) for d in log] == [
+        (waiting.id, "failed", "endpoint_disabled"),
+        (case.id, "failed", None),
+    ]
+    with pytest.raises(EndpointDisabledError):
+        await webhooks.replay(endpoint.id, claim.delivery.id, NOW)
+    assert (await webhooks.enable(endpoint.id)).disabled_at is None
+    await webhooks.replay(endpoint.id, claim.delivery.id, NOW)
+    assert types(await claimed(webhooks, minutes=2)) == ["case.requires_input"]
+
+
+async def test_the_log_is_newest_first_and_in_parts(store: Store, webhooks: WebhookStore) -> None:
+    endpoint = await made(webhooks)
+    cases = [await created(store) for _ in range(5)]
+    first = await webhooks.deliveries(endpoint.id, 2)
+    rest = await webhooks.deliveries(endpoint.id, 9, first[-1].id)
+    assert [d.case_id for d in (*first, *rest)] == [case.id for case in reversed(cases)]
+    assert await webhooks.deliveries(endpoint.id, 9, state="failed") == []
+    with pytest.raises(UnknownDeliveryError):
+        await webhooks.deliveries(endpoint.id, 2, "msg_unknown")
+    with pytest.raises(UnknownEndpointError):
+        await webhooks.deliveries("endpoint_unknown", 2)
+    other = await made(webhooks)
+    with pytest.raises(UnknownDeliveryError):
+        await webhooks.delivery(other.id, first[0].id)
+
+
+async def test_secrets_are_good_and_the_old_one_signs_for_a_day(store: Store, webhooks: WebhookStore) -> None:
+    endpoint, secret = await webhooks.add("https://example.org/", None, "ours", NOW)
+    assert secret.startswith("whsec_")
+    assert Webhook(secret).sign("id", NOW, "body") != Webhook("whsec_AAAA").sign("id", NOW, "body")
+    _, new = await webhooks.rotate(endpoint.id, NOW)
+    await created(store)
+    (claim,) = await claimed(webhooks)
+    assert claim.secrets == (new, secret)
+    (claim,) = await claimed(webhooks, minutes=24 * 60 + 1)
+    assert claim.secrets == (new,)
+
+
+async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_bound(
+    store: Store, webhooks: WebhookStore
+) -> None:
+    endpoints = [await made(webhooks) for _ in range(MOST_ENDPOINTS)]
+    with pytest.raises(TooManyEndpointsError):
+        await made(webhooks)
+    await created(store)
+    await webhooks.remove(endpoints[0].id)
+    with pytest.raises(UnknownEndpointError):
+        await webhooks.remove(endpoints[0].id)
+    assert [e.id for e in await webhooks.endpoints()] == [e.id for e in endpoints[1:]]
+    assert len(await claimed(webhooks)) == MOST_ENDPOINTS - 1
+
+
+async def test_an_endpoint_that_is_deleted_meanwhile_fails_no_case(store: Store, webhooks: WebhookStore) -> None:
+    """Its row is locked while a delivery that points to it is written; without that PostgreSQL fails the change."""
+    endpoints = [await made(webhooks) for _ in range(MOST_ENDPOINTS)]
+    cases = (created(store) for _ in range(4 * MOST_ENDPOINTS))
+    await asyncio.gather(*cases, *(webhooks.remove(endpoint.id) for endpoint in endpoints))
+    assert await webhooks.endpoints() == []
+
+
+async def test_what_ended_long_ago_is_let_go(store: Store, webhooks: WebhookStore) -> None:
+    endpoint = await made(webhooks)
+    ended, waiting = await created(store), await created(store)
+    claim = next(c for c in await claimed(webhooks) if c.delivery.case_id == ended.id)
+    await webhooks.record(claim, Outcome("delivered", 204), LATER)
+    await webhooks.forget(LATER)
+    assert len(await webhooks.deliveries(endpoint.id, 9)) == 2
+    await webhooks.forget(LATER + timedelta(seconds=1))
+    assert [d.case_id for d in await webhooks.deliveries(endpoint.id, 9)] == [waiting.id]
+
+
+async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)  # its tables were never made
+    with pytest.raises(StoreUnavailableError):
+        await WebhookStore(store.database).claim(NOW, NOW, 1, {})
+    await store.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "tries", "outcome"),
+    [
+        (200, None, 1, Outcome("delivered", 200)),
+        (299, None, 4, Outcome("delivered", 299)),
+        (301, None, 1, Outcome("pending", 301, next_at=NOW + timedelta(seconds=5))),
+        (404, None, 2, Outcome("pending", 404, next_at=NOW + timedelta(seconds=30))),
+        (None, "timeout", 2, Outcome("pending", None, "timeout", next_at=NOW + timedelta(seconds=30))),
+        (410, None, 1, Outcome("failed", 410, disables=True)),
+        (500, None, 3, Outcome("failed", 500)),
+        (None, "no_connection", 9, Outcome("failed", None, "no_connection")),
+    ],
+)
+def test_what_an_attempt_comes_to(status: int | None, error: str | None, tries: int, outcome: Outcome) -> None:
+    assert judged(status, error, tries, (5, 30), NOW, 0.0) == outcome
+
+
+def test_waits_are_a_fifth_more_or_less() -> None:
+    waits = [judged(500, None, 1, (100,), NOW, jitter).next_at for jitter in (-0.2, 0.2)]
+    assert waits == [NOW + timedelta(seconds=80), NOW + timedelta(seconds=120)]
