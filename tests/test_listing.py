@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from case_stores import NOW, new_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from graphs.records import Decision, Verdict
+from graphs.records import Decision
 from service.client import VeridaskClient
-from service.identifiers import time_ordered
-from service.lifecycle import Case, Change, Recorded, StepState
+from service.lifecycle import Case, Change, Recorded
 from service.listing import CaseFilter, ListedCase
 from service.store import Store
 
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 KINDS = st.fixed_dictionaries(
     {
         "status": st.sampled_from(["requires_input", "processing", "completed", "canceled"]),
@@ -45,19 +42,15 @@ WANTED = st.builds(
 def case_of(kind: dict[str, Any]) -> Case:
     at = NOW + timedelta(minutes=kind["minutes"])
     decision = Decision(kind["outcome"], (), "p") if kind["outcome"] else None
-    return Case(
-        id=time_ordered("case"),
+    return replace(
+        new_case(),
         profile=kind["profile"],
         status=kind["status"],
         client_reference_id=kind["reference"],
-        metadata={"m": "1"},
-        challenge=(),
-        max_attempts=3,
         created_at=at,
         updated_at=at,
         expires_at=at + timedelta(hours=1),
-        steps={"front": StepState()},
-        recorded=Recorded(Verdict(decision, ()).decision, at, "policy", {}) if decision else None,
+        recorded=Recorded(decision, at, "policy", {}) if decision else None,
     )
 
 
@@ -71,18 +64,6 @@ def is_wanted(case: Case, wanted: CaseFilter) -> bool:
         and (wanted.created_from is None or case.created_at >= wanted.created_from)
         and (wanted.created_before is None or case.created_at < wanted.created_before)
     )
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    if request.param == "postgresql":
-        url = str(request.getfixturevalue("postgres_database"))
-    else:
-        url = f"sqlite:///{tmp_path / 'cases.sqlite'}"
-    store = Store(url, lambda _: None)
-    await store.start()
-    yield store
-    await store.close()
 
 
 async def pages(store: Store, wanted: CaseFilter, limit: int) -> list[ListedCase]:
@@ -121,7 +102,7 @@ async def test_a_case_that_comes_meanwhile_shifts_nothing(store: Store) -> None:
     assert not more
     assert [one.id for one in (*first, *second)] == sorted((case.id for case in made), reverse=True)
     shown = ListedCase(
-        first[0].id, "completed", "standard", "a", {"m": "1"}, "approved", NOW, NOW, NOW + timedelta(hours=1)
+        first[0].id, "completed", "standard", "a", {"origin": "test"}, "approved", NOW, NOW, NOW + timedelta(hours=1)
     )
     assert first[0] == shown
 

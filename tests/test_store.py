@@ -6,42 +6,22 @@ import asyncio
 import gc
 import random
 import sqlite3
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
-import numpy as np
 import pytest
+from case_stores import NOW, VERDICT, created, new_case
 from sqlalchemy import event
 
-from graphs.reasons import reason
-from graphs.records import CheckResult, Decision, Step, Verdict
+from graphs.records import Step
 from service.errors import CaseClosedError, StepTakenError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import time_ordered
 from service.lifecycle import Case, Change, Event, StepState, accept, cancel, decide
 from service.rows import Upload
 from service.store import Store, StoredRequest
-
-NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-
-
-def new_case() -> Case:
-    return Case(
-        id=time_ordered("case"),
-        profile="standard",
-        status="requires_input",
-        client_reference_id="person 7",
-        metadata={"origin": "test"},
-        challenge=("turn_left", "look_up"),
-        max_attempts=3,
-        created_at=NOW,
-        updated_at=NOW,
-        expires_at=NOW + timedelta(hours=1),
-        steps={"front": StepState(), "face": StepState()},
-    )
 
 
 def upload_of(step: str) -> object:
@@ -51,45 +31,6 @@ def upload_of(step: str) -> object:
         return Upload(time_ordered("upload"), case.id, step, attempt, key, "f" * 64, {"kind": "video"}, NOW)  # type: ignore[arg-type]
 
     return row
-
-
-VERDICT = Verdict(
-    Decision("declined", (reason("selfie_face_mismatch", "match", None),), "standard-1"),
-    (
-        CheckResult(
-            "match",
-            "rejected",
-            (reason("selfie_face_mismatch", "match", None),),
-            score=0.71,
-            threshold=0.5,
-            properties={"pairs": np.arange(3), "nothing": float("nan")},
-            breakdown=(CheckResult("pair", "clear"),),
-        ),
-    ),
-)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty case store of each kind."""
-    if request.param == "postgresql":
-        made: str = request.getfixturevalue("postgres_database")
-        return made
-    return f"sqlite:///{tmp_path / 'cases.sqlite'}"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    store = Store(url, lambda _: None)
-    await store.start()
-    yield store
-    await store.close()
-
-
-async def created(store: Store) -> Case:
-    case = new_case()
-    await store.create(Change(case, (Event("status", {"status": case.status}),)))
-    return case
 
 
 async def test_a_case_comes_back_as_it_was_stored(store: Store) -> None:
@@ -157,8 +98,8 @@ async def test_a_failed_transition_changes_nothing(store: Store) -> None:
     assert len(await store.events(case.id)) == 1
 
 
-async def test_two_processes_on_one_store_do_not_lose_a_change(store: Store, url: str) -> None:
-    other = Store(url, lambda _: None)
+async def test_two_processes_on_one_store_do_not_lose_a_change(store: Store, store_url: str) -> None:
+    other = Store(store_url, lambda _: None)
     await other.start()
     case = await created(store)
     changes = [
@@ -182,9 +123,9 @@ async def test_a_repeated_request_finds_the_first_one(store: Store) -> None:
     assert await store.request("key-1") is None
 
 
-async def test_events_continue_after_an_id_and_wake_listeners(url: str) -> None:
+async def test_events_continue_after_an_id_and_wake_listeners(store_url: str) -> None:
     told: list[str] = []
-    store = Store(url, told.append)
+    store = Store(store_url, told.append)
     await store.start()
     case = await created(store)
     await store.tell([(case.id, Event("check", {"check": "a"})), ("case_unknown", Event("check"))], NOW)

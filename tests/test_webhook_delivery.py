@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from case_stores import VERDICT, created
 from receiver import DRIPS, ENDLESS, HANGS, Hook, Receiver
-from test_store import VERDICT, new_case
 
 from benchmarks.topology import free_port
 from service import certs
-from service.lifecycle import Change, Event, accept, cancel, decide
+from service.lifecycle import accept, cancel, decide
 from service.store import Store
 from service.webhook_store import Delivery, Endpoint, WebhookStore
 from service.webhook_urls import Destinations
@@ -38,9 +38,7 @@ class Sending:
         return await self.webhooks.add(url, None, None, datetime.now(UTC))
 
     async def created(self) -> str:
-        case = new_case()
-        await self.store.create(Change(case, (Event("status", {"status": case.status}),)))
-        return case.id
+        return (await created(self.store)).id
 
     async def decided(self) -> str:
         """A case from its creation to its decision: three webhooks, as in `ORDER`."""
@@ -69,10 +67,12 @@ async def sending(folder: Path, retries: int = 20, timeout_s: float = 5.0) -> As
     destinations = Destinations(allow_private=False, allow_loopback=True)
     sender = WebhookSender(webhooks, destinations, news, [0.05] * retries, timeout_s)
     sender.start()
-    yield Sending(store, webhooks)
-    await sender.close()
-    destinations.close()
-    await store.close()
+    try:
+        yield Sending(store, webhooks)
+    finally:
+        await sender.close()
+        destinations.close()
+        await store.close()
 
 
 async def came(receiver: Receiver, count: int, *, taken: bool = True) -> list[Hook]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from case_stores import NOW, VERDICT, created, new_case
 from standardwebhooks import Webhook
-from test_store import NOW, VERDICT, new_case
 
 from service.errors import (
     EndpointDisabledError,
@@ -21,30 +20,13 @@ from service.errors import (
     UnknownDeliveryError,
     UnknownEndpointError,
 )
-from service.lifecycle import Case, Change, Event, Status, StepState, accept, cancel, decide
+from service.lifecycle import Case, Status, StepState, accept, cancel, decide
 from service.store import Store
 from service.webhook_outbox import EventType, body_of
 from service.webhook_store import MOST_ENDPOINTS, Claim, Endpoint, Outcome, WebhookStore
 from service.webhooks import judged
 
 LATER = NOW + timedelta(minutes=1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty case store of each kind."""
-    if request.param == "postgresql":
-        made: str = request.getfixturevalue("postgres_database")
-        return made
-    return f"sqlite:///{tmp_path / 'cases.sqlite'}"
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    store = Store(url, lambda _: None)
-    await store.start()
-    yield store
-    await store.close()
 
 
 @pytest.fixture
@@ -54,12 +36,6 @@ def webhooks(store: Store) -> WebhookStore:
 
 async def made(webhooks: WebhookStore, events: list[str] | None = None) -> Endpoint:
     return (await webhooks.add("https://example.org/hooks", events, None, NOW))[0]
-
-
-async def created(store: Store) -> Case:
-    case = new_case()
-    await store.create(Change(case, (Event("status", {"status": case.status}),)))
-    return case
 
 
 async def claimed(webhooks: WebhookStore, most: int = 10, minutes: int = 1) -> list[Claim]:
@@ -135,11 +111,11 @@ async def test_a_change_that_fails_leaves_nothing_due(store: Store, webhooks: We
     assert await webhooks.deliveries(endpoint.id, 10) == []
 
 
-async def test_of_two_processes_one_claims(store: Store, webhooks: WebhookStore, url: str) -> None:
+async def test_of_two_processes_one_claims(store: Store, webhooks: WebhookStore, store_url: str) -> None:
     await made(webhooks)
     for _ in range(5):
         await created(store)
-    other = Store(url, lambda _: None)
+    other = Store(store_url, lambda _: None)
     await other.start()
     again = WebhookStore(other.database)
     first, second = await claimed(webhooks, 3), await claimed(again)

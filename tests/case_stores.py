@@ -1,0 +1,72 @@
+"""Empty case stores of each kind of database, as a plugin of fixtures, and a case and a verdict to put into them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from graphs.reasons import reason
+from graphs.records import CheckResult, Decision, Verdict
+from service.identifiers import time_ordered
+from service.lifecycle import Case, Change, Event, StepState
+from service.store import Store
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+VERDICT = Verdict(
+    Decision("declined", (reason("selfie_face_mismatch", "match", None),), "standard-1"),
+    (
+        CheckResult(
+            "match",
+            "rejected",
+            (reason("selfie_face_mismatch", "match", None),),
+            score=0.71,
+            threshold=0.5,
+            properties={"pairs": np.arange(3), "nothing": float("nan")},
+            breakdown=(CheckResult("pair", "clear"),),
+        ),
+    ),
+)
+
+
+def new_case() -> Case:
+    return Case(
+        id=time_ordered("case"),
+        profile="standard",
+        status="requires_input",
+        client_reference_id="person 7",
+        metadata={"origin": "test"},
+        challenge=("turn_left", "look_up"),
+        max_attempts=3,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW + timedelta(hours=1),
+        steps={"front": StepState(), "face": StepState()},
+    )
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty case store of each kind."""
+    if request.param == "postgresql":
+        made: str = request.getfixturevalue("postgres_database")
+        return made
+    return f"sqlite:///{tmp_path / 'cases.sqlite'}"
+
+
+@pytest.fixture
+async def store(store_url: str) -> AsyncIterator[Store]:
+    store = Store(store_url, lambda _: None)
+    await store.start()
+    yield store
+    await store.close()
+
+
+async def created(store: Store) -> Case:
+    case = new_case()
+    await store.create(Change(case, (Event("status", {"status": case.status}),)))
+    return case
