@@ -1,20 +1,28 @@
-"""What trains the page networks: examples drawn by other processes, the pool of the newest, turns that keep corners."""
+"""What trains the page networks: examples drawn by other processes, the pool of the newest, turns, the fit itself."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.training.drawing import Arrays, Drawers, Pool
-from models.training.page_corners import _turned
+from models.training.fitting import Losses, Run, Sizes, fit, turned, turned_pictures
 
 
 def numbers(seed: int) -> Iterator[Arrays]:
     for number in range(10_000):
         yield np.full((2, 3), 1000 * seed + number, np.int64), np.asarray([0.5, 1.5], np.float32)
+
+
+def never_ends(seed: int) -> Iterator[Arrays]:
+    while True:
+        yield (np.zeros((1, 1), np.float32),)
 
 
 def breaks(seed: int) -> Iterator[Arrays]:
@@ -30,6 +38,12 @@ def test_each_process_draws_its_own() -> None:
                 assert half.tolist() == [0.5, 1.5]
                 seen.add(int(whole[0, 0]))
     assert min(number for number in seen if number >= 2000) == 2000
+
+
+def test_who_draws_faster_than_it_is_taken_keeps_nobody() -> None:
+    """The trainer took until nothing was left, and with fast processes there was always something."""
+    with Drawers(never_ends, [1, 2]) as drawn:
+        assert 1 <= len(list(drawn.take(wait=True))) <= 257
 
 
 def test_a_process_that_ends_is_told_and_not_waited_for() -> None:
@@ -54,8 +68,8 @@ def test_corners_stay_on_what_they_mark_when_a_view_is_turned() -> None:
     picture = torch.zeros(side, side, 4, dtype=torch.uint8)
     for n, (x, y) in enumerate(places):
         picture[int(y * side), int(x * side), n] = 255
-    pictures, corners, page = _turned(picture.repeat(8, 1, 1, 1), places.repeat(8, 1, 1), torch.ones(8))
-    assert page.sum() == 8
+    pictures, corners = turned(picture.repeat(8, 1, 1, 1), places.repeat(8, 1, 1))
+    assert torch.equal(turned_pictures(picture.repeat(8, 1, 1, 1)), pictures)
     for one, moved in zip(pictures, corners, strict=True):
         # The first corner is again the one nearest to the view's first: the network is asked for them in that order.
         assert moved.sum(dim=1).argmin() == 0
@@ -63,3 +77,30 @@ def test_corners_stay_on_what_they_mark_when_a_view_is_turned() -> None:
         for corner in moved:
             assert min(np.abs(np.subtract(spot, (corner * side).numpy())).max() for spot in spots) <= 1
     assert len({one.numpy().tobytes() for one in pictures}) == 8
+
+
+def doubles(seed: int) -> Iterator[Arrays]:
+    rng = np.random.default_rng(seed)
+    while True:
+        time.sleep(0.002)  # a scene takes longer to draw than to take
+        x = rng.normal(size=(16, 1)).astype(np.float32)
+        yield x, 2 * x + 1
+
+
+def test_a_fit_learns_what_is_drawn_and_keeps_the_average(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, out, seen = torch.nn.Linear(1, 1), tmp_path / "net.safetensors", list[float]()
+
+    def losses_of(x: torch.Tensor, wanted: torch.Tensor) -> Losses:
+        loss = torch.nn.functional.mse_loss(net(x), wanted)
+        seen.append(float(loss.detach()))
+        return {"loss": loss}
+
+    run = Run(seed=1, minutes=0.05, out=out, device="cpu", drawers=1)
+    fit(net, doubles, losses_of, {"cpu": Sizes(batch=16, pool=160)}, 0.1, run)
+    assert np.mean(seen[-50:]) < 0.01 * np.mean(seen[:3])
+    kept = load_file(out)
+    assert kept.keys() == net.state_dict().keys()
+    assert float(kept["weight"]) == pytest.approx(2, abs=0.05)
+    assert float(kept["bias"]) == pytest.approx(1, abs=0.05)
+    assert list(tmp_path.iterdir()) == [out], "no part is left"

@@ -56,11 +56,13 @@ class Drawers:
         self._queue.close()
 
     def take(self, *, wait: bool) -> Iterator[Arrays]:
-        """What has been drawn since; with `wait`, at least one scene."""
+        """What has been drawn since, and with `wait` at least one scene; no more than the queue holds, because
+        processes that draw faster than this takes would keep it for ever.
+        """
         if wait:
             yield self._next()
         with suppress(queue.Empty):
-            while True:
+            for _ in range(_WAITING):
                 yield self._queue.get_nowait()
 
     def _next(self) -> Arrays:

@@ -88,6 +88,28 @@ def unseen_cards(rng: np.random.Generator, seed: int) -> list[Image]:
     return [draw_card(rng) for _ in range(_UNSEEN)] + specimen_cards(2, UNSEEN_SPECIMENS + 2 * seed)
 
 
+class ChangingCards:
+    """Cards at hand in training, two procedural ones to one side of a specimen: `cards`. of_seed: of the first
+    specimen; each: scenes after which a specimen is drawn anew, which costs as much as fifty procedural cards.
+    """
+
+    _PROCEDURAL, _SPECIMENS = 72, 18
+
+    def __init__(self, rng: np.random.Generator, of_seed: int, each: int) -> None:
+        self._rng, self._of_seed, self._each = rng, of_seed, each
+        self._scenes = 0
+        self.cards = [draw_card(rng) for _ in range(self._PROCEDURAL)] + specimen_cards(self._SPECIMENS, of_seed)
+
+    def renew(self) -> None:
+        """For the next scene: one procedural card is new, now and then a specimen."""
+        self.cards[self._scenes % self._PROCEDURAL] = draw_card(self._rng)
+        self._scenes += 1
+        turn, left = divmod(self._scenes, self._each)
+        if left == 0:
+            at = self._PROCEDURAL + 2 * (turn % self._SPECIMENS)
+            self.cards[at : at + 2] = specimen_cards(1, self._of_seed + self._SPECIMENS + turn)
+
+
 def specimen_cards(count: int, seed: int) -> list[Image]:
     """Fronts and backs of specimens whose seeds start at `seed`, uint8 at HEIGHT. About half a second each."""
     cards: list[Image] = []

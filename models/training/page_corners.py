@@ -11,10 +11,6 @@ count are the page finder's, of both networks together: `veridask evaluate page 
 
 from __future__ import annotations
 
-import argparse
-import logging
-import math
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -24,9 +20,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from models.page import frame_corners, order_corners, overlap
 from models.page_corners import (
@@ -42,17 +37,16 @@ from models.page_corners import (
     view,
 )  # fmt: skip
 from models.page_finder import PageFinder
-from models.training.drawing import Arrays, Drawers, Pool
-from models.training.page_cards import Image, draw_card, specimen_cards
+from models.training.drawing import Arrays
+from models.training.fitting import Losses, Sizes, begun, fit, options, turned
+from models.training.page_cards import ChangingCards, Image
 from models.training.page_finder import TRAINING_SPECIMENS
 from models.training.page_others import KINDS, draw_other
 from models.training.page_scenes import PageScene, draw_scene
 from models.weights import FOLDER, own
 
-BATCH = {"cpu": 16, "cuda": 256}
-"""A multiple of 8: each eighth is turned or mirrored another way."""
-_POOL = {"cpu": 3_000, "cuda": 50_000}
-"""Views at hand, 66 KB each."""
+SIZES = {"cpu": Sizes(batch=16, pool=3_000), "cuda": Sizes(batch=256, pool=50_000)}
+"""A view has 66 KB."""
 _SIDES = (200, 280, 400)
 """Pixels of the scenes' shorter side: so that pages are seen both enlarged and reduced, as in use."""
 _OTHERS = 0.2
@@ -61,20 +55,14 @@ _MOVED, _MOVED_MORE, _HARD = 2, 4, 0.05
 """Outlines made from each true one, and more of them in scenes in which the network itself is off by more than that
 part of the view: the hardest are seen more often.
 """
-_PROCEDURAL, _SPECIMENS, _NEW_SPECIMEN = 72, 18, 30
-"""Cards at hand at any time, two procedural ones to one side of a specimen. A procedural one is new in each scene, a
-specimen every so many, which costs as much as six scenes.
-"""
+_NEW_SPECIMEN = 30
+"""Scenes after which a specimen is drawn anew, which costs as much as six scenes."""
 _START_RATE, _GO_ON_RATE = 2e-3, 1e-3
-_AVERAGING = 0.998
-"""Of the moving average of the weights: over about 500 steps."""
 _ON_PAGE, _OFF_PAGE = 0.35, 0.1
 """Overlap with a page from which an outline lies on it, and up to which on none; those between teach nothing."""
 _SPREAD = 0.8
 """Of the wanted spot on a map, standard deviation in cells."""
-_SAVED_EVERY_S = 20.0
 _ON_RECORD = FOLDER / "page_corners.safetensors"
-_log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
@@ -87,88 +75,27 @@ class Example(NamedTuple):
     page: float
 
 
-def train(
-    seed: int, minutes: float, out: Path, start: dict[str, Tensor] | None = None, device: str = "cpu", drawers: int = 1
-) -> None:
-    """Weights after `minutes` by the clock, from `start` or from nothing, saved to `out` now and then and at the end.
-
-    drawers: processes that draw. They look at `out` for which scenes are hard.
-    """
-    torch.manual_seed(seed)
-    where = torch.device(device)
-    net = CornerNet().to(where)
-    if start is not None:
-        # Layers that the weights on record lack begin as doing nothing.
-        net.load_state_dict(start, strict=False)
-    rate = _START_RATE if start is None else _GO_ON_RATE
-    optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
-    # With batches this small a step's weights are noisy; what is kept is their moving average.
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(_AVERAGING), use_buffers=True)  # type: ignore[no-untyped-call]
-    _save(average, out)
-    torch.backends.cudnn.benchmark = True  # all batches have one size
-    batch, pool = BATCH[where.type], Pool(_POOL[where.type], where)
-    with Drawers(partial(_views, out), [1000 * seed + n for n in range(drawers)]) as drawn:
-        while len(pool) < _POOL[where.type] // 10:
-            for views in drawn.take(wait=True):
-                pool.add(views)
-        started = saved = time.monotonic()
-        step, mean_loss, mean_error = 0, torch.ones((), device=where), torch.full((), 0.1, device=where)
-        while (done := (time.monotonic() - started) / (60 * minutes)) < 1:
-            for views in drawn.take(wait=False):
-                pool.add(views)
-            for group in optimiser.param_groups:
-                group["lr"] = rate * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * math.cos(math.pi * done))
-            pictures, corners, page = _turned(*pool.pick(batch))
-            looked = net(as_input(pictures))
-            loss = _loss(looked, corners, page)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(net.parameters(), 5.0)
-            optimiser.step()
-            average.update_parameters(net)
-            # Kept on the device: asking for a number each step would make it wait for the GPU.
-            mean_loss.lerp_(loss.detach(), 0.02)
-            off = ((looked.corners.detach() - corners).norm(dim=2).mean(1) * page).sum() / page.sum().clamp(min=1)
-            mean_error.lerp_(off, 0.02)
-            step += 1
-            if time.monotonic() - saved > _SAVED_EVERY_S:
-                saved = time.monotonic()
-                _save(average, out)
-                _log.info(
-                    "step %d, %d views, %.0f %% of the time, loss %.3f, corners off by %.4f",
-                    step, pool.added, 100 * done, float(mean_loss), float(mean_error),
-                )  # fmt: skip
-    _save(average, out)
-    _log.info("%d steps of %d views out of %d", step, batch, pool.added)
-
-
-def _save(average: AveragedModel, out: Path) -> None:
-    """In one go: others read it meanwhile."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in average.module.state_dict().items()}
-    part = out.with_suffix(".part")
-    save_file(state, part)
-    part.replace(out)
+def _losses(net: CornerNet, pictures: Tensor, corners: Tensor, page: Tensor) -> Losses:
+    """uint8 (N, 128, 128, 4), float (N, 4, 2) and (N,)."""
+    pictures, corners = turned(pictures, corners)
+    looked = net(as_input(pictures))
+    off = ((looked.corners.detach() - corners).norm(dim=2).mean(1) * page).sum() / page.sum().clamp(min=1)
+    return {"loss": _loss(looked, corners, page), "corners off by": off}
 
 
 def _views(current: Path, seed: int) -> Iterator[Arrays]:
     """Examples of one scene after the other; `current`: weights as they are now, which tell which scenes are hard."""
     rng = np.random.default_rng([seed, 3])
-    of_seed = TRAINING_SPECIMENS + 500_000_000 + 1000 * seed
-    cards = [draw_card(rng) for _ in range(_PROCEDURAL)] + specimen_cards(_SPECIMENS, of_seed)
+    changing = ChangingCards(rng, TRAINING_SPECIMENS + 500_000_000 + 1000 * seed, _NEW_SPECIMEN)
     # Only what its mask outlines is asked of it.
     finder = PageFinder(own("page_finder"), CornerNet().state_dict())
-    net, read, scenes = CornerNet(), 0.0, 0
+    net, read = CornerNet(), 0.0
     while True:
         if current.stat().st_mtime != read:
             read = current.stat().st_mtime
             net.load_state_dict(load_file(current))
-        cards[int(rng.integers(_PROCEDURAL))] = draw_card(rng)
-        scenes += 1
-        if scenes % _NEW_SPECIMEN == 0:
-            turn = scenes // _NEW_SPECIMEN
-            at = _PROCEDURAL + 2 * (turn % _SPECIMENS)
-            cards[at : at + 2] = specimen_cards(1, of_seed + _SPECIMENS + turn)
-        if examples := list(_examples(rng, _scene(rng, cards), finder, net)):
+        changing.renew()
+        if examples := list(_examples(rng, _scene(rng, changing.cards), finder, net)):
             pictures, corners, pages = zip(*examples, strict=True)
             yield np.stack(pictures), np.stack(corners).astype(np.float32), np.asarray(pages, np.float32)
 
@@ -282,20 +209,6 @@ def _aligned(one: View, page: Floats) -> Floats:
     return min(turns, key=lambda turned: float(np.abs(turned - square).sum()))
 
 
-def _turned(pictures: Tensor, corners: Tensor, page: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """uint8 (N, 128, 128, 4), float (N, 4, 2) and (N,): the same, each eighth turned or mirrored another way."""
-    turned = []
-    for n, (picture, places) in enumerate(zip(pictures.chunk(8), corners.chunk(8), strict=True)):
-        picture = picture.rot90(n % 4, (1, 2))
-        for _ in range(n % 4):  # a quarter turn: what was top right is top left now
-            places = torch.stack((places[..., 1], 1 - places[..., 0]), dim=2).roll(-1, 1)
-        if n >= 4:
-            picture = picture.flip(2)
-            places = torch.stack((1 - places[..., 0], places[..., 1]), dim=2)[:, [1, 0, 3, 2]]
-        turned.append((picture, places))
-    return torch.cat([picture for picture, _ in turned]), torch.cat([places for _, places in turned]), page
-
-
 def _loss(looked: Looked, corners: Tensor, page: Tensor) -> Tensor:
     """Of the corners' places, of their maps (a spot each), of the score, and of the fit that it claims."""
     centres = (torch.arange(MAP_SIDE, dtype=torch.float32, device=corners.device) + 0.5) / MAP_SIDE
@@ -317,19 +230,13 @@ def _loss(looked: Looked, corners: Tensor, page: Tensor) -> Tensor:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=60.0, help="by the clock, from when there are views")
-    parser.add_argument("--go-on", type=Path, nargs="?", const=_ON_RECORD, help="from the weights on record or a file")
-    parser.add_argument("--out", type=Path, default=_ON_RECORD)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--drawers", type=int, default=1, help="processes that draw, one for each core to spare")
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
-    start = load_file(arguments.go_on) if arguments.go_on else None
-    train(arguments.seed, arguments.minutes, arguments.out, start, arguments.device, arguments.drawers)
+    arguments = options(__doc__, _ON_RECORD).parse_args()
+    run, net = begun(arguments), CornerNet()
+    if arguments.go_on:
+        # Layers that the weights on record lack begin as doing nothing.
+        net.load_state_dict(load_file(arguments.go_on), strict=False)
+    rate = _GO_ON_RATE if arguments.go_on else _START_RATE
+    fit(net, partial(_views, run.out), partial(_losses, net), SIZES, rate, run)
 
 
 if __name__ == "__main__":
