@@ -140,6 +140,7 @@ def measure(console: Console, options: argparse.Namespace) -> int:
             cpu_threads=options.threads,
             gpu_threads=options.threads,
             scale_quiet_s=options.quiet,
+            key_rate=100_000,  # one key sends the whole burst
             decision_timeout_s=2 * ANSWER_S,
         ) as server,
     ):

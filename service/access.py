@@ -7,9 +7,7 @@ for: nobody learns from an answer which cases there are.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -19,8 +17,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.assembly import Service
 from service.errors import ForbiddenError, UnauthenticatedError, WrongSecretError
-from service.identifiers import is_case_id
-from service.keys import Scope, is_key
+from service.identifiers import is_case_id, is_client_secret
+from service.keys import Scope
 from service.lifecycle import Case
 
 _SKEW = timedelta(seconds=30)
@@ -36,13 +34,6 @@ Bearer = HTTPBearer(
 Given = Annotated[HTTPAuthorizationCredentials | None, Security(Bearer)]
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who asks. id: of the API key; `client_secret` for who has that of the case."""
-
-    id: str
-
-
 def service_of(request: Request) -> Service:
     """The parts of the running service."""
     service: Service = request.app.state.service
@@ -52,18 +43,18 @@ def service_of(request: Request) -> Service:
 Parts = Annotated[Service, Depends(service_of)]
 
 
-def needs(scope: Scope | None) -> Callable[..., Awaitable[Caller]]:
+def needs(scope: Scope | None) -> Callable[..., Awaitable[None]]:
     """The dependency of a route that is for API keys with that scope alone; None: for any key.
 
     It raises UnauthenticatedError, ForbiddenError, TooManyRequestsError, StoreUnavailableError.
     """
 
-    async def caller(parts: Parts, given: Given) -> Caller:
-        if given is not None and given.credentials.startswith("secret_"):
+    async def allowed(parts: Parts, given: Given) -> None:
+        if given is not None and is_client_secret(given.credentials):
             raise ForbiddenError("a client secret does not open this; use an API key")
-        return await _key_holder(parts, given, scope)
+        await _require_key(parts, given, scope)
 
-    return caller
+    return allowed
 
 
 def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitable[Case]]:
@@ -74,8 +65,8 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
     """
 
     async def case(parts: Parts, case_id: CaseId, given: Given) -> Case:
-        if given is None or is_key(given.credentials):
-            await _key_holder(parts, given, scope)
+        if given is None or not is_client_secret(given.credentials):
+            await _require_key(parts, given, scope)
         else:
             _require_secret(parts, given.credentials, case_id)
             if not or_secret:
@@ -88,17 +79,16 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
     return case
 
 
-async def _key_holder(parts: Service, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> Caller:
+async def _require_key(parts: Service, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:
     if given is None:
         raise UnauthenticatedError("send an API key: Authorization: Bearer vd_…; `veridask keys create` makes one")
-    key = await asyncio.to_thread(parts.store.keys.opened_by, given.credentials, datetime.now(UTC))
+    key = await parts.store.keys.opened_by(given.credentials, datetime.now(UTC))
     if key is None:
         raise UnauthenticatedError("the key is unknown, revoked or expired")
     structlog.contextvars.bind_contextvars(caller=key.id)
     parts.limits.count_key(key.id)
     if scope is not None and scope not in key.scopes and "admin" not in key.scopes:
         raise ForbiddenError(f"the key has not the scope {scope}")
-    return Caller(key.id)
 
 
 def _require_secret(parts: Service, secret: str, case_id: str) -> None:

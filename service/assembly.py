@@ -68,6 +68,11 @@ def evidence_store(settings: Settings) -> EvidenceStore:
     return EvidenceFolder(settings.data_dir.resolve() / "evidence")
 
 
+def webhook_destinations(settings: Settings) -> Destinations:
+    """The rules for webhook URLs; this machine itself may be named where nobody else reaches the service."""
+    return Destinations(allow_private=settings.webhook_allow_private, allow_loopback=settings.binds_loopback)
+
+
 @asynccontextmanager
 async def assembled(settings: Settings) -> AsyncIterator[Service]:
     """A running service. Raises SettingsError, ProfileError, or what the store and the evidence raise at start.
@@ -88,7 +93,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         stack.push_async_callback(store.close)
         await store.start()
         webhooks = WebhookStore(store.database)
-        destinations = settings.webhook_destinations
+        destinations = webhook_destinations(settings)
         stack.callback(destinations.close)
         sender = WebhookSender(
             webhooks, destinations, webhook_news, settings.webhook_retries_s, settings.webhook_timeout_s

@@ -17,9 +17,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+TIME_ORDERED = r"[0-9a-hjkmnp-tv-z]{26}"
+"""What follows the prefix of an id, as a regular expression."""
 KEY_BYTES = 32
-_SECRET = re.compile(r"secret_([0-9a-f]{1,9})_([A-Za-z0-9_-]{43})")
-_CASE_ID = re.compile(r"case_[0-9a-hjkmnp-tv-z]{26}\Z")
+_CLIENT = "secret_"
+_SECRET = re.compile(rf"{_CLIENT}([0-9a-f]{{1,9}})_([A-Za-z0-9_-]{{43}})")
+_CASE_ID = re.compile(rf"case_{TIME_ORDERED}")
 
 
 def time_ordered(prefix: str) -> str:
@@ -30,7 +33,12 @@ def time_ordered(prefix: str) -> str:
 
 def is_case_id(text: str) -> bool:
     """Whether `text` is the id of a case; only such text may become part of a path."""
-    return _CASE_ID.match(text) is not None
+    return _CASE_ID.fullmatch(text) is not None
+
+
+def is_client_secret(text: str) -> bool:
+    """Whether `text` says of itself that it is the client secret of a case."""
+    return text.startswith(_CLIENT)
 
 
 class Secrets:
@@ -44,7 +52,7 @@ class Secrets:
     def of(self, case_id: str, until: datetime) -> str:
         """The client secret that opens that case until then (whole seconds)."""
         end = f"{int(until.timestamp()):x}"
-        return f"secret_{end}_{self._seal(case_id, end)}"
+        return f"{_CLIENT}{end}_{self._seal(case_id, end)}"
 
     def until(self, secret: str, case_id: str) -> datetime | None:
         """Until when `secret` opens that case, which may be over; None when it is not one of this case at all.

@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,16 +21,16 @@ from typing import Literal, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service.database import Database
+from service.database import Database, in_a_thread
 from service.errors import UnknownKeyError
-from service.identifiers import time_ordered
+from service.identifiers import TIME_ORDERED, time_ordered
 from service.tables import Base, KeyRow
 
 Scope = Literal["cases:write", "cases:read", "evidence:read", "review:write", "admin"]
 """`admin` may do all that the others may."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
-_TOKEN = re.compile(r"vd_([0-9a-hjkmnp-tv-z]{26})_([A-Za-z0-9_-]{43})")
+_TOKEN = re.compile(rf"vd_({TIME_ORDERED})_([A-Za-z0-9_-]{{43}})")
 _KEPT_S = 5.0
 """How long a row that was read is believed: a key that was revoked opens nothing after that time."""
 _MOST_KEPT = 10_000
@@ -55,12 +54,12 @@ class ApiKey:
 
 
 class Keys:
-    """The keys in the case store's database. All methods block; all raise StoreUnavailableError."""
+    """The keys in the case store's database. What the command line calls blocks; all raise StoreUnavailableError."""
 
     def __init__(self, database: Database) -> None:
+        self.threads = database.threads
         self._database = database
         self._read: dict[str, tuple[float, ApiKey | None]] = {}
-        self._lock = threading.Lock()
 
     def create(
         self, name: str, scopes: Sequence[Scope], now: datetime, expires_at: datetime | None = None
@@ -95,12 +94,12 @@ class Keys:
             row.revoked_at = row.revoked_at or now
             return _key_of(row)
 
-    def opened_by(self, token: str, now: datetime) -> ApiKey | None:
+    async def opened_by(self, token: str, now: datetime) -> ApiKey | None:
         """The key of that text, None when it is none, revoked or expired. The digests are compared in constant time."""
         parts = _TOKEN.fullmatch(token)
         if parts is None:
             return None
-        key = self._find(f"key_{parts[1]}")
+        key = await self._known(f"key_{parts[1]}")
         if key is None or not hmac.compare_digest(_digest(parts[2]), key.secret_hash) or not key.is_good(now):
             return None
         return key
@@ -111,23 +110,21 @@ class Keys:
             Base.metadata.create_all(session.connection())  # a command may come before the service's first start
             yield session
 
-    def _find(self, key_id: str) -> ApiKey | None:
+    async def _known(self, key_id: str) -> ApiKey | None:
         known = self._read.get(key_id)
         if known is not None and time.monotonic() - known[0] < _KEPT_S:
             return known[1]
-        with self._database.reading() as session:
-            row = session.get(KeyRow, key_id)
-            key = _key_of(row) if row is not None else None
-        with self._lock:
-            if len(self._read) >= _MOST_KEPT:  # by somebody who tries ids
-                self._read.clear()
-            self._read[key_id] = (time.monotonic(), key)
+        key = await self._find(key_id)
+        if len(self._read) >= _MOST_KEPT:  # by somebody who tries ids
+            self._read.clear()
+        self._read[key_id] = (time.monotonic(), key)
         return key
 
-
-def is_key(token: str) -> bool:
-    """Whether a text has the form of a key."""
-    return _TOKEN.fullmatch(token) is not None
+    @in_a_thread
+    def _find(self, key_id: str) -> ApiKey | None:
+        with self._database.reading() as session:
+            row = session.get(KeyRow, key_id)
+            return _key_of(row) if row is not None else None
 
 
 def _digest(secret: str) -> str:

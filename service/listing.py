@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
+from service.identifiers import TIME_ORDERED
 from service.lifecycle import Status
 from service.tables import CaseRow
 
-CURSOR = r"^case_[0-9a-hjkmnp-tv-z]{26}$"
+CURSOR = rf"^case_{TIME_ORDERED}$"
 """A page begins after a case: ids sort by time, so no place is lost when cases come or go."""
 
 

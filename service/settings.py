@@ -19,7 +19,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
 from service.identifiers import KEY_BYTES
-from service.webhook_urls import Destinations
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -249,7 +248,7 @@ class Settings(BaseSettings):
                 "scheduler is one address, or name=address,name=address with a different name for each cell, "
                 "of small letters, digits and hyphens"
             )
-        if not self.allow_remote and not _is_loopback(self.host):
+        if not self.allow_remote and not self.binds_loopback:
             raise ValueError(
                 f"host {self.host} can be reached from other machines, and keys and media would travel in plain text; "
                 "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if TLS ends in front"
@@ -330,9 +329,9 @@ class Settings(BaseSettings):
         )
 
     @property
-    def webhook_destinations(self) -> Destinations:
-        """The rules for webhook URLs; this machine itself may be named where nobody else reaches the service."""
-        return Destinations(allow_private=self.webhook_allow_private, allow_loopback=_is_loopback(self.host))
+    def binds_loopback(self) -> bool:
+        """Whether nobody on another machine reaches the service."""
+        return _is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:

@@ -18,8 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from service import webhook_outbox
-from service.database import Database, unavailable_is_said
-from service.database import in_a_thread as _in_a_thread
+from service.database import Database, in_a_thread, unavailable_is_said
 from service.errors import SettingsError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
 from service.keys import Keys
@@ -73,7 +72,7 @@ class Store:
         self._loop = asyncio.get_running_loop()
         await self._made()
 
-    @_in_a_thread
+    @in_a_thread
     def _made(self) -> None:
         with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
@@ -87,13 +86,13 @@ class Store:
         """Say on the event loop, and before the call that wrote it returns, that there are events of a case."""
         self._loop.call_soon_threadsafe(self._listener, case_id)
 
-    @_in_a_thread
+    @in_a_thread
     def check(self) -> None:
         """Touch the database. Raises StoreUnavailableError."""
         with unavailable_is_said(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
-    @_in_a_thread
+    @in_a_thread
     def create(self, change: Change, request: StoredRequest | None = None) -> StoredRequest | None:
         """Store a new case with its first events.
 
@@ -114,14 +113,14 @@ class Store:
         self._told(case.id)
         return None
 
-    @_in_a_thread
+    @in_a_thread
     def request(self, key: str) -> StoredRequest | None:
         """The request that was made under that Idempotency-Key."""
         with self._reading() as session:
             row = session.get(RequestRow, key)
         return StoredRequest(row.key, row.fingerprint, row.case_id, row.answer) if row else None
 
-    @_in_a_thread
+    @in_a_thread
     def delete(self, case_id: str) -> None:
         """Take back a case that was never acknowledged."""
         with self._writing() as session:
@@ -129,7 +128,7 @@ class Store:
             if row is not None:
                 session.delete(row)
 
-    @_in_a_thread
+    @in_a_thread
     def get(self, case_id: str) -> Case:
         """The case of that id. Raises UnknownCaseError."""
         if not is_case_id(case_id):
@@ -140,7 +139,7 @@ class Store:
             raise UnknownCaseError("there is no such case")
         return case_of(row)
 
-    @_in_a_thread
+    @in_a_thread
     def change(
         self,
         case_id: str,
@@ -178,7 +177,7 @@ class Store:
             return change
         raise StoreUnavailableError("the case is changed too often at once")
 
-    @_in_a_thread
+    @in_a_thread
     def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
         """Store events that change no case, in one transaction. Events of unknown cases are dropped."""
         with self._writing() as session:
@@ -190,7 +189,7 @@ class Store:
         for case_id in known:
             self._told(case_id)
 
-    @_in_a_thread
+    @in_a_thread
     def events(self, case_id: str, after: int = 0) -> list[StoredEvent]:
         """The events of a case past the id `after`, oldest first."""
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
@@ -198,7 +197,7 @@ class Store:
             rows = (session.scalars(query)).all()
         return [StoredEvent(row.id, row.case_id, row.type, row.data, row.at) for row in rows]
 
-    @_in_a_thread
+    @in_a_thread
     def uploads(self, case_id: str) -> list[Upload]:
         """All uploads of a case, oldest first."""
         query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
@@ -206,13 +205,13 @@ class Store:
             rows = (session.scalars(query)).all()
         return [upload_of(row) for row in rows]
 
-    @_in_a_thread
+    @in_a_thread
     def evidence_keys(self) -> set[str]:
         """Where the evidence of every upload is."""
         with self._reading() as session:
             return set((session.scalars(select(UploadRow.evidence_key))).all())
 
-    @_in_a_thread
+    @in_a_thread
     def overdue(self, now: datetime, uploaded_before: datetime) -> list[Case]:
         """Cases past their expiry without all uploads, and cases without a decision since before `uploaded_before`."""
         expired = (CaseRow.status == "requires_input") & (CaseRow.expires_at <= now)
@@ -221,21 +220,21 @@ class Store:
             rows = (session.scalars(select(CaseRow).where(expired | stuck).order_by(CaseRow.id))).all()
         return [case_of(row) for row in rows]
 
-    @_in_a_thread
+    @in_a_thread
     def page(self, wanted: CaseFilter, limit: int, after: str | None) -> tuple[list[ListedCase], bool]:
         """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
         with self._reading() as session:
             rows = session.execute(page_query(wanted, limit + 1, after)).all()
         return [listed(row) for row in rows[:limit]], len(rows) > limit
 
-    @_in_a_thread
+    @in_a_thread
     def processing(self) -> int:
         """How many cases have all their uploads and no decision."""
         with self._reading() as session:
             query = select(func.count()).select_from(CaseRow).where(CaseRow.status == "processing")
             return int((session.scalars(query)).one())
 
-    @_in_a_thread
+    @in_a_thread
     def status_of(self, case_ids: Sequence[str]) -> dict[str, tuple[str, str, datetime]]:
         """Status, replica and last change of those of these cases that there are."""
         found: dict[str, tuple[str, str, datetime]] = {}
@@ -247,7 +246,7 @@ class Store:
                     found[case_id] = (status, replica, at)
         return found
 
-    @_in_a_thread
+    @in_a_thread
     def told_since(self, last: int) -> tuple[int, set[str]]:
         """The newest event's id, and the cases that were told something past the id `last`, a thousand events at most.
 
@@ -262,7 +261,7 @@ class Store:
 
     # --- the API processes on this store ---
 
-    @_in_a_thread
+    @in_a_thread
     def here(self, replica: str, now: datetime) -> None:
         """An API process says that it is there."""
         with self._writing() as session:
@@ -270,13 +269,13 @@ class Store:
             if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
                 session.add(ReplicaRow(id=replica, seen_at=now))
 
-    @_in_a_thread
+    @in_a_thread
     def gone(self, replica: str) -> None:
         """An API process goes away in order: others take its cases over at once."""
         with self._writing() as session:
             session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
 
-    @_in_a_thread
+    @in_a_thread
     def abandoned(self, seen_before: datetime, most: int) -> list[Case]:
         """Open cases of API processes that were not seen since, those with uploads first; `most` at most."""
         alive = select(ReplicaRow.id).where(ReplicaRow.seen_at >= seen_before)
@@ -285,7 +284,7 @@ class Store:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
             return [case_of(row) for row in rows.all()]
 
-    @_in_a_thread
+    @in_a_thread
     def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
         """Cases that one API process looked after are looked after by another. One that was taken by a third in the
         meantime stays with that one.
@@ -295,7 +294,7 @@ class Store:
                 which = CaseRow.id.in_(case_ids[start : start + _AT_ONCE]) & (CaseRow.replica == before)
                 session.execute(update(CaseRow).where(which).values(replica=now))
 
-    @_in_a_thread
+    @in_a_thread
     def looked_after(self, replica: str, cell: str) -> list[Case]:
         """The open cases of a cell that an API process looks after, those with uploads first."""
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)

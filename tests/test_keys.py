@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import string
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,18 +29,22 @@ def keys(tmp_path: Path) -> Keys:
     return Keys(Database(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
 
 
-def test_a_key_is_found_by_its_text_and_kept_as_a_digest(keys: Keys, tmp_path: Path) -> None:
+def on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+async def test_a_key_is_found_by_its_text_and_kept_as_a_digest(keys: Keys, tmp_path: Path) -> None:
     key, text = keys.create("shop", ["cases:read", "cases:write"], NOW)
-    assert keys.opened_by(text, NOW) == key
+    assert await keys.opened_by(text, NOW) == key
     assert key.scopes == ("cases:write", "cases:read")
-    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    kept = on_disk(tmp_path)
     assert text[-43:].encode() not in kept
     assert key.secret_hash.encode() in kept
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_no_other_text_opens_a_key(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_no_other_text_opens_a_key(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "one_key"
     folder.mkdir(exist_ok=True)
     keys = Keys(Database(f"sqlite:///{folder / 'cases.sqlite'}"))
@@ -47,18 +52,18 @@ def test_no_other_text_opens_a_key(data: st.DataObject, tmp_path_factory: pytest
     place = data.draw(st.integers(0, len(text) - 1))
     letter = data.draw(st.sampled_from(string.ascii_letters + string.digits + "_- \x00ä"))
     changed = text[:place] + letter + text[place + 1 :]
-    assert (keys.opened_by(changed, NOW) is not None) == (changed == text)
-    assert keys.opened_by(data.draw(st.text(max_size=80)), NOW) is None
+    assert (await keys.opened_by(changed, NOW) is not None) == (changed == text)
+    assert await keys.opened_by(data.draw(st.text(max_size=80)), NOW) is None
 
 
-def test_keys_end(keys: Keys) -> None:
+async def test_keys_end(keys: Keys) -> None:
     _, text = keys.create("a day", ["admin"], NOW, NOW + timedelta(days=1))
-    assert keys.opened_by(text, NOW + timedelta(hours=23)) is not None
-    assert keys.opened_by(text, NOW + timedelta(days=1)) is None
+    assert await keys.opened_by(text, NOW + timedelta(hours=23)) is not None
+    assert await keys.opened_by(text, NOW + timedelta(days=1)) is None
     revoked, text = keys.create("revoked", ["admin"], NOW)
     assert keys.revoke(revoked.id, NOW).revoked_at == NOW
     assert keys.revoke(revoked.id, NOW + timedelta(days=1)).revoked_at == NOW, "the first time counts"
-    assert keys.opened_by(text, NOW) is None
+    assert await keys.opened_by(text, NOW) is None
     with pytest.raises(UnknownKeyError):
         keys.revoke("key_none", NOW)
 
@@ -102,7 +107,7 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.output
     text = made.stdout.strip()
     keys = Keys(Database(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
-    key = keys.opened_by(text, datetime.now(UTC))
+    key = asyncio.run(keys.opened_by(text, datetime.now(UTC)))
     assert key is not None
     assert (key.name, key.scopes) == ("shop", ("cases:write",))
     assert key.expires_at is not None

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from service.assembly import webhook_destinations
 from service.errors import WebhookUrlError
 from service.settings import Settings
 from service.webhook_urls import Destinations, is_public
@@ -144,11 +145,11 @@ async def test_this_machine_may_be_named_where_the_service_binds_loopback() -> N
 
 async def test_the_settings_say_which_rules_hold() -> None:
     local, remote = Settings(), Settings(host="0.0.0.0", allow_remote=True)  # noqa: S104
-    assert local.webhook_destinations.parsed("http://127.0.0.1:9/")
+    assert webhook_destinations(local).parsed("http://127.0.0.1:9/")
     with pytest.raises(WebhookUrlError):
-        remote.webhook_destinations.parsed("http://127.0.0.1:9/")
+        webhook_destinations(remote).parsed("http://127.0.0.1:9/")
     inside = PRIVATE.parsed("https://10.0.0.1/")
     with pytest.raises(WebhookUrlError):
-        await local.webhook_destinations.addresses(inside)
-    allowed = Settings(webhook_allow_private=True).webhook_destinations
+        await webhook_destinations(local).addresses(inside)
+    allowed = webhook_destinations(Settings(webhook_allow_private=True))
     assert await allowed.addresses(inside) == ["10.0.0.1"]
