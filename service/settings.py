@@ -147,7 +147,7 @@ class Settings(BaseSettings):
         ge=60,
         le=86400,
         title="Life of a client secret",
-        description="Another one can be had for an open case with an API key.",
+        description="Another one can be had with an API key.",
     )
     key_rate: float = Field(
         default=100.0,
