@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from models.training.fitting import Losses, Run, Sizes, fit, turned, turned_pict
 
 
 def numbers(seed: int) -> Iterator[Arrays]:
-    for number in range(10_000):
-        yield np.full((2, 3), 1000 * seed + number, np.int64), np.asarray([0.5, 1.5], np.float32)
+    for number in itertools.count():
+        yield np.full((2, 3), [seed, number, 0], np.int64), np.asarray([0.5, 1.5], np.float32)
 
 
 def never_ends(seed: int) -> Iterator[Arrays]:
@@ -26,18 +27,20 @@ def never_ends(seed: int) -> Iterator[Arrays]:
 
 
 def breaks(seed: int) -> Iterator[Arrays]:
-    yield from list(numbers(seed))[:1]
+    yield next(numbers(seed))
     raise ValueError("drawn badly")
 
 
 def test_each_process_draws_its_own() -> None:
-    seen = set[int]()
+    """The test took number 1000 of one process for one of the other's, and then waited until both had ended."""
+    seen: dict[int, list[int]] = {}
     with Drawers(numbers, [1, 2]) as drawn:
-        while {number // 1000 for number in seen} != {1, 2}:
+        while len(seen) < 2:
             for whole, half in drawn.take(wait=True):
                 assert half.tolist() == [0.5, 1.5]
-                seen.add(int(whole[0, 0]))
-    assert min(number for number in seen if number >= 2000) == 2000
+                seen.setdefault(int(whole[0, 0]), []).append(int(whole[0, 1]))
+    assert all(drawn == list(range(len(drawn))) for drawn in seen.values())
+    assert set(seen) == {1, 2}
 
 
 def test_who_draws_faster_than_it_is_taken_keeps_nobody() -> None:
