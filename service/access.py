@@ -20,6 +20,7 @@ from service.errors import ForbiddenError, UnauthenticatedError, WrongSecretErro
 from service.identifiers import is_case_id, is_client_secret
 from service.keys import Scope
 from service.lifecycle import Case
+from service.schemas import PRINTABLE
 
 _SKEW = timedelta(seconds=30)
 """Added to a secret's time: the clocks of two API processes may differ by that."""
@@ -27,11 +28,16 @@ _SKEW = timedelta(seconds=30)
 REFUSED = (401, 403, 429)
 """What every route answers to who may not ask, or not so often."""
 
-CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
-Bearer = HTTPBearer(
-    auto_error=False, description="An API key (`vd_…`), or, where the route says so, the `client_secret` of the case."
+CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64, pattern=PRINTABLE)]
+ApiKey = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `vd_…`.")
+ClientSecret = HTTPBearer(
+    auto_error=False,
+    scheme_name="ClientSecret",
+    description="The `client_secret` of the case, `secret_…`: for the person's device, for this case and for a while.",
 )
-Given = Annotated[HTTPAuthorizationCredentials | None, Security(Bearer)]
+Given = Annotated[HTTPAuthorizationCredentials | None, Security(ApiKey)]
+AlsoSecret = Annotated[HTTPAuthorizationCredentials | None, Security(ClientSecret)]
+"""Says in the document that a secret opens it too; it comes in the same header, so what it holds is the same."""
 
 
 def service_of(request: Request) -> Service:
@@ -76,7 +82,10 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
             parts.limits.count_case(case_id)
         return await parts.store.get(case_id)
 
-    return case
+    async def case_by_either(parts: Parts, case_id: CaseId, given: Given, _same: AlsoSecret) -> Case:
+        return await case(parts, case_id, given)
+
+    return case_by_either if or_secret else case
 
 
 async def _require_key(parts: Service, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:

@@ -5,23 +5,24 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from pydantic import AwareDatetime
 from sse_starlette import EventSourceResponse
 
 from graphs.profile import profiles
 from graphs.records import Outcome
 from service.access import REFUSED, Parts, case_for, needs
-from service.cases import MEDIA_TYPES, NewCase
+from service.cases import MEDIA_TYPES, UNTOLD, NewCase
 from service.events import stream
 from service.lifecycle import Case, Status
 from service.listing import CURSOR, CaseFilter
 from service.openapi import problems
 from service.schemas import (
+    PRINTABLE,
     CasePage,
     CaseView,
     ClientSecretView,
     CreatedView,
     Health,
+    Moment,
     NewCaseBody,
     ProfileView,
     Readiness,
@@ -32,6 +33,9 @@ router = APIRouter()
 CaseToRead = Annotated[Case, Depends(case_for("cases:read", or_secret=True))]
 CaseToFill = Annotated[Case, Depends(case_for("cases:write", or_secret=True))]
 CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
+_MEDIA = f"""The media's bytes. Their own type may be said instead; they must be of that type then:
+{", ".join(MEDIA_TYPES)}."""
+"""Said in words: generators of clients that know one kind of binary body make broken code where there are seven."""
 
 
 @router.post(
@@ -44,7 +48,15 @@ CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
 async def create_case(
     parts: Parts,
     body: NewCaseBody,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=PRINTABLE,
+            description="Yours. Kept as long as the case.",
+        ),
+    ] = None,
 ) -> CreatedView:
     """Create a case. Its graph is on the cluster when this answers. With an `Idempotency-Key` a repeated request gets
     the first answer again.
@@ -66,10 +78,10 @@ async def list_cases(
     parts: Parts,
     status: Annotated[list[Status] | None, Query(max_length=8)] = None,
     outcome: Annotated[list[Outcome] | None, Query(max_length=8)] = None,
-    profile: Annotated[str | None, Query(max_length=64)] = None,
-    client_reference_id: Annotated[str | None, Query(max_length=255)] = None,
-    created_from: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Created before that.")] = None,
+    profile: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)] = None,
+    client_reference_id: Annotated[str | None, Query(max_length=255, pattern=PRINTABLE)] = None,
+    created_from: Annotated[Moment | None, Query(description="Created then or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Created before that.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
 ) -> CasePage:
@@ -95,12 +107,13 @@ async def get_case(parts: Parts, case: CaseToRead) -> CaseView:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES},
+            "description": _MEDIA,
+            "content": {UNTOLD: {"schema": {"type": "string", "format": "binary"}}},
         }
     },
 )
 async def put_upload(
-    request: Request, parts: Parts, case: CaseToFill, step: Annotated[str, Path(max_length=32)]
+    request: Request, parts: Parts, case: CaseToFill, step: Annotated[str, Path(max_length=32, pattern=PRINTABLE)]
 ) -> CaseView:
     """Upload the media of a step as the raw body. It is durable when this answers; on any other answer the step stays
     open as it was.
@@ -116,18 +129,24 @@ async def put_upload(
     tags=["cases"],
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Events `status`, `step`, `check`, `decision`", "content": {"text/event-stream": {}}},
+        200: {
+            "description": "Events `status`, `step`, `check`, `decision`",
+            "content": {"text/event-stream": {}},
+        },
         204: {"description": "The case is closed and all was told; do not connect again"},
         **problems(*REFUSED, 404, 422, 503),
     },
 )
 async def get_events(
-    parts: Parts, case: CaseToRead, last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1)] = 0
+    parts: Parts,
+    case: CaseToRead,
+    last_event_id: Annotated[str, Header(pattern="^[0-9]{1,18}$", description="`id` of the last event read.")] = "0",
 ) -> Response:
     """Everything that happened to the case and, until it is closed, what happens. `Last-Event-ID` continues."""
-    if not case.is_open and not await parts.store.events(case.id, last_event_id):
+    after = int(last_event_id)
+    if not case.is_open and not await parts.store.events(case.id, after):
         return Response(status_code=204)
-    events = stream(parts.store, parts.board, case.id, last_event_id)
+    events = stream(parts.store, parts.board, case.id, after)
     return EventSourceResponse(events, ping=parts.settings.event_ping_s)
 
 

@@ -35,7 +35,16 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.service = service
             yield
 
-    app = FastAPI(title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan)
+    app = FastAPI(
+        title="veridask",
+        version=version("veridask"),
+        summary="Automatic identity verification",
+        description=_ABOUT,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        generate_unique_id_function=openapi.operation_id,
+        redirect_slashes=False,  # a redirect would name whatever host the request named
+    )
     app.include_router(api.router)
     app.include_router(webhook_routes.router)
     app.add_middleware(RequestLog)

@@ -56,6 +56,8 @@ MEDIA_TYPES: Mapping[str, str] = {
     "image/webp": "image",
 }
 """The media types taken, and the kind that each is."""
+UNTOLD = "application/octet-stream"
+"""Its sender does not say which of them it is: many generated clients cannot. Its content says."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ class Cases:
         """
         step = require_wanted(case, step_name)
         accepts = profile(case.profile).accepts[step]
-        if MEDIA_TYPES.get(content_type) not in accepts:
+        if content_type != UNTOLD and MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
             raise MediaTypeError(f"step {step} takes {wanted}")
         limit = self._settings.max_upload_bytes
@@ -216,7 +218,7 @@ class Cases:
             raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
 
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
-        return await self._prober.probe(incoming.path, content_type)
+        return await self._prober.probe(incoming.path, None if content_type == UNTOLD else content_type)
 
     async def _remove_unknown(self, case_id: str, key: str) -> None:
         # A store that is away leaves the file; it is removed at the next start if no row points to it.

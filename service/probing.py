@@ -50,11 +50,11 @@ class Prober:
         for child in list(self._alive):
             await self._end(child)
 
-    async def probe(self, path: Path, declared: str) -> MediaInfo:
+    async def probe(self, path: Path, declared: str | None) -> MediaInfo:
         """What the media at `path` is, as `models.media.probe` says it.
 
-        declared: the media type that came with it. Raises what `models.media.probe` raises; UndecodableMediaError also
-        when the child died or ran out of time.
+        declared: the media type that came with it, None when none was told. Raises what `models.media.probe` raises;
+        UndecodableMediaError also when the child died or ran out of time.
         """
         child = await self._idle.get()
         try:

@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from graphs.errors import ProfileError
@@ -121,18 +122,43 @@ async def _veridask_error(_request: Request, error: Exception) -> ProblemRespons
     return problem(status, error.code, title, error.detail, headers=headers)
 
 
-async def _invalid(_request: Request, error: Exception) -> ProblemResponse:
+async def _invalid(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not content_type.endswith(("/json", "+json")) and any(_is_unread_body(e) for e in error.errors()):
+        status, title = status_of(MediaTypeError)
+        return problem(status, MediaTypeError.code, title, "send application/json")
     # The rejected input is left out: it may hold something of a person.
     fields = [{"at": "/".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
     return problem(422, "invalid_request", "The request is malformed", errors=fields)
 
 
-async def _http_exception(_request: Request, error: Exception) -> ProblemResponse:
+def _is_unread_body(error: Mapping[str, Any]) -> bool:
+    """FastAPI parses only JSON that says it is; anything else is left as bytes, which are no model."""
+    return bool(error["loc"] == ("body",) and error["type"] != "missing")
+
+
+async def _http_exception(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
+    if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
+        # FastAPI's answer to a body that is no text, nests too deep or holds a number of thousands of digits.
+        return problem(422, "invalid_request", "The request is malformed")
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
     code = codes.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
-    return problem(error.status_code, code, error.detail, headers=error.headers)
+    return problem(error.status_code, code, error.detail, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What can be asked for at this path; Starlette says only the methods of the first route that has it."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _unexpected(_request: Request, error: Exception) -> ProblemResponse:

@@ -73,15 +73,19 @@ class RequestLog:
 
 
 def _watched(receive: Receive, scope: Scope, most: int | None) -> Receive:
-    """Take note of a body's end, and refuse one of more than `most` bytes."""
+    """Take note of a body's end, and refuse one of more than `most` bytes, at once where it is announced."""
     size = 0
+    announced = dict(scope["headers"]).get(b"content-length", b"")
+    too_large = HTTPException(413, f"The body is larger than {most} bytes")
 
     async def watched() -> Message:
         nonlocal size
+        if most is not None and announced.isdigit() and int(announced) > most:
+            raise too_large
         message = await receive()
         size += len(message.get("body", b""))
         if most is not None and size > most:
-            raise HTTPException(413, f"The body is larger than {most} bytes")
+            raise too_large
         if message["type"] == "http.request" and not message.get("more_body", False):
             scope[BODY_READ] = True
         return message

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from graphs.flow import steps_of
 from graphs.profile import Profile
@@ -17,20 +18,52 @@ from service.store import StoredEvent
 from service.wire import jsonable
 
 # Printable text only: a NUL or a lone surrogate could be stored by one database and not by another.
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PRINTABLE)]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=_PRINTABLE)]
-MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=PRINTABLE)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=PRINTABLE)]
+MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=PRINTABLE)]
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _rfc_3339(value: object) -> object:
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("a time is written as in RFC 3339, with an offset: 2026-01-31T12:00:00Z")
+    return value
+
+
+def _own_keys(schema: dict[str, Any]) -> None:
+    """pydantic says of keys no more than a pattern, and that as one of several that there may be."""
+    (values,) = schema.pop("patternProperties").values()
+    schema["propertyNames"] = {"minLength": 1, "maxLength": 40, "pattern": PRINTABLE}
+    schema["additionalProperties"] = values
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such time in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_utc)]
+"""A time as the document says it (`date-time`), in UTC; pydantic alone would take numbers and dates as well."""
 
 
 class NewCaseBody(BaseModel):
     """A case to create."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"profile": "standard", "client_reference_id": "order-1042", "metadata": {"shop": "east"}}]
+        },
+    )
 
-    profile: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "standard"
+    profile: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)] = "standard"
     client_reference_id: Reference | None = Field(None, description="Your own id of the person or the attempt.")
-    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=50)
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default_factory=dict, max_length=50, description="Yours; given back as it came.", json_schema_extra=_own_keys
+    )
 
 
 class ReasonView(BaseModel):

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import pytest
 from distributed import Client
+from genuine_films import MOVES, SEED, STEPS
 
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, Scenario, film_step
@@ -20,20 +21,11 @@ from service.server import Running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
-SEED = 9200
-MOVES = ("turn_left", "look_up")
-STEPS: tuple[Step, ...] = ("front", "back", "face")
 GENUINE = SCENARIOS[0]
 
 
 def filmed(scenario: Scenario, step: Step) -> bytes:
     return film_step(scenario, step, MOVES, seed=SEED, today=datetime.now(UTC).date())
-
-
-@pytest.fixture(scope="session")
-def films() -> dict[Step, bytes]:
-    """A genuine person's films, made once."""
-    return {step: filmed(GENUINE, step) for step in STEPS}
 
 
 @pytest.fixture
