@@ -23,16 +23,16 @@ Content = bytes | BinaryIO | Iterable[bytes]
 class ProblemError(VeridaskError):
     """The service answered with a problem: the text of the document, and the HTTP status that came with it.
 
-    after_loss: an earlier try of the same call was sent and its answer was lost.
+    retry_after_s: when to come again, where the service says so; else 0.
     """
 
     code = "problem"
 
-    def __init__(self, text: str, status: int = 500, after_loss: bool = False) -> None:
+    def __init__(self, text: str, status: int = 500, retry_after_s: float = 0.0) -> None:
         super().__init__(text)
-        self.args = (text, status, after_loss)
+        self.args = (text, status, retry_after_s)
         self.status = status
-        self.after_loss = after_loss
+        self.retry_after_s = retry_after_s
         try:
             self.problem: Problem | None = Problem.model_validate_json(text)
         except ValueError:  # something in front of the service answered
@@ -78,7 +78,7 @@ class Calls:
         """A good answer. repeatable: sent twice it does no more than sent once; else it is sent again only where it
         surely was not taken. Raises ProblemError, httpx.TransportError.
         """
-        deadline, pause, lost = time.monotonic() + self._patience_s, _PAUSE_S, False
+        deadline, pause = time.monotonic() + self._patience_s, _PAUSE_S
         while True:
             if isinstance(content, IOBase):
                 content.seek(0)
@@ -87,15 +87,15 @@ class Calls:
             except httpx.TransportError as error:
                 if not (repeatable or isinstance(error, _NOT_SENT)) or time.monotonic() + pause > deadline:
                     raise
-                lost = lost or not isinstance(error, _NOT_SENT)
                 wait = pause
             else:
                 if answer.is_success:
                     return answer
                 again = answer.status_code == 429 or (answer.status_code == 503 and repeatable)
-                wait = max(pause, _retry_after(answer))
+                told = _retry_after(answer)
+                wait = max(pause, told)
                 if not again or time.monotonic() + wait > deadline:
-                    raise ProblemError(answer.text, answer.status_code, lost)
+                    raise ProblemError(answer.text, answer.status_code, told)
             time.sleep(wait * random.uniform(1.0, 1.2))
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 

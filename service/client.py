@@ -21,6 +21,7 @@ from service.webhook_client import WebhookCalls
 
 __all__ = ["CaseEvent", "ProblemError", "VeridaskClient"]
 
+UNTOLD = "application/octet-stream"
 _WAIT_S, _BUSY_S = 0.05, 1.0
 _SILENCE_S = 5.0
 """Below the server's ping, which would otherwise keep a wait going past its deadline."""
@@ -77,11 +78,11 @@ class VeridaskClient(WebhookCalls):
             query["cursor"] = cursor
         return CasePage.model_validate(self._ask("GET", "/v1/cases", params=query).json())
 
-    def all_cases(self, **wanted: str | Sequence[str]) -> Iterator[ListedCaseView]:
-        """All such cases, newest first, page by page as they are taken."""
+    def all_cases(self, *, limit: int = 100, **wanted: str | Sequence[str]) -> Iterator[ListedCaseView]:
+        """All such cases, newest first; asks for `limit` at a time, as they are taken."""
         cursor: str | None = None
         while True:
-            page = self.cases(limit=100, cursor=cursor, **wanted)
+            page = self.cases(limit=limit, cursor=cursor, **wanted)
             yield from page.data
             if (cursor := page.next_cursor) is None:
                 return
@@ -99,17 +100,22 @@ class VeridaskClient(WebhookCalls):
         if isinstance(media, Path):
             with media.open("rb") as file:
                 return self.upload(case_id, step, file, content_type or mimetypes.guess_type(media.name)[0])
-        again = isinstance(media, bytes | IOBase)
-        headers = {"Content-Type": content_type or "application/octet-stream"}
-        path = f"/v1/cases/{case_id}/uploads/{step}"
-        try:
-            answer = self._ask("PUT", path, content=media, headers=headers, repeatable=again)
-        except ProblemError as error:
-            case = self.case(case_id) if error.after_loss and error.status == 409 else None
-            if case is None or all((its.step, its.state) != (step, "received") for its in case.steps):
-                raise
-            return case  # it had been taken when its answer was lost
-        return CaseView.model_validate(answer.json())
+        path, headers = f"/v1/cases/{case_id}/uploads/{step}", {"Content-Type": content_type or UNTOLD}
+        deadline, again = time.monotonic() + self._patience_s, isinstance(media, bytes | IOBase)
+        before, lost = self.case(case_id) if again and self._patience_s else None, False
+        while True:
+            try:
+                answer = self._ask("PUT", path, content=media, headers=headers, repeatable=False)
+                return CaseView.model_validate(answer.json())
+            except (httpx.TransportError, ProblemError) as error:
+                refused = isinstance(error, ProblemError) and error.status != 503 and not (lost and error.status == 409)
+                if before is None or refused or time.monotonic() > deadline:
+                    raise
+                time.sleep(error.retry_after_s if isinstance(error, ProblemError) else _WAIT_S)
+                # It may have been taken when its answer was lost, and judged since: sent again it would be a retake.
+                now, lost = self.case(case_id), True
+                if _attempts(now, step) > _attempts(before, step):
+                    return now
 
     def case(self, case_id: str) -> CaseView:
         """The case as it is now."""
@@ -174,3 +180,7 @@ class VeridaskClient(WebhookCalls):
                 elif not line.startswith(":") and ":" in line:
                     name, value = line.split(":", 1)
                     fields[name] = value.removeprefix(" ")
+
+
+def _attempts(case: CaseView, step: Step) -> int:
+    return sum(its.attempts for its in case.steps if its.step == step)
