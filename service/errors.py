@@ -11,9 +11,12 @@ VeridaskError
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
+    ├── ForgottenError              what spoke of the person was erased
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
+        ├── KeyMissingError             sealed by an encryption key that is not there
+        ├── SealBrokenError             sealed data was changed, cut off or put in another's place
         ├── BacklogError                too many cases wait for their decision
         └── ServerStartError            a server started as a child process did not become ready
 """
@@ -83,6 +86,12 @@ class UploadTimeoutError(ServiceError):
     code = "upload_timeout"
 
 
+class ForgottenError(ServiceError):
+    """What spoke of the person of this case was erased: its data key is gone."""
+
+    code = "case_forgotten"
+
+
 class UnavailableError(ServiceError):
     """Try again later; nothing was acknowledged."""
 
@@ -99,6 +108,18 @@ class EvidenceUnavailableError(UnavailableError):
     """The evidence cannot be written or read."""
 
     code = "evidence_unavailable"
+
+
+class KeyMissingError(UnavailableError):
+    """Something was sealed by an encryption key that this process does not have."""
+
+    code = "key_missing"
+
+
+class SealBrokenError(UnavailableError):
+    """Sealed data was changed, cut off, or put in the place of another."""
+
+    code = "seal_broken"
 
 
 class BacklogError(UnavailableError):

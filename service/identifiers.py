@@ -7,14 +7,14 @@ UUID version 7, RFC 9562, without its version bits), so ids made later sort late
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import hmac
-import os
 import re
 import secrets
 import time
 from pathlib import Path
+
+from service.key_files import made_once
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 KEY_BYTES = 32
@@ -60,18 +60,4 @@ def opens(secret: str, secret_hash: str) -> bool:
 
 def service_key(folder: Path) -> bytes:
     """The service's 32-byte key: read from `folder`, or made there once, readable by its owner only."""
-    path = folder / "service.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        part = folder / f".{secrets.token_hex(8)}.key.part"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, not a rename: of two processes that start together the first one's key is everybody's.
-        with contextlib.suppress(FileExistsError):
-            os.link(part, path)
-        part.unlink()
-        return path.read_bytes()
+    return made_once(folder / "service.key", secrets.token_bytes(KEY_BYTES))

@@ -37,9 +37,12 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),
+    errors.ForgottenError: (410, "What spoke of the person was erased"),
     errors.UnavailableError: (503, "Not available now"),
     errors.StoreUnavailableError: (503, "The case store is not available"),
     errors.EvidenceUnavailableError: (503, "The evidence store is not available"),
+    errors.KeyMissingError: (503, "An encryption key is missing"),
+    errors.SealBrokenError: (503, "Sealed data cannot be opened"),
 }
 """An error that is not listed takes the entry of its nearest parent."""
 
