@@ -16,6 +16,7 @@ from service.events import EventBoard
 from service.evidence import Evidence
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
+from service.keyring import Keyring, keyring_of
 from service.probing import Prober
 from service.replica import Replica
 from service.runs import CaseRuns
@@ -52,11 +53,30 @@ class Service:
         return missing + await self.runs.cells.missing()
 
 
+def keyring(settings: Settings) -> Keyring:
+    """The encryption keys that the settings name, or those made in the data folder. Raises SettingsError."""
+    return keyring_of(settings.encryption_keys_file, settings.data_dir)
+
+
 def evidence_store(settings: Settings) -> EvidenceStore:
     """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
     if settings.evidence_url:
         return EvidenceBucket(settings.evidence_url, settings.evidence_endpoint)
     return EvidenceFolder(settings.data_dir.resolve() / "evidence")
+
+
+@asynccontextmanager
+async def opened_evidence(settings: Settings) -> AsyncIterator[Evidence]:
+    """The evidence, to be read by who analyses cases, beside a running service or without one.
+
+    Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
+    """
+    store = Store(settings.store_url, lambda _: None, keyring(settings))
+    try:
+        await store.start()
+        yield Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
+    finally:
+        await store.close()
 
 
 @asynccontextmanager
@@ -70,10 +90,11 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         board = EventBoard()
-        store = Store(settings.store_url, board.told)
+        store = Store(settings.store_url, board.told, keyring(settings))
         stack.push_async_callback(store.close)
         await store.start()
-        evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes, evidence_store(settings))
+        folder = settings.data_dir.resolve() / "evidence"
+        evidence = Evidence(folder, store, settings.min_free_bytes, evidence_store(settings))
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)

@@ -8,6 +8,7 @@ VeridaskError
     ├── UnknownStepError            the case's profile has no such step
     ├── WrongSecretError            a client secret that does not open this case
     ├── CaseClosedError             the case takes no more input
+    ├── CaseOpenError               the case has not ended: nothing of it is erased
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
@@ -66,6 +67,12 @@ class CaseClosedError(ServiceError):
     """The case takes no more input: it is decided, canceled or expired."""
 
     code = "case_not_open"
+
+
+class CaseOpenError(ServiceError):
+    """The case has not ended: nothing of it is erased."""
+
+    code = "case_open"
 
 
 class StepTakenError(ServiceError):

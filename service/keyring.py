@@ -103,10 +103,10 @@ def keyring_of(path: Path | None, folder: Path) -> Keyring:
     Raises SettingsError.
     """
     held = path or folder / DEFAULT_FILE
-    if path is None:
-        key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-        made_once(held, f"{secrets.token_hex(4)}:{key}\n".encode())
     try:
+        if path is None:
+            key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+            made_once(held, f"{secrets.token_hex(4)}:{key}\n".encode())
         text, mode = held.read_text("ascii"), held.stat().st_mode
     except OSError as error:
         raise SettingsError(f"{held} cannot be read: {error.strerror}") from error

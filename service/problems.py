@@ -34,6 +34,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.UnknownStepError: (404, "Unknown step"),
     errors.WrongSecretError: (401, "The client secret does not open this case"),
     errors.CaseClosedError: (409, "The case is not open"),
+    errors.CaseOpenError: (409, "The case has not ended"),
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),

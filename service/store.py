@@ -1,63 +1,54 @@
 """The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
 from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
 
-SQLite runs in WAL mode with `synchronous=FULL`: what was committed survives a power cut. It does not hold media
-(`service.evidence`) nor decide what a change is (`service.lifecycle`).
+What speaks of a person is sealed with a data key of its case (`service.rows`, `service.data_keys`). It does not hold
+media (`service.evidence`) nor decide what a change is (`service.lifecycle`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, delete, event, func, inspect, select, text, update
+from sqlalchemy import create_engine, delete, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
-from service.errors import SettingsError, StepTakenError, StoreUnavailableError, UnknownCaseError
+from service import data_keys
+from service.database import require_columns, scrub, tune_sqlite, unavailable_is_said
+from service.errors import StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
+from service.keyring import Keyring
 from service.lifecycle import OPEN, Case, Change, Event
-from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
+from service.rows import (
+    StoredEvent,
+    StoredRequest,
+    Upload,
+    case_of,
+    columns_of,
+    event_columns,
+    event_of,
+    request_columns,
+    request_of,
+    upload_columns,
+    upload_of,
+)
+from service.sealing import Values
 from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
-from service.wire import jsonable
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BUSY_MS = 5000
 _REVISION_TRIES = 10
 _CONNECTIONS = 16
-"""Calls under way at once. One that waits for a locked database holds its own for `_BUSY_MS`."""
+"""Calls under way at once. One that waits for a locked database holds its own for five seconds."""
 _AT_ONCE = 500
 """Ids in one query: databases bound the number of parameters."""
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event with its place in the order of the case."""
-
-    id: int
-    case_id: str
-    type: str
-    data: Mapping[str, Any]
-    at: datetime
-
-
-@dataclass(frozen=True)
-class StoredRequest:
-    """A request under its Idempotency-Key, and the answer that it got."""
-
-    key: str
-    fingerprint: str
-    case_id: str
-    answer: Mapping[str, Any]
 
 
 def _in_a_thread(
@@ -78,29 +69,35 @@ def _in_a_thread(
 
 
 class Store:
-    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
+    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed. `keyring`
+    wraps and opens the cases' data keys. Whatever reads a case may raise KeyMissingError, ForgottenError and
+    SealBrokenError as well.
+    """
 
-    def __init__(self, url: str, told: Callable[[str], None]) -> None:
+    def __init__(self, url: str, told: Callable[[str], None], keyring: Keyring) -> None:
         sqlite_file = url.startswith("sqlite")
         self._engine = create_engine(url, pool_pre_ping=not sqlite_file, pool_size=_CONNECTIONS, max_overflow=0)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
         self._listener = told
+        self._keyring = keyring
         self.threads = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="store")
         if sqlite_file:
-            _tune_sqlite(self._engine)
+            tune_sqlite(self._engine)
 
     async def start(self) -> None:
-        """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
-        nothing changes tables yet.
+        """Make the tables that are absent. Raises StoreUnavailableError; SettingsError for those of an older build
+        (nothing changes tables yet); KeyMissingError when a key that sealed some of the cases is not in the keyring.
         """
         self._loop = asyncio.get_running_loop()
         await self._made()
 
     @_in_a_thread
     def _made(self) -> None:
-        with _unavailable_is_said(), self._engine.begin() as connection:
+        with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
-            _require_columns(connection)
+            require_columns(connection)
+        with self._reading() as session:
+            data_keys.require_known(session, self._keyring)
 
     async def close(self) -> None:
         """Wait for what is under way, and give back all connections."""
@@ -114,7 +111,7 @@ class Store:
     @_in_a_thread
     def check(self) -> None:
         """Touch the database. Raises StoreUnavailableError."""
-        with _unavailable_is_said(), self._engine.connect() as connection:
+        with unavailable_is_said(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     @_in_a_thread
@@ -128,12 +125,17 @@ class Store:
             if request is not None:
                 known = session.get(RequestRow, request.key)
                 if known is not None:
-                    return StoredRequest(known.key, known.fingerprint, known.case_id, known.answer)
-            session.add(CaseRow(id=case.id, revision=0, **columns_of(case)))
+                    return request_of(known, self._values(data_keys.keyed(session, known.case_id)))
+            key = self._keyring.made(case.id)
+            row = CaseRow(id=case.id, revision=0, key_id=key.key_id, data_key=key.sealed)
+            values = self._values(row)
+            for name, value in columns_of(case, values).items():
+                setattr(row, name, value)
+            session.add(row)
             session.flush()  # the rows below refer to it
             if request is not None:
-                session.add(RequestRow(**vars(request), created_at=case.created_at))
-            _add_events(session, case.id, change.events, case.updated_at)
+                session.add(RequestRow(**request_columns(request, values), created_at=case.created_at))
+            _add_events(session, case.id, change.events, case.updated_at, values)
         self._told(case.id)
         return None
 
@@ -142,7 +144,7 @@ class Store:
         """The request that was made under that Idempotency-Key."""
         with self._reading() as session:
             row = session.get(RequestRow, key)
-        return StoredRequest(row.key, row.fingerprint, row.case_id, row.answer) if row else None
+            return request_of(row, self._values(data_keys.keyed(session, row.case_id))) if row else None
 
     @_in_a_thread
     def delete(self, case_id: str) -> None:
@@ -161,7 +163,7 @@ class Store:
             row = session.get(CaseRow, case_id)
         if row is None:
             raise UnknownCaseError("there is no such case")
-        return case_of(row)
+        return self._case(row)
 
     @_in_a_thread
     def change(
@@ -182,33 +184,35 @@ class Store:
                 row = session.get(CaseRow, case_id)
                 if row is None:
                     raise UnknownCaseError("there is no such case")
-                change = transition(case_of(row))
+                sealing = self._values(row)
+                change = transition(case_of(row, sealing))
                 if change is None:
                     return None
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
-                values = {"revision": row.revision + 1, **columns_of(change.case)}
+                values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
                 session.expunge(row)
                 done = session.execute(update(CaseRow).where(fresh).values(**values))
                 if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
                     session.rollback()
                     continue
                 if upload is not None:
-                    session.add(UploadRow(**upload_columns(upload(change.case))))
+                    session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
                     session.flush()
-                _add_events(session, case_id, (*before, *change.events), change.case.updated_at)
+                _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
             self._told(case_id)
             return change
         raise StoreUnavailableError("the case is changed too often at once")
 
     @_in_a_thread
     def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
-        """Store events that change no case, in one transaction. Events of unknown cases are dropped."""
+        """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
-            known = set((session.scalars(select(CaseRow.id).where(CaseRow.id.in_(ids)))).all())
+            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids))
+            known = {row.id: self._values(row) for row in session.execute(query) if row.data_key is not None}
             for case_id, item in events:
                 if case_id in known:
-                    _add_events(session, case_id, (item,), now)
+                    _add_events(session, case_id, (item,), now, known[case_id])
         for case_id in known:
             self._told(case_id)
 
@@ -218,7 +222,8 @@ class Store:
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-        return [StoredEvent(row.id, row.case_id, row.type, row.data, row.at) for row in rows]
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [event_of(row, values) for row in rows] if values else []
 
     @_in_a_thread
     def uploads(self, case_id: str) -> list[Upload]:
@@ -226,7 +231,8 @@ class Store:
         query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-        return [upload_of(row) for row in rows]
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [upload_of(row, values) for row in rows] if values else []
 
     @_in_a_thread
     def evidence_keys(self) -> set[str]:
@@ -241,7 +247,7 @@ class Store:
         stuck = (CaseRow.status == "processing") & (CaseRow.last_received_at <= uploaded_before)
         with self._reading() as session:
             rows = (session.scalars(select(CaseRow).where(expired | stuck).order_by(CaseRow.id))).all()
-        return [case_of(row) for row in rows]
+        return [self._case(row) for row in rows]
 
     @_in_a_thread
     def processing(self) -> int:
@@ -275,6 +281,45 @@ class Store:
             rows = (session.execute(query)).all()
         return (rows[-1][0] if rows else last), {case_id for _, case_id in rows}
 
+    # --- the keys ---
+
+    def _values(self, row: data_keys.Keyed) -> Values:
+        return Values(data_keys.data_key(row, self._keyring))
+
+    def _case(self, row: CaseRow) -> Case:
+        return case_of(row, self._values(row))
+
+    @_in_a_thread
+    def data_key(self, case_id: str) -> bytes:
+        """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError."""
+        with self._reading() as session:
+            return data_keys.data_key(data_keys.keyed(session, case_id), self._keyring)
+
+    @_in_a_thread
+    def forget(self, case_id: str) -> None:
+        """Erase the data key of a case that has ended, and with it all that is sealed by it. Harmless when repeated.
+
+        Raises UnknownCaseError, CaseOpenError.
+        """
+        with self._writing() as session:
+            data_keys.erase(session, case_id)
+        with unavailable_is_said(), self._engine.connect() as connection:
+            scrub(connection)
+
+    @_in_a_thread
+    def sealed_by_others(self) -> int:
+        """How many data keys are wrapped by another encryption key than the first."""
+        with self._reading() as session:
+            return data_keys.wrapped_by_others(session, self._keyring)
+
+    @_in_a_thread
+    def reseal(self, most: int) -> int:
+        """Wrap that many of these data keys at most again, with the first key; gives how many. Raises KeyMissingError;
+        none was changed then.
+        """
+        with self._writing() as session:
+            return data_keys.rewrap(session, self._keyring, most)
+
     # --- the API processes on this store ---
 
     @_in_a_thread
@@ -298,7 +343,7 @@ class Store:
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
-            return [case_of(row) for row in rows.all()]
+            return [self._case(row) for row in rows.all()]
 
     @_in_a_thread
     def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
@@ -316,62 +361,25 @@ class Store:
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
-            return [case_of(row) for row in rows.all()]
+            return [self._case(row) for row in rows.all()]
 
     @contextmanager
     def _reading(self) -> Iterator[Session]:
-        with _unavailable_is_said(), self._sessions() as session:
+        with unavailable_is_said(), self._sessions() as session:
             yield session
 
     @contextmanager
     def _writing(self) -> Iterator[Session]:
-        with _unavailable_is_said(), self._sessions() as session:
+        with unavailable_is_said(), self._sessions() as session:
             # A transaction that reads first and writes later would fail instead of waiting when another one writes.
             session.connection(execution_options={"veridask_writes": True})
             yield session
             session.commit()
 
 
-@contextmanager
-def _unavailable_is_said() -> Iterator[None]:
-    try:
-        yield
-    except IntegrityError as error:
-        raise StepTakenError("another request was faster") from error
-    except (DBAPIError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError("the case store does not answer or is full") from error
-
-
-def _require_columns(connection: Connection) -> None:
-    found = {column["name"] for column in inspect(connection).get_columns(CaseRow.__tablename__)}
-    if missing := {column.name for column in CaseRow.__table__.columns} - found:
-        raise SettingsError(
-            f"the case store was made by another version (no column {', '.join(sorted(missing))}); "
-            "give this one a data folder or a database of its own"
-        )
-
-
-def _tune_sqlite(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def _connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin below, not where the driver thinks best
-        cursor = connection.cursor()
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}")
-        for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("veridask_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime) -> None:
+def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:
     if events:
-        rows = [
-            {"case_id": case_id, "type": e.type, "data": jsonable(e.data), "once": e.once, "at": now} for e in events
-        ]
+        rows = [event_columns(case_id, event, now, values) for event in events]
         dialect = session.get_bind().dialect.name
         insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         session.execute(insert(EventRow).on_conflict_do_nothing(index_elements=["case_id", "once"]), rows)
