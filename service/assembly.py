@@ -66,15 +66,15 @@ def evidence_store(settings: Settings) -> EvidenceStore:
 
 
 @asynccontextmanager
-async def opened_evidence(settings: Settings) -> AsyncIterator[Evidence]:
-    """The evidence, to be read by who analyses cases, beside a running service or without one.
+async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
+    """Case store and evidence, to be read by who analyses cases, beside a running service or without one.
 
     Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
     """
     store = Store(settings.store_url, lambda _: None, keyring(settings))
     try:
         await store.start()
-        yield Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
+        yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
     finally:
         await store.close()
 

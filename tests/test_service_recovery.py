@@ -21,7 +21,7 @@ from schedulers import scheduler, states, until
 
 from benchmarks.topology import free_port
 from graphs.case import node_key
-from service.assembly import assembled
+from service.assembly import assembled, opened_stores
 from service.cases import NewCase
 from service.client import VeridaskClient
 from service.schemas import CaseView
@@ -68,9 +68,12 @@ def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path:
     store.close()
     assert kinds["decision"] <= 1
     assert {digest for _, digest in rows} == {hashlib.sha256(video).hexdigest()}
-    assert [hashlib.sha256((tmp_path / "evidence" / key).read_bytes()).hexdigest() for key, _ in rows] == [
-        digest for _, digest in rows
-    ]
+    assert asyncio.run(media(tmp_path, [key for key, _ in rows])) == [video] * len(rows)
+
+
+async def media(folder: Path, keys: list[str]) -> list[bytes]:
+    async with opened_stores(Settings(data_dir=folder)) as (_, evidence):
+        return [await evidence.read(key) for key in keys]
 
 
 def test_an_upload_that_dies_with_its_worker_is_delivered_again(
