@@ -254,7 +254,9 @@ class Evidence:
 
 
 def _write(file: BinaryIO, sealer: Sealer, content: bytes, *, last: bool = False) -> None:
-    file.write(sealer.update(content) + (sealer.finish() if last else b""))
+    file.writelines(sealer.update(content))
+    if last:
+        file.writelines(sealer.finish())
 
 
 def _locked(path: Path) -> int | None:

@@ -313,7 +313,7 @@ asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
 
 
 def test_a_large_media_takes_the_memory_of_some_records(tmp_path: Path) -> None:
-    """200 MiB in and out of a process of its own, whose peak grows by a few records of 1 MiB."""
+    """200 MiB in and out of a process of its own, whose peak grows by a few MiB."""
     command = [sys.executable, "-c", LARGE, str(tmp_path), "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ})
     same, size, grown = json.loads(done.stdout)

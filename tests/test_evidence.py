@@ -313,7 +313,7 @@ async def test_the_probe_answers_and_survives_its_child(
 
     def write(content: bytes) -> bytes:
         sealer = Sealer(bytes(32), "place")
-        path.write_bytes(sealer.update(content) + sealer.finish())
+        path.write_bytes(b"".join((*sealer.update(content), *sealer.finish())))
         return sealer.key
 
     key = write(video)
@@ -348,7 +348,7 @@ async def test_media_that_stalls_the_decoder_is_undecodable(tmp_path: Path, vide
         await prober.probe(tmp_path / "stalls", bytes(32), "video/mp4")
     assert time.monotonic() - started < 3
     sealer = Sealer(bytes(32), "place")
-    (tmp_path / "media").write_bytes(sealer.update(video) + sealer.finish())
+    (tmp_path / "media").write_bytes(b"".join((*sealer.update(video), *sealer.finish())))
     prober._timeout_s = 5.0
     assert (await prober.probe(tmp_path / "media", sealer.key, "video/mp4")).kind == "video"
     await prober.close()
