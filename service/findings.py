@@ -44,10 +44,13 @@ def encoded(arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any
 
 
 def decoded(files: Mapping[str, bytes]) -> zarr.Group:
-    """The Zarr group that consists of these files, to read. Raises FileNotFoundError when they are none."""
+    """The Zarr group of a case that consists of these files, to read. A step whose own metadata is not among them is
+    being written and is left out. Raises FileNotFoundError when they are none.
+    """
     make = default_buffer_prototype().buffer.from_bytes
-    store = MemoryStore({path: make(content) for path, content in files.items()}, read_only=True)
-    return zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=False)
+    steps = {path.split("/")[0] for path in files if path.endswith(f"/{HEAD}") and path.count("/") == 1}
+    whole = {path: make(files[path]) for path in files if path == HEAD or path.split("/")[0] in steps}
+    return zarr.open_group(MemoryStore(whole, read_only=True), mode="r", zarr_format=3, use_consolidated=False)
 
 
 def _chunks(values: npt.NDArray[Any]) -> tuple[int, ...]:

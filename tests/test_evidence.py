@@ -23,7 +23,7 @@ from models.media import MediaLimits
 from service.errors import EvidenceUnavailableError, SealBrokenError
 from service.evidence import Evidence
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
-from service.findings import group_root
+from service.findings import ROOT_GROUP, decoded, encoded, group_root
 from service.identifiers import is_case_id, service_key, time_ordered
 from service.keyring import Keyring
 from service.lifecycle import Change
@@ -296,6 +296,18 @@ async def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence, root
     }
     if isinstance(evidence.store, EvidenceFolder):
         assert [p.name for p in (root / "cases" / CASE).iterdir()] == ["findings.zarr"]
+
+
+def test_a_step_that_is_being_written_is_not_seen() -> None:
+    """Object storage gets file by file, the group's own metadata last; zarr warned of the files without it."""
+    step = encoded({"values": np.arange(3)}, {"attempt": 1})
+    whole = {"zarr.json": ROOT_GROUP, **{f"face/{path}": content for path, content in step.items()}}
+    half = {f"front/{path}": content for path, content in step.items() if path != "zarr.json"}
+    group = decoded({**whole, **half})
+    assert list(group.group_keys()) == ["face"]
+    np.testing.assert_array_equal(np.asarray(group["face/values"]), np.arange(3))
+    with pytest.raises(FileNotFoundError):
+        decoded({})
 
 
 @pytest.fixture
