@@ -16,6 +16,7 @@ from service.events import EventBoard
 from service.evidence import Evidence
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
+from service.keyring import Keyring, keyring_of
 from service.limits import Limits
 from service.probing import Prober
 from service.replica import Replica
@@ -61,6 +62,11 @@ class Service:
         return missing + await self.runs.cells.missing()
 
 
+def keyring(settings: Settings) -> Keyring:
+    """The encryption keys that the settings name, or those made in the data folder. Raises SettingsError."""
+    return keyring_of(settings.encryption_keys_file, settings.data_dir)
+
+
 def evidence_store(settings: Settings) -> EvidenceStore:
     """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
     if settings.evidence_url:
@@ -71,6 +77,20 @@ def evidence_store(settings: Settings) -> EvidenceStore:
 def webhook_destinations(settings: Settings) -> Destinations:
     """The rules for webhook URLs; this machine itself may be named where nobody else reaches the service."""
     return Destinations(allow_private=settings.webhook_allow_private, allow_loopback=settings.binds_loopback)
+
+
+@asynccontextmanager
+async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
+    """Case store and evidence, to be read by who analyses cases, beside a running service or without one.
+
+    Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
+    """
+    store = Store(settings.store_url, lambda _: None, keyring(settings))
+    try:
+        await store.start()
+        yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
+    finally:
+        await store.close()
 
 
 @asynccontextmanager
@@ -89,7 +109,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
             board.told(case_id)
             webhook_news.set()
 
-        store = Store(settings.store_url, told)
+        store = Store(settings.store_url, told, keyring(settings))
         stack.push_async_callback(store.close)
         await store.start()
         webhooks = WebhookStore(store.database)
@@ -100,7 +120,8 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         )
         stack.push_async_callback(sender.close)  # after all that tells of cases, so that the last is sent as well
         sender.start()
-        evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes, evidence_store(settings))
+        folder = settings.data_dir.resolve() / "evidence"
+        evidence = Evidence(folder, store, settings.min_free_bytes, evidence_store(settings))
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)

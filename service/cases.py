@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import structlog
 
 from graphs.profile import Profile, profile
+from graphs.records import Step
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
 from models.liveness.challenge import draw
 from models.media import MediaInfo
@@ -39,10 +39,10 @@ from service.lifecycle import (
     without_result,
 )
 from service.probing import Prober
-from service.rows import Upload
+from service.rows import StoredRequest, Upload
 from service.runs import CaseRuns
 from service.settings import Settings
-from service.store import Store, StoredRequest
+from service.store import Store
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -66,10 +66,11 @@ class NewCase:
     client_reference_id: str | None
     metadata: Mapping[str, str]
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the request, to tell a repeated one from another."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+    def fingerprint(self, secrets: Secrets) -> str:
+        """What tells a repeated request from another. By a key: of a plain digest a name in the metadata could be
+        guessed.
+        """
+        return secrets.digest(json.dumps(asdict(self), sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ class Cases:
 
         Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
         """
+        fingerprint = new.fingerprint(self._secrets)
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
             held = profile(new.profile)
@@ -120,7 +122,7 @@ class Cases:
             case = self._drawn(new, held, cell)
             request = None
             if idempotency_key:
-                request = StoredRequest(idempotency_key, new.fingerprint, case.id, self._view(case))
+                request = StoredRequest(idempotency_key, fingerprint, case.id, self._view(case))
             known = await self._store.create(Change(case, (Event("status", {"status": case.status}),)), request)
             if known is None:
                 try:
@@ -131,7 +133,7 @@ class Cases:
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
                 return Created(self._view(case), *self.secret_for(case.id))
-        if known.fingerprint != new.fingerprint:
+        if known.fingerprint != fingerprint:
             raise IdempotencyError("the key was used for another request")
         return Created(known.answer, *self.secret_for(known.case_id))
 
@@ -179,15 +181,15 @@ class Cases:
             raise MediaTooLargeError(f"more than {limit} bytes")
         if length == 0:
             raise EmptyMediaError("the body is empty")
-        incoming = await self._receive(body, limit)
+        attempt = case.steps[step].attempts + 1
+        incoming = await self._receive(body, limit, case.id, step, attempt)
         received_at = datetime.now(UTC)
         key = None
         try:
             info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
             if info.kind not in accepts:
                 raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
-            attempt = case.steps[step].attempts + 1
-            kept = key = await self._evidence.keep(incoming, case.id, step, attempt)
+            kept = key = await self._evidence.keep(incoming)
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
@@ -208,15 +210,17 @@ class Cases:
         self._runs.changed(case.id, last=change.case.status == "processing")
         return change.case
 
-    async def _receive(self, body: AsyncIterator[bytes], limit: int) -> Incoming:
+    async def _receive(
+        self, body: AsyncIterator[bytes], limit: int, case_id: str, step: Step, attempt: int
+    ) -> Incoming:
         try:
             async with asyncio.timeout(self._settings.upload_timeout_s):
-                return await self._evidence.receive(body, limit)
+                return await self._evidence.receive(body, limit, case_id, step, attempt)
         except TimeoutError:
             raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
 
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
-        return await self._prober.probe(incoming.path, content_type)
+        return await self._prober.probe(incoming.path, incoming.opens, content_type)
 
     async def _remove_unknown(self, case_id: str, key: str) -> None:
         # A store that is away leaves the file; it is removed at the next start if no row points to it.

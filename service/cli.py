@@ -1,4 +1,5 @@
-"""The command line: `veridask serve`, `api`, `keys`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `autoscale`.
+"""The command line: `veridask serve`, `api`, `keys`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `reseal`,
+`autoscale`.
 
 Settings come from `VERIDASK_…`; options override.
 """
@@ -198,6 +199,21 @@ def doctor() -> None:
     from service.doctor import doctor as run_doctor
 
     raise typer.Exit(run_doctor(Settings().data_dir.resolve()))
+
+
+@app.command("reseal")
+def reseal_command(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the case store and the keys.")] = None,
+) -> None:
+    """Wrap the data keys of all cases with the first encryption key, after it was changed."""
+    from service.reseal import reseal
+
+    try:
+        done = asyncio.run(reseal(_settings({"data_dir": data_dir}), console))
+    except VeridaskError as error:
+        sys.stderr.write(f"cannot reseal: {error.detail}\n")
+        raise typer.Exit(1) from error
+    console.print(f"{done} data keys are wrapped by the first encryption key now")
 
 
 @app.command("certs")

@@ -12,6 +12,7 @@ VeridaskError
     ├── UnknownKeyError             no API key of that id
     ├── TooManyRequestsError        a key or a case asks too often
     ├── CaseClosedError             the case takes no more input
+    ├── CaseOpenError               the case has not ended: nothing of it is erased
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
@@ -20,9 +21,12 @@ VeridaskError
     ├── EndpointDisabledError       nothing is sent to the endpoint
     ├── TooManyEndpointsError       no more webhook endpoints are made
     ├── WebhookUrlError             no webhook goes to that URL
+    ├── ForgottenError              what spoke of the person was erased
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
+        ├── KeyMissingError             sealed by an encryption key that is not there
+        ├── SealBrokenError             sealed data was changed, cut off or put in another's place
         ├── BacklogError                too many cases wait for their decision
         └── ServerStartError            a server started as a child process did not become ready
 """
@@ -103,6 +107,12 @@ class CaseClosedError(ServiceError):
     code = "case_not_open"
 
 
+class CaseOpenError(ServiceError):
+    """The case has not ended: nothing of it is erased."""
+
+    code = "case_open"
+
+
 class StepTakenError(ServiceError):
     """The step has its upload already and no retake was asked for."""
 
@@ -151,6 +161,12 @@ class WebhookUrlError(ServiceError):
     code = "unsafe_webhook_url"
 
 
+class ForgottenError(ServiceError):
+    """What spoke of the person of this case was erased: its data key is gone."""
+
+    code = "case_forgotten"
+
+
 class UnavailableError(ServiceError):
     """Try again later; nothing was acknowledged."""
 
@@ -167,6 +183,18 @@ class EvidenceUnavailableError(UnavailableError):
     """The evidence cannot be written or read."""
 
     code = "evidence_unavailable"
+
+
+class KeyMissingError(UnavailableError):
+    """Something was sealed by an encryption key that this process does not have."""
+
+    code = "key_missing"
+
+
+class SealBrokenError(UnavailableError):
+    """Sealed data was changed, cut off, or put in the place of another."""
+
+    code = "seal_broken"
 
 
 class BacklogError(UnavailableError):

@@ -38,6 +38,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.ForbiddenError: (403, "This is not allowed"),
     errors.TooManyRequestsError: (429, "Too many requests"),
     errors.CaseClosedError: (409, "The case is not open"),
+    errors.CaseOpenError: (409, "The case has not ended"),
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),
@@ -46,9 +47,12 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.EndpointDisabledError: (409, "The webhook endpoint is disabled"),
     errors.TooManyEndpointsError: (409, "There are too many webhook endpoints"),
     errors.WebhookUrlError: (422, "No webhook can go to this URL"),
+    errors.ForgottenError: (410, "What spoke of the person was erased"),
     errors.UnavailableError: (503, "Not available now"),
     errors.StoreUnavailableError: (503, "The case store is not available"),
     errors.EvidenceUnavailableError: (503, "The evidence store is not available"),
+    errors.KeyMissingError: (503, "An encryption key is missing"),
+    errors.SealBrokenError: (503, "Sealed data cannot be opened"),
 }
 """An error that is not listed takes the entry of its nearest parent."""
 

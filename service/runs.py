@@ -27,7 +27,7 @@ from graphs.run import CHECK_TOPIC
 from service.admission import Admission
 from service.cells import Cells
 from service.checks_told import ChecksTold
-from service.errors import ServiceError, UnknownCaseError
+from service.errors import ForgottenError, ServiceError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
@@ -192,8 +192,8 @@ class CaseRuns:
                     cell = case.cell
                     await self._reconcile(case)
                 return
-            except UnknownCaseError:
-                await self.cells.let_go(case_id)  # its creation failed, but may have reached a cluster
+            except (UnknownCaseError, ForgottenError):
+                await self.cells.let_go(case_id)  # its creation failed but may have reached a cluster; or it was erased
                 return
             except (ClusterError, ServiceError, OSError, FutureCancelledError) as error:
                 if cell and cell not in self.cells.up:

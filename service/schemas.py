@@ -13,7 +13,7 @@ from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
 from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
 from service.listing import ListedCase
-from service.store import StoredEvent
+from service.rows import StoredEvent
 from service.wire import jsonable
 
 # Printable text only: a NUL or a lone surrogate could be stored by one database and not by another.

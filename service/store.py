@@ -1,73 +1,68 @@
 """The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
 from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
 
-It does not hold media (`service.evidence`) nor decide what a change is (`service.lifecycle`). The webhooks that are due
-on a change are written with it (`service.webhook_outbox`); how the database is opened says `service.database`.
+What speaks of a person is sealed with a data key of its case (`service.rows`, `service.data_keys`). It does not hold
+media (`service.evidence`) nor decide what a change is (`service.lifecycle`). The webhooks that are due on a change are
+written with it (`service.webhook_outbox`); how the database is opened says `service.database`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import Connection, delete, func, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service import webhook_outbox
-from service.database import Database, in_a_thread, unavailable_is_said
+from service import data_keys, webhook_outbox
+from service.database import Database, in_a_thread, scrub, unavailable_is_said
 from service.errors import SettingsError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
+from service.keyring import Keyring
 from service.keys import Keys
 from service.lifecycle import OPEN, Case, Change, Event
 from service.listing import CaseFilter, ListedCase, listed, page_query
-from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
+from service.rows import (
+    StoredEvent,
+    StoredRequest,
+    Upload,
+    case_of,
+    columns_of,
+    event_columns,
+    event_of,
+    request_columns,
+    request_of,
+    upload_columns,
+    upload_of,
+)
+from service.sealing import Values
 from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
-from service.wire import jsonable
 
 _REVISION_TRIES = 10
 _AT_ONCE = 500
 """Ids in one query: databases bound the number of parameters."""
 
 
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event with its place in the order of the case."""
-
-    id: int
-    case_id: str
-    type: str
-    data: Mapping[str, Any]
-    at: datetime
-
-
-@dataclass(frozen=True)
-class StoredRequest:
-    """A request under its Idempotency-Key, and the answer that it got."""
-
-    key: str
-    fingerprint: str
-    case_id: str
-    answer: Mapping[str, Any]
-
-
 class Store:
-    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
+    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed. `keyring`
+    wraps and opens the cases' data keys. Whatever reads a case may raise KeyMissingError, ForgottenError and
+    SealBrokenError as well.
+    """
 
-    def __init__(self, url: str, told: Callable[[str], None]) -> None:
+    def __init__(self, url: str, told: Callable[[str], None], keyring: Keyring) -> None:
         self.database = Database(url)
         self.threads = self.database.threads
         self._engine = self.database.engine
         self._reading, self._writing = self.database.reading, self.database.writing
         self._listener = told
+        self._keyring = keyring
         self.keys = Keys(self.database)
 
     async def start(self) -> None:
-        """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
-        nothing changes tables yet.
+        """Make the tables that are absent. Raises StoreUnavailableError; SettingsError for those of an older build
+        (nothing changes tables yet); KeyMissingError when a key that sealed some of the cases is not in the keyring.
         """
         self._loop = asyncio.get_running_loop()
         await self._made()
@@ -77,6 +72,8 @@ class Store:
         with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
             _require_columns(connection)
+        with self._reading() as session:
+            data_keys.require_known(session, self._keyring)
 
     async def close(self) -> None:
         """Wait for what is under way, and give back all connections."""
@@ -103,12 +100,17 @@ class Store:
             if request is not None:
                 known = session.get(RequestRow, request.key)
                 if known is not None:
-                    return StoredRequest(known.key, known.fingerprint, known.case_id, known.answer)
-            session.add(CaseRow(id=case.id, revision=0, **columns_of(case)))
+                    return request_of(known, self._values(data_keys.keyed(session, known.case_id)))
+            key = self._keyring.made(case.id)
+            row = CaseRow(id=case.id, revision=0, key_id=key.key_id, data_key=key.sealed)
+            values = self._values(row)
+            for name, value in columns_of(case, values).items():
+                setattr(row, name, value)
+            session.add(row)
             session.flush()  # the rows below refer to it
             if request is not None:
-                session.add(RequestRow(**vars(request), created_at=case.created_at))
-            _add_events(session, case.id, change.events, case.updated_at)
+                session.add(RequestRow(**request_columns(request, values), created_at=case.created_at))
+            _add_events(session, case.id, change.events, case.updated_at, values)
             webhook_outbox.put(session, change)
         self._told(case.id)
         return None
@@ -118,7 +120,7 @@ class Store:
         """The request that was made under that Idempotency-Key."""
         with self._reading() as session:
             row = session.get(RequestRow, key)
-        return StoredRequest(row.key, row.fingerprint, row.case_id, row.answer) if row else None
+            return request_of(row, self._values(data_keys.keyed(session, row.case_id))) if row else None
 
     @in_a_thread
     def delete(self, case_id: str) -> None:
@@ -137,7 +139,7 @@ class Store:
             row = session.get(CaseRow, case_id)
         if row is None:
             raise UnknownCaseError("there is no such case")
-        return case_of(row)
+        return self._case(row)
 
     @in_a_thread
     def change(
@@ -158,20 +160,21 @@ class Store:
                 row = session.get(CaseRow, case_id)
                 if row is None:
                     raise UnknownCaseError("there is no such case")
-                change = transition(case_of(row))
+                sealing = self._values(row)
+                change = transition(case_of(row, sealing))
                 if change is None:
                     return None
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
-                values = {"revision": row.revision + 1, **columns_of(change.case)}
+                values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
                 session.expunge(row)
                 done = session.execute(update(CaseRow).where(fresh).values(**values))
                 if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
                     session.rollback()
                     continue
                 if upload is not None:
-                    session.add(UploadRow(**upload_columns(upload(change.case))))
+                    session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
                     session.flush()
-                _add_events(session, case_id, (*before, *change.events), change.case.updated_at)
+                _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
                 webhook_outbox.put(session, change)
             self._told(case_id)
             return change
@@ -179,13 +182,14 @@ class Store:
 
     @in_a_thread
     def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
-        """Store events that change no case, in one transaction. Events of unknown cases are dropped."""
+        """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
-            known = set((session.scalars(select(CaseRow.id).where(CaseRow.id.in_(ids)))).all())
+            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids))
+            known = {row.id: self._values(row) for row in session.execute(query) if row.data_key is not None}
             for case_id, item in events:
                 if case_id in known:
-                    _add_events(session, case_id, (item,), now)
+                    _add_events(session, case_id, (item,), now, known[case_id])
         for case_id in known:
             self._told(case_id)
 
@@ -195,7 +199,8 @@ class Store:
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-        return [StoredEvent(row.id, row.case_id, row.type, row.data, row.at) for row in rows]
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [event_of(row, values) for row in rows] if values else []
 
     @in_a_thread
     def uploads(self, case_id: str) -> list[Upload]:
@@ -203,7 +208,8 @@ class Store:
         query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-        return [upload_of(row) for row in rows]
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [upload_of(row, values) for row in rows] if values else []
 
     @in_a_thread
     def evidence_keys(self) -> set[str]:
@@ -218,14 +224,14 @@ class Store:
         stuck = (CaseRow.status == "processing") & (CaseRow.last_received_at <= uploaded_before)
         with self._reading() as session:
             rows = (session.scalars(select(CaseRow).where(expired | stuck).order_by(CaseRow.id))).all()
-        return [case_of(row) for row in rows]
+        return [self._case(row) for row in rows]
 
     @in_a_thread
     def page(self, wanted: CaseFilter, limit: int, after: str | None) -> tuple[list[ListedCase], bool]:
         """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
         with self._reading() as session:
             rows = session.execute(page_query(wanted, limit + 1, after)).all()
-        return [listed(row) for row in rows[:limit]], len(rows) > limit
+        return [listed(row, self._values(row)) for row in rows[:limit]], len(rows) > limit
 
     @in_a_thread
     def processing(self) -> int:
@@ -259,6 +265,45 @@ class Store:
             rows = (session.execute(query)).all()
         return (rows[-1][0] if rows else last), {case_id for _, case_id in rows}
 
+    # --- the keys ---
+
+    def _values(self, row: data_keys.Keyed) -> Values:
+        return Values(data_keys.data_key(row, self._keyring))
+
+    def _case(self, row: CaseRow) -> Case:
+        return case_of(row, self._values(row))
+
+    @in_a_thread
+    def data_key(self, case_id: str) -> bytes:
+        """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError."""
+        with self._reading() as session:
+            return data_keys.data_key(data_keys.keyed(session, case_id), self._keyring)
+
+    @in_a_thread
+    def forget(self, case_id: str) -> None:
+        """Erase the data key of a case that has ended, and with it all that is sealed by it. Harmless when repeated.
+
+        Raises UnknownCaseError, CaseOpenError.
+        """
+        with self._writing() as session:
+            data_keys.erase(session, case_id)
+        with unavailable_is_said(), self._engine.connect() as connection:
+            scrub(connection)
+
+    @in_a_thread
+    def sealed_by_others(self) -> int:
+        """How many data keys are wrapped by another encryption key than the first."""
+        with self._reading() as session:
+            return data_keys.wrapped_by_others(session, self._keyring)
+
+    @in_a_thread
+    def reseal(self, most: int) -> int:
+        """Wrap that many of these data keys at most again, with the first key; gives how many. Raises KeyMissingError;
+        none was changed then.
+        """
+        with self._writing() as session:
+            return data_keys.rewrap(session, self._keyring, most)
+
     # --- the API processes on this store ---
 
     @in_a_thread
@@ -282,7 +327,7 @@ class Store:
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
-            return [case_of(row) for row in rows.all()]
+            return [self._case(row) for row in rows.all()]
 
     @in_a_thread
     def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
@@ -300,7 +345,7 @@ class Store:
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
-            return [case_of(row) for row in rows.all()]
+            return [self._case(row) for row in rows.all()]
 
 
 def _require_columns(connection: Connection) -> None:
@@ -312,11 +357,9 @@ def _require_columns(connection: Connection) -> None:
         )
 
 
-def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime) -> None:
+def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:
     if events:
-        rows = [
-            {"case_id": case_id, "type": e.type, "data": jsonable(e.data), "once": e.once, "at": now} for e in events
-        ]
+        rows = [event_columns(case_id, event, now, values) for event in events]
         dialect = session.get_bind().dialect.name
         insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         session.execute(insert(EventRow).on_conflict_do_nothing(index_elements=["case_id", "once"]), rows)

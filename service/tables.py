@@ -1,4 +1,9 @@
-"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks."""
+"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks.
+
+Columns of bytes are sealed with the data key of their case (`service.rows` says how each is bound to its place): who
+copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status, times,
+digests, and what the customer calls a case or a request (`client_reference_id`, Idempotency-Key).
+"""
 
 from __future__ import annotations
 
@@ -41,11 +46,13 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, list[Any]: JSON}  # noqa: RUF012
 
 
 class CaseRow(Base):
-    """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all."""
+    """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all.
+    data_key: wrapped by the encryption key `key_id`; both are empty once what spoke of the person was erased.
+    """
 
     __tablename__ = "cases"
 
@@ -54,12 +61,14 @@ class CaseRow(Base):
     profile: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(24), index=True)
     client_reference_id: Mapped[str | None] = mapped_column(String(255), index=True)
-    case_metadata: Mapped[dict[str, Any]]
+    key_id: Mapped[str] = mapped_column(String(64), index=True)
+    data_key: Mapped[bytes | None]
+    case_metadata: Mapped[bytes]
     challenge: Mapped[list[Any]]
     max_attempts: Mapped[int]
-    steps: Mapped[dict[str, Any]]
-    checks: Mapped[list[Any]]
-    recorded: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    steps: Mapped[bytes]
+    checks: Mapped[bytes]
+    recorded: Mapped[bytes | None]
     outcome: Mapped[str | None] = mapped_column(String(24), index=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
     updated_at: Mapped[datetime]
@@ -104,7 +113,7 @@ class UploadRow(Base):
     attempt: Mapped[int]
     evidence_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
-    info: Mapped[dict[str, Any]]
+    info: Mapped[bytes]
     received_at: Mapped[datetime]
 
 
@@ -123,7 +132,7 @@ class EventRow(Base):
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
     type: Mapped[str] = mapped_column(String(24))
     once: Mapped[str | None] = mapped_column(String(100))
-    data: Mapped[dict[str, Any]]
+    data: Mapped[bytes]
     at: Mapped[datetime]
 
 
@@ -135,7 +144,7 @@ class RequestRow(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
-    answer: Mapped[dict[str, Any]]
+    answer: Mapped[bytes]
     created_at: Mapped[datetime]
 
 

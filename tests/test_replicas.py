@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -16,7 +15,7 @@ import pytest
 from schedulers import scheduler, states, until
 
 from benchmarks.topology import free_port
-from service.assembly import assembled
+from service.assembly import assembled, opened_stores
 from service.cases import NewCase
 from service.client import VeridaskClient
 from service.errors import BacklogError
@@ -39,11 +38,12 @@ def replicas(cluster: str, tmp_path: Path) -> Iterator[Pair]:
 
 def told(folder: Path, case_id: str) -> Counter[str]:
     """How often each thing was told of a case: decisions, and checks by name."""
-    store = sqlite3.connect(folder / "cases.sqlite")
-    query = "SELECT type, json_extract(data, '$.check') FROM events WHERE case_id = ?"
-    found = Counter(check or kind for kind, check in store.execute(query, (case_id,)))
-    store.close()
-    return found
+
+    async def events() -> Counter[str]:
+        async with opened_stores(Settings(data_dir=folder)) as (store, _):
+            return Counter(event.data.get("check") or event.type for event in await store.events(case_id))
+
+    return asyncio.run(events())
 
 
 def test_a_case_goes_on_at_another_replica(replicas: Pair, tmp_path: Path, video: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from case_stores import NOW, VERDICT, created, new_case
+from case_stores import KEYS, NOW, VERDICT, created, new_case
 from standardwebhooks import Webhook
 
 from service.errors import (
@@ -115,7 +115,7 @@ async def test_of_two_processes_one_claims(store: Store, webhooks: WebhookStore,
     await made(webhooks)
     for _ in range(5):
         await created(store)
-    other = Store(store_url, lambda _: None)
+    other = Store(store_url, lambda _: None, KEYS)
     await other.start()
     again = WebhookStore(other.database)
     first, second = await claimed(webhooks, 3), await claimed(again)
@@ -266,7 +266,7 @@ async def test_what_ended_long_ago_is_let_go(store: Store, webhooks: WebhookStor
 
 
 async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)  # its tables were never made
+    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None, KEYS)  # its tables were never made
     with pytest.raises(StoreUnavailableError):
         await WebhookStore(store.database).claim(NOW, NOW, 1, {})
     await store.close()
