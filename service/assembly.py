@@ -103,16 +103,16 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
     require_tested_build()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        board, webhook_news = EventBoard(), asyncio.Event()
+        board, webhook_news, keys = EventBoard(), asyncio.Event(), keyring(settings)
 
         def told(case_id: str) -> None:
             board.told(case_id)
             webhook_news.set()
 
-        store = Store(settings.store_url, told, keyring(settings))
+        store = Store(settings.store_url, told, keys)
         stack.push_async_callback(store.close)
         await store.start()
-        webhooks = WebhookStore(store.database)
+        webhooks = WebhookStore(store.database, keys)
         destinations = webhook_destinations(settings)
         stack.callback(destinations.close)
         sender = WebhookSender(

@@ -1,26 +1,29 @@
-"""The data key of each case in its row: read, erased, and wrapped again after a rotation. `service.keyring` wraps."""
+"""The data keys of cases and of webhook endpoints in their rows: read, erased, and wrapped again after a rotation.
+`service.keyring` wraps.
+"""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service.errors import CaseOpenError, ForgottenError, UnknownCaseError
 from service.keyring import Keyring, WrappedKey
 from service.lifecycle import OPEN
-from service.tables import CaseRow
+from service.tables import CaseRow, EndpointRow
 
 _KEYED = select(CaseRow.id, CaseRow.status, CaseRow.key_id, CaseRow.data_key)
+_TABLES: tuple[type[CaseRow | EndpointRow], ...] = (CaseRow, EndpointRow)
 
 
 class Keyed(Protocol):
-    """What of a case's row says its data key."""
+    """What of a row says its data key."""
 
     @property
     def id(self) -> str:
-        """The case."""
+        """The case, or the endpoint."""
         ...
 
     @property
@@ -51,9 +54,9 @@ def keyed(session: Session, case_id: str) -> Keyed:
 
 def require_known(session: Session, keyring: Keyring) -> None:
     """Open one data key of each encryption key that wrapped some. Raises KeyMissingError when one cannot be opened."""
-    for key_id in session.scalars(select(CaseRow.key_id).where(CaseRow.data_key.is_not(None)).distinct()).all():
-        one = _KEYED.where(CaseRow.key_id == key_id, CaseRow.data_key.is_not(None)).limit(1)
-        data_key(session.execute(one).one(), keyring)
+    for table in _TABLES:
+        for key_id in session.scalars(select(table.key_id).where(table.data_key.is_not(None)).distinct()).all():
+            data_key(session.execute(_keyed_in(table).where(table.key_id == key_id).limit(1)).one(), keyring)
 
 
 def erase(session: Session, case_id: str) -> None:
@@ -68,16 +71,25 @@ def erase(session: Session, case_id: str) -> None:
 
 def wrapped_by_others(session: Session, keyring: Keyring) -> int:
     """How many data keys are wrapped by another encryption key than the first."""
-    others = (CaseRow.key_id != keyring.first) & CaseRow.data_key.is_not(None)
-    return int(session.scalars(select(func.count()).select_from(CaseRow).where(others)).one())
+    counts = [
+        select(func.count()).select_from(_keyed_in(table).where(table.key_id != keyring.first).subquery())
+        for table in _TABLES
+    ]
+    return sum(session.scalars(count).one() for count in counts)
 
 
 def rewrap(session: Session, keyring: Keyring, most: int) -> int:
     """Wrap that many of them at most with the first key; gives how many. Raises KeyMissingError."""
-    others = (CaseRow.key_id != keyring.first) & CaseRow.data_key.is_not(None)
-    rows = session.execute(_KEYED.where(others).limit(most)).all()
-    for row in rows:
-        again = keyring.wrapped(data_key(row, keyring), row.id)
-        values = {"key_id": again.key_id, "data_key": again.sealed}
-        session.execute(update(CaseRow).where(CaseRow.id == row.id, CaseRow.data_key == row.data_key).values(**values))
-    return len(rows)
+    done = 0
+    for table in _TABLES:
+        rows = session.execute(_keyed_in(table).where(table.key_id != keyring.first).limit(most - done)).all()
+        for row in rows:
+            again = keyring.wrapped(data_key(row, keyring), row.id)
+            values = {"key_id": again.key_id, "data_key": again.sealed}
+            session.execute(update(table).where(table.id == row.id, table.data_key == row.data_key).values(**values))
+        done += len(rows)
+    return done
+
+
+def _keyed_in(table: type[CaseRow | EndpointRow]) -> Select[str, str, bytes | None]:
+    return select(table.id, table.key_id, table.data_key).where(table.data_key.is_not(None))

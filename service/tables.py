@@ -1,8 +1,8 @@
 """The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks.
 
-Columns of bytes are sealed with the data key of their case (`service.rows` says how each is bound to its place): who
-copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status, times,
-digests, and what the customer calls a case or a request (`client_reference_id`, Idempotency-Key).
+Columns of bytes are sealed with the data key of their row or case (`service.rows` says how each is bound to its place):
+who copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status,
+times, digests, and what the customer calls a case or a request (`client_reference_id`, Idempotency-Key).
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class RequestRow(Base):
 
 class EndpointRow(Base):
     """Where a customer takes webhooks. events: the types wanted, all of them where it is null; previous_secret: signs
-    as well until previous_until, while the receiver learns the new one.
+    as well until previous_until, while the receiver learns the new one. data_key: seals both, as in a case.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -159,8 +159,10 @@ class EndpointRow(Base):
     url: Mapped[str] = mapped_column(Text)
     events: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     description: Mapped[str | None] = mapped_column(String(255))
-    secret: Mapped[str] = mapped_column(Text)
-    previous_secret: Mapped[str | None] = mapped_column(Text)
+    key_id: Mapped[str] = mapped_column(String(64))
+    data_key: Mapped[bytes]
+    secret: Mapped[bytes]
+    previous_secret: Mapped[bytes | None]
     previous_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]

@@ -35,6 +35,7 @@ from service.lifecycle import Case, Change, Event, accept, cancel, decide
 from service.rows import StoredRequest
 from service.settings import Settings
 from service.store import Store
+from service.webhook_store import WebhookStore
 
 NAME = "Ottilie-Marker-Sample"
 MEDIA = b"marker of the media " * 60_000
@@ -230,13 +231,15 @@ async def test_keys_are_rotated_and_an_old_one_is_no_longer_needed(
     async with opened_stores(settings) as (store, evidence):
         evidence.start(set())
         before = await played(store, evidence)
+        webhooks = WebhookStore(store.database, keyring(settings))
+        endpoint, secret = await webhooks.add("https://example.org/", None, None, NOW)
         gone = await cancelled(store)
         await evidence.forget(gone.id)
     new = key_line("new")
     write(keys_file, new + old)
     async with opened_stores(settings) as (store, _):
         assert await store.get(before.id) == before
-        assert await store.sealed_by_others() == 1
+        assert await store.sealed_by_others() == 2
         after = await cancelled(store)
     write(keys_file, new)
     with pytest.raises(KeyMissingError, match="the key old,"):
@@ -244,13 +247,18 @@ async def test_keys_are_rotated_and_an_old_one_is_no_longer_needed(
             pass
     write(keys_file, new + old)
     monkeypatch.setenv("VERIDASK_ENCRYPTION_KEYS_FILE", str(keys_file))
-    for count in (1, 0):
+    for count in (2, 0):
         done = await asyncio.to_thread(CliRunner().invoke, app, ["reseal", "--data-dir", str(settings.data_dir)])
         assert (done.exit_code, f"{count} data keys" in done.output) == (0, True), done.output
     write(keys_file, new)
     async with opened_stores(settings) as (store, evidence):
         assert [await store.get(case.id) for case in (before, after)] == [before, after]
         assert await evidence.read((await store.uploads(before.id))[0].evidence_key) == MEDIA
+        webhooks = WebhookStore(store.database, keyring(settings))
+        assert (await webhooks.rotate(endpoint.id, NOW))[1] != secret
+        await store.change(after.id, lambda case: Change(case, (Event("status", {"status": case.status}),)))
+        [claim] = await webhooks.claim(NOW, NOW + timedelta(minutes=1), 1, {})
+        assert claim.secrets[1] == secret
     write(keys_file, key_line("new"))
     with pytest.raises(KeyMissingError, match="another one"):
         async with opened_stores(settings):

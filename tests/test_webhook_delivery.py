@@ -63,7 +63,7 @@ async def sending(folder: Path, retries: int = 20, timeout_s: float = 5.0) -> As
     news = asyncio.Event()
     store = Store(f"sqlite:///{folder / 'cases.sqlite'}", lambda _: news.set(), KEYS)
     await store.start()
-    webhooks = WebhookStore(store.database)
+    webhooks = WebhookStore(store.database, KEYS)
     destinations = Destinations(allow_private=False, allow_loopback=True)
     sender = WebhookSender(webhooks, destinations, news, [0.05] * retries, timeout_s)
     sender.start()
