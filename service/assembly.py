@@ -14,11 +14,13 @@ from service.cases import Cases
 from service.errors import EvidenceUnavailableError, StoreUnavailableError
 from service.events import EventBoard
 from service.evidence import Evidence
+from service.evidence_reader import EvidenceReader
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
 from service.keyring import Keyring, keyring_of
 from service.limits import Limits
 from service.probing import Prober
+from service.redaction import Redaction
 from service.replica import Replica
 from service.runs import CaseRuns
 from service.schemas import CaseView
@@ -31,6 +33,9 @@ from workers.uploads import require_tested_build
 
 log = structlog.get_logger()
 
+_ANCHORS_S = 60.0
+"""How often the newest line of the audit log is logged."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -39,9 +44,11 @@ class Service:
     settings: Settings
     store: Store
     evidence: Evidence
+    evidence_reader: EvidenceReader
     board: EventBoard
     runs: CaseRuns
     cases: Cases
+    redaction: Redaction
     secrets: Secrets
     limits: Limits
     webhooks: WebhookStore
@@ -81,7 +88,7 @@ def webhook_destinations(settings: Settings) -> Destinations:
 
 @asynccontextmanager
 async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
-    """Case store and evidence, to be read by who analyses cases, beside a running service or without one.
+    """Case store and evidence, beside a running service or without one, for what keeps them in order.
 
     Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
     """
@@ -91,6 +98,13 @@ async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Eviden
         yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[Store, EvidenceReader]]:
+    """The same for who analyses cases: what is read of the evidence is written to the audit log. Raises as above."""
+    async with opened_stores(settings) as (store, evidence):
+        yield store, EvidenceReader(store, evidence)
 
 
 @asynccontextmanager
@@ -143,9 +157,22 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         cases = Cases(
             settings, store, evidence, prober, runs, me, secrets, lambda c: CaseView.of(c).model_dump(mode="json")
         )
-        sweep = asyncio.create_task(cases.sweep(), name="sweep")
-        stack.callback(sweep.cancel)
+        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s)
+        for work in (cases.sweep(), redaction.sweep(), store.audit.tell_heads(_ANCHORS_S)):
+            stack.callback(asyncio.create_task(work).cancel)
         limits = Limits(settings.key_rate, settings.case_rate)
         yield Service(
-            settings, store, evidence, board, runs, cases, secrets, limits, webhooks, destinations, webhook_news
+            settings,
+            store,
+            evidence,
+            EvidenceReader(store, evidence),
+            board,
+            runs,
+            cases,
+            redaction,
+            secrets,
+            limits,
+            webhooks,
+            destinations,
+            webhook_news,
         )

@@ -107,8 +107,9 @@ class Cases:
         self._secrets = secrets
         self._view = view
 
-    async def create(self, new: NewCase, idempotency_key: str | None) -> Created:
-        """Create a case and submit its graph; a repeated key gives the first answer again.
+    async def create(self, new: NewCase, idempotency_key: str | None, by: str) -> Created:
+        """Create a case and submit its graph; a repeated key gives the first answer again. by: who asks, for the audit
+        log, here and below.
 
         Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
         """
@@ -123,7 +124,8 @@ class Cases:
             request = None
             if idempotency_key:
                 request = StoredRequest(idempotency_key, fingerprint, case.id, self._view(case))
-            known = await self._store.create(Change(case, (Event("status", {"status": case.status}),)), request)
+            change = Change(case, (Event("status", {"status": case.status}),))
+            known = await self._store.create(change, request, by=by)
             if known is None:
                 try:
                     await self._runs.open(case)
@@ -163,7 +165,7 @@ class Cases:
         )
 
     async def upload(
-        self, case: Case, step_name: str, content_type: str, length: int | None, body: AsyncIterator[bytes]
+        self, case: Case, step_name: str, content_type: str, length: int | None, body: AsyncIterator[bytes], by: str
     ) -> Case:
         """Take a media for a step; gives the case after it, once everything is durable.
 
@@ -197,7 +199,7 @@ class Cases:
                 return Upload(upload_id, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
 
             change = await self._store.change(
-                case.id, lambda now: accept(now, step, received_at, self._replica), upload=row
+                case.id, lambda now: accept(now, step, received_at, self._replica), upload=row, by=by
             )
         except BaseException:
             self._evidence.discard(incoming)
@@ -230,9 +232,9 @@ class Cases:
             else:
                 self._runs.changed(case_id)
 
-    async def cancel(self, case_id: str) -> Case:
+    async def cancel(self, case_id: str, by: str) -> Case:
         """End a case at the customer's wish; harmless when repeated. Raises UnknownCaseError, CaseClosedError."""
-        change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)))
+        change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)), by=by)
         assert change is not None  # noqa: S101  `cancel` gives a change or raises
         self._runs.changed(case_id)
         return change.case

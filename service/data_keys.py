@@ -1,4 +1,4 @@
-"""The data keys of cases and of webhook endpoints in their rows: read, erased, and wrapped again after a rotation.
+"""The data keys of cases and of webhook endpoints in their rows: read, and wrapped again after a rotation.
 `service.keyring` wraps.
 """
 
@@ -9,12 +9,11 @@ from typing import Protocol
 from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
-from service.errors import CaseOpenError, ForgottenError, UnknownCaseError
+from service.errors import ForgottenError, UnknownCaseError
 from service.keyring import Keyring, WrappedKey
-from service.lifecycle import OPEN
 from service.tables import CaseRow, EndpointRow
 
-_KEYED = select(CaseRow.id, CaseRow.status, CaseRow.key_id, CaseRow.data_key)
+_KEYED = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key)
 _TABLES: tuple[type[CaseRow | EndpointRow], ...] = (CaseRow, EndpointRow)
 
 
@@ -57,16 +56,6 @@ def require_known(session: Session, keyring: Keyring) -> None:
     for table in _TABLES:
         for key_id in session.scalars(select(table.key_id).where(table.data_key.is_not(None)).distinct()).all():
             data_key(session.execute(_keyed_in(table).where(table.key_id == key_id).limit(1)).one(), keyring)
-
-
-def erase(session: Session, case_id: str) -> None:
-    """Erase the data key of a case. Raises UnknownCaseError, and CaseOpenError for one that still needs it."""
-    row = session.execute(_KEYED.where(CaseRow.id == case_id)).one_or_none()
-    if row is None:
-        raise UnknownCaseError("there is no such case")
-    if row.status in OPEN:
-        raise CaseOpenError(f"the case is {row.status}")
-    session.execute(update(CaseRow).where(CaseRow.id == case_id).values(key_id="", data_key=None))
 
 
 def wrapped_by_others(session: Session, keyring: Keyring) -> int:

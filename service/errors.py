@@ -22,6 +22,8 @@ VeridaskError
     ├── TooManyEndpointsError       no more webhook endpoints are made
     ├── WebhookUrlError             no webhook goes to that URL
     ├── ForgottenError              what spoke of the person was erased
+    ├── UnknownUploadError          the case has no such upload
+    ├── AuditBrokenError            a line of the audit log is missing or was changed
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
@@ -165,6 +167,18 @@ class ForgottenError(ServiceError):
     """What spoke of the person of this case was erased: its data key is gone."""
 
     code = "case_forgotten"
+
+
+class UnknownUploadError(ServiceError):
+    """The case has no upload of that id."""
+
+    code = "unknown_upload"
+
+
+class AuditBrokenError(ServiceError):
+    """A line of the audit log is missing, was changed, or is not the one of an anchor."""
+
+    code = "audit_broken"
 
 
 class UnavailableError(ServiceError):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from graphs.records import Step
 from models.errors import EmptyMediaError, MediaTooLargeError
-from service.errors import EvidenceUnavailableError
+from service.errors import EvidenceUnavailableError, ForgottenError
 from service.evidence_store import MEDIA, EvidenceFolder, EvidenceStore, sync, unavailable_is_said
 from service.findings import HEAD, ROOT_GROUP, decoded, encoded, group_root
 from service.identifiers import is_case_id
@@ -63,10 +63,6 @@ class DataKeys(Protocol):
 
     async def data_key(self, case_id: str) -> bytes:
         """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError, StoreUnavailableError."""
-        ...
-
-    async def forget(self, case_id: str) -> None:
-        """Erase it for good. Raises UnknownCaseError, CaseOpenError, StoreUnavailableError."""
         ...
 
 
@@ -204,7 +200,7 @@ class Evidence:
         attributes: Mapping[str, Any],
     ) -> None:
         """Keep the findings of one step as the group `<step>` of the case's Zarr group; a later attempt takes its
-        place. Raises EvidenceUnavailableError.
+        place. Raises EvidenceUnavailableError, and ForgottenError for a case that was redacted: nothing is kept then.
         """
         root = group_root(case_id)
         data_key = await self._keys.data_key(case_id)
@@ -215,6 +211,11 @@ class Evidence:
             self.store.write_group(root, step, closed, sealed(ROOT_GROUP, data_key, f"{root}/{HEAD}"))
 
         await asyncio.to_thread(write)
+        try:
+            await self._keys.data_key(case_id)
+        except ForgottenError:  # while this was written; nobody can open it, and nobody else would remove it
+            await self.erase(case_id)
+            raise
 
     async def group(self, case_id: str) -> zarr.Group:
         """The Zarr group of a case, opened into memory, to read.
@@ -230,13 +231,8 @@ class Evidence:
 
         return await asyncio.to_thread(read)
 
-    async def forget(self, case_id: str) -> None:
-        """Erase the data key of a case that has ended, then its media and its findings. Harmless when repeated.
-
-        From the first moment on nothing of it can be opened any more, wherever copies of the files are. Raises
-        UnknownCaseError, CaseOpenError, EvidenceUnavailableError, StoreUnavailableError.
-        """
-        await self._keys.forget(case_id)
+    async def erase(self, case_id: str) -> None:
+        """Remove the media and the findings of a case; harmless when repeated. Raises EvidenceUnavailableError."""
         await asyncio.to_thread(self.store.remove_case, case_id)
 
     async def require_usable(self) -> None:

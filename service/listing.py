@@ -78,7 +78,7 @@ def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]
     return query.order_by(CaseRow.id.desc()).limit(limit)
 
 
-def listed(row: Row[Any], values: Values) -> ListedCase:
+def listed(row: Row[Any], values: Values | None) -> ListedCase:
     """A row of that query, opened. Raises SealBrokenError."""
     return ListedCase(
         id=row.id,

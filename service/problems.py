@@ -48,6 +48,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.TooManyEndpointsError: (409, "There are too many webhook endpoints"),
     errors.WebhookUrlError: (422, "No webhook can go to this URL"),
     errors.ForgottenError: (410, "What spoke of the person was erased"),
+    errors.UnknownUploadError: (404, "Unknown upload"),
     errors.UnavailableError: (503, "Not available now"),
     errors.StoreUnavailableError: (503, "The case store is not available"),
     errors.EvidenceUnavailableError: (503, "The evidence store is not available"),

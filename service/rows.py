@@ -19,6 +19,9 @@ from service.sealing import Values
 from service.tables import CaseRow, EventRow, RequestRow, UploadRow
 from service.wire import CHECKS, RECORDED, STEPS, jsonable
 
+_EMPTY: Mapping[str, Any] = {"case_metadata": {}, "steps": {}, "checks": []}
+"""What is sealed in the row of a case, once nothing is."""
+
 
 @dataclass(frozen=True)
 class Upload:
@@ -81,11 +84,29 @@ def columns_of(case: Case, values: Values) -> dict[str, Any]:
     }
 
 
-def case_of(row: CaseRow, values: Values) -> Case:
-    """The case in a row. Raises SealBrokenError."""
+def erased_columns(case: Case) -> dict[str, Any]:
+    """The columns of the row of a redacted case, without its id and its revision: nothing is sealed in them any more.
+    The outcome stays as it is.
+    """
+    return {
+        "key_id": "",
+        "data_key": None,
+        "status": case.status,
+        "client_reference_id": None,
+        "case_metadata": b"",
+        "challenge": [],
+        "steps": b"",
+        "checks": b"",
+        "recorded": None,
+        "updated_at": case.updated_at,
+    }
+
+
+def case_of(row: CaseRow, values: Values | None) -> Case:
+    """The case in a row; values: None for one that was redacted. Raises SealBrokenError."""
 
     def opened(column: str) -> Any:
-        return values.open(getattr(row, column), f"cases.{column}/{row.id}")
+        return values.open(getattr(row, column), f"cases.{column}/{row.id}") if values else _EMPTY[column]
 
     return Case(
         id=row.id,
@@ -100,16 +121,20 @@ def case_of(row: CaseRow, values: Values) -> Case:
         expires_at=row.expires_at,
         steps=STEPS.validate_python(opened("steps")),  # type: ignore[arg-type]
         last_received_at=row.last_received_at,
-        recorded=RECORDED.validate_python(opened("recorded")) if row.recorded else None,
+        recorded=RECORDED.validate_python(opened("recorded")) if values and row.recorded else None,
         checks=CHECKS.validate_python(opened("checks")),
         cell=row.cell,
         replica=row.replica,
+        erased_at=row.erased_at,
     )
 
 
-def metadata_of(row: Row[Any], values: Values) -> dict[str, str]:
-    """The metadata in a row that has at least `id` and `case_metadata`. Raises SealBrokenError."""
-    opened: dict[str, str] = values.open(row.case_metadata, f"cases.case_metadata/{row.id}")
+def metadata_of(row: Row[Any], values: Values | None) -> dict[str, str]:
+    """The metadata in a row that has at least `id` and `case_metadata`; none in a redacted one.
+
+    Raises SealBrokenError.
+    """
+    opened: dict[str, str] = values.open(row.case_metadata, f"cases.case_metadata/{row.id}") if values else {}
     return opened
 
 

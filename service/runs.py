@@ -144,6 +144,13 @@ class CaseRuns:
             self._leave(run)
             run.release()
 
+    async def forget(self, case: Case) -> None:
+        """Keep nothing of a redacted case here or on its cluster, whoever wants it. Raises ClusterError."""
+        self.drop(case.id)
+        self._checks.taken(case.id)
+        if case.cell in self.cells.links:
+            await self.cells.graphs(case.cell).forget(case.id)
+
     async def finish(self, case: Case) -> None:
         """Keep the findings of a closed case and let its graph go. Raises ClusterError."""
         graphs = self.cells.graphs(case.cell)
@@ -357,6 +364,8 @@ class CaseRuns:
                 await self._evidence.keep_findings(spec.case_id, step, attempt, found.arrays, found.attributes)
             except FutureCancelledError:
                 continue  # a retake came first, and its findings take the place of these
+            except ForgottenError:
+                continue  # the case was redacted meanwhile
             except Exception as error:
                 log.error("findings_not_kept", case_id=spec.case_id, step=step, error=type(error).__name__)
 

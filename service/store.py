@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, func, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service import data_keys, webhook_outbox
-from service.database import Database, in_a_thread, scrub, unavailable_is_said
-from service.errors import SettingsError, StoreUnavailableError, UnknownCaseError
+from service import audit, data_keys, webhook_outbox
+from service.database import Database, in_a_thread, unavailable_is_said
+from service.erasure import Erasures
+from service.errors import ForgottenError, SettingsError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
 from service.keyring import Keyring
 from service.keys import Keys
@@ -59,6 +60,8 @@ class Store:
         self._listener = told
         self._keyring = keyring
         self.keys = Keys(self.database)
+        self.audit = audit.AuditLog(self.database)
+        self.erasures = Erasures(self.database, self._told)
 
     async def start(self) -> None:
         """Make the tables that are absent. Raises StoreUnavailableError; SettingsError for those of an older build
@@ -90,8 +93,10 @@ class Store:
             connection.execute(text("SELECT 1"))
 
     @in_a_thread
-    def create(self, change: Change, request: StoredRequest | None = None) -> StoredRequest | None:
-        """Store a new case with its first events.
+    def create(
+        self, change: Change, request: StoredRequest | None = None, *, by: str = audit.SERVICE
+    ) -> StoredRequest | None:
+        """Store a new case with its first events. by: who asked for it, for the audit log.
 
         With a request whose key is known already nothing is stored, and the earlier request is given back.
         """
@@ -100,10 +105,10 @@ class Store:
             if request is not None:
                 known = session.get(RequestRow, request.key)
                 if known is not None:
-                    return request_of(known, self._values(data_keys.keyed(session, known.case_id)))
+                    return self._request(session, known)
             key = self._keyring.made(case.id)
             row = CaseRow(id=case.id, revision=0, key_id=key.key_id, data_key=key.sealed)
-            values = self._values(row)
+            values = Values(data_keys.data_key(row, self._keyring))
             for name, value in columns_of(case, values).items():
                 setattr(row, name, value)
             session.add(row)
@@ -112,6 +117,8 @@ class Store:
                 session.add(RequestRow(**request_columns(request, values), created_at=case.created_at))
             _add_events(session, case.id, change.events, case.updated_at, values)
             webhook_outbox.put(session, change)
+            created = audit.Entry(by, "case.created", case.id, {"profile": case.profile})
+            audit.append(session, case.created_at, [created])
         self._told(case.id)
         return None
 
@@ -120,7 +127,7 @@ class Store:
         """The request that was made under that Idempotency-Key."""
         with self._reading() as session:
             row = session.get(RequestRow, key)
-            return request_of(row, self._values(data_keys.keyed(session, row.case_id))) if row else None
+            return self._request(session, row) if row else None
 
     @in_a_thread
     def delete(self, case_id: str) -> None:
@@ -128,7 +135,9 @@ class Store:
         with self._writing() as session:
             row = session.get(CaseRow, case_id)
             if row is not None:
+                now = datetime.now(UTC)
                 session.delete(row)
+                audit.append(session, now, [audit.Entry(audit.SERVICE, "case.taken_back", case_id)])
 
     @in_a_thread
     def get(self, case_id: str) -> Case:
@@ -149,11 +158,13 @@ class Store:
         *,
         upload: Callable[[Case], Upload] | None = None,
         before: Sequence[Event] = (),
+        by: str = audit.SERVICE,
     ) -> Change | None:
         """Apply a transition in one transaction; gives what it gave, once that is durable.
 
         upload: makes, from the changed case, the upload to store with it. before: events to tell ahead of the
-        transition's own. The transition may be called again when another writer was faster.
+        transition's own. by: who asked for it, for the audit log. The transition may be called again when another
+        writer was faster. Raises ForgottenError when it changes a redacted case.
         """
         for _ in range(_REVISION_TRIES):
             with self._writing() as session:
@@ -164,6 +175,8 @@ class Store:
                 change = transition(case_of(row, sealing))
                 if change is None:
                     return None
+                if sealing is None:
+                    raise ForgottenError("the case was redacted")
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
                 values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
                 session.expunge(row)
@@ -176,6 +189,7 @@ class Store:
                     session.flush()
                 _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
                 webhook_outbox.put(session, change)
+                audit.append(session, change.case.updated_at, audit.entries_of(change, by))
             self._told(case_id)
             return change
         raise StoreUnavailableError("the case is changed too often at once")
@@ -186,7 +200,7 @@ class Store:
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
             query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids))
-            known = {row.id: self._values(row) for row in session.execute(query) if row.data_key is not None}
+            known = {row.id: values for row in session.execute(query) if (values := self._values(row)) is not None}
             for case_id, item in events:
                 if case_id in known:
                     _add_events(session, case_id, (item,), now, known[case_id])
@@ -267,8 +281,12 @@ class Store:
 
     # --- the keys ---
 
-    def _values(self, row: data_keys.Keyed) -> Values:
-        return Values(data_keys.data_key(row, self._keyring))
+    def _values(self, row: data_keys.Keyed) -> Values | None:
+        """What seals and opens for a case; None for one that was redacted."""
+        return Values(data_keys.data_key(row, self._keyring)) if row.data_key is not None else None
+
+    def _request(self, session: Session, row: RequestRow) -> StoredRequest:
+        return request_of(row, Values(data_keys.data_key(data_keys.keyed(session, row.case_id), self._keyring)))
 
     def _case(self, row: CaseRow) -> Case:
         return case_of(row, self._values(row))
@@ -278,17 +296,6 @@ class Store:
         """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError."""
         with self._reading() as session:
             return data_keys.data_key(data_keys.keyed(session, case_id), self._keyring)
-
-    @in_a_thread
-    def forget(self, case_id: str) -> None:
-        """Erase the data key of a case that has ended, and with it all that is sealed by it. Harmless when repeated.
-
-        Raises UnknownCaseError, CaseOpenError.
-        """
-        with self._writing() as session:
-            data_keys.erase(session, case_id)
-        with unavailable_is_said(), self._engine.connect() as connection:
-            scrub(connection)
 
     @in_a_thread
     def sealed_by_others(self) -> int:

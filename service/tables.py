@@ -1,4 +1,5 @@
-"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks.
+"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks,
+the audit log.
 
 Columns of bytes are sealed with the data key of their row or case (`service.rows` says how each is bound to its place):
 who copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status,
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     DateTime,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -46,12 +49,13 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, list[Any]: JSON, dict[str, Any]: JSON}  # noqa: RUF012
 
 
 class CaseRow(Base):
     """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all.
-    data_key: wrapped by the encryption key `key_id`; both are empty once what spoke of the person was erased.
+    data_key: wrapped by the encryption key `key_id`; both are empty once the case was redacted, and the sealed columns
+    too; erased_at: when the media and all else that lies elsewhere were gone as well.
     """
 
     __tablename__ = "cases"
@@ -76,6 +80,7 @@ class CaseRow(Base):
     last_received_at: Mapped[datetime | None]
     cell: Mapped[str] = mapped_column(String(64))
     replica: Mapped[str] = mapped_column(String(40), index=True)
+    erased_at: Mapped[datetime | None]
 
 
 class KeyRow(Base):
@@ -134,6 +139,30 @@ class EventRow(Base):
     once: Mapped[str | None] = mapped_column(String(100))
     data: Mapped[bytes]
     at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """A line of the audit log (`service.audit`). No key to the case: the line outlives it."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(80))
+    action: Mapped[str] = mapped_column(String(40))
+    case_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    details: Mapped[dict[str, Any]]
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class AuditHeadRow(Base):
+    """The newest line's number and hash: one row, which those who write lines wait for."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str] = mapped_column(String(64))
 
 
 class RequestRow(Base):
@@ -199,3 +228,25 @@ class DeliveryRow(Base):
     claimed_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+def _append_only(name: str) -> None:
+    """Have the database refuse to change or delete rows of a table."""
+    table, refusal = Base.metadata.tables[name], f"the table {name} is append-only"
+    for does in ("UPDATE", "DELETE"):
+        sqlite = (
+            f"CREATE TRIGGER {name}_{does.lower()} BEFORE {does} ON {name} BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
+        )
+        event.listen(table, "after_create", DDL(sqlite).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
+    function = (
+        f"CREATE FUNCTION {name}_append_only() RETURNS trigger AS $$ BEGIN RAISE '{refusal}'; END $$ LANGUAGE plpgsql"
+    )
+    trigger = (
+        f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {name}_append_only()"
+    )
+    for statement in (function, trigger):
+        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
+
+
+_append_only(AuditRow.__tablename__)

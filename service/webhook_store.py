@@ -17,6 +17,7 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, delete, func, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
+from service import audit
 from service.data_keys import data_key
 from service.database import Database, in_a_thread
 from service.errors import EndpointDisabledError, TooManyEndpointsError, UnknownDeliveryError, UnknownEndpointError
@@ -103,9 +104,18 @@ class WebhookStore:
 
     @in_a_thread
     def add(
-        self, url: str, events: Sequence[str] | None, description: str | None, now: datetime
+        self,
+        url: str,
+        events: Sequence[str] | None,
+        description: str | None,
+        now: datetime,
+        *,
+        by: str = audit.SERVICE,
     ) -> tuple[Endpoint, str]:
-        """Make an endpoint; gives it and its signing secret. Raises TooManyEndpointsError."""
+        """Make an endpoint; gives it and its signing secret. by: who asks, for the audit log, here and below.
+
+        Raises TooManyEndpointsError.
+        """
         with self._writing() as session:
             if session.scalars(select(func.count()).select_from(EndpointRow)).one() >= MOST_ENDPOINTS:
                 raise TooManyEndpointsError(f"there are {MOST_ENDPOINTS} endpoints already")
@@ -122,6 +132,7 @@ class WebhookStore:
             )
             row.secret = self._values(row).seal(secret, _place(row))
             session.add(row)
+            audit.append(session, now, [_entry(by, "created", endpoint_id)])
         return _endpoint(row), secret
 
     @in_a_thread
@@ -137,27 +148,30 @@ class WebhookStore:
             return _endpoint(_known(session, endpoint_id))
 
     @in_a_thread
-    def remove(self, endpoint_id: str) -> None:
+    def remove(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> None:
         """Delete an endpoint with its deliveries. Raises UnknownEndpointError."""
         with self._writing() as session:
             session.delete(_known(session, endpoint_id))
+            audit.append(session, now, [_entry(by, "removed", endpoint_id)])
 
     @in_a_thread
-    def rotate(self, endpoint_id: str, now: datetime) -> tuple[Endpoint, str]:
+    def rotate(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> tuple[Endpoint, str]:
         """Give an endpoint a new secret; the old one signs as well for a day. Raises UnknownEndpointError."""
         with self._writing() as session:
             row = _known(session, endpoint_id)
             row.previous_secret, row.previous_until = row.secret, now + _OVERLAP
             secret = _new_secret()
             row.secret = self._values(row).seal(secret, _place(row))
+            audit.append(session, now, [_entry(by, "secret_rotated", endpoint_id)])
         return _endpoint(row), secret
 
     @in_a_thread
-    def enable(self, endpoint_id: str) -> Endpoint:
+    def enable(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> Endpoint:
         """Send to a disabled endpoint again, from now on; harmless when repeated. Raises UnknownEndpointError."""
         with self._writing() as session:
             row = _known(session, endpoint_id)
             row.disabled_at = None
+            audit.append(session, now, [_entry(by, "enabled", endpoint_id)])
         return _endpoint(row)
 
     def _values(self, row: EndpointRow) -> Values:
@@ -327,6 +341,10 @@ def _disable(session: Session, endpoint_id: str, now: datetime) -> None:
 
 def _first_end(now: datetime) -> ColumnElement[datetime]:
     return func.coalesce(DeliveryRow.ended_at, literal(now, UtcDateTime()))
+
+
+def _entry(by: str, what: str, endpoint_id: str) -> audit.Entry:
+    return audit.Entry(by, f"webhook_endpoint.{what}", None, {"endpoint": endpoint_id})
 
 
 def _known(session: Session, endpoint_id: str) -> EndpointRow:

@@ -32,6 +32,7 @@ from service.evidence_store import EvidenceFolder
 from service.findings import group_root
 from service.identifiers import Secrets
 from service.lifecycle import Case, Change, Event, accept, cancel, decide
+from service.listing import CaseFilter
 from service.rows import StoredRequest
 from service.settings import Settings
 from service.store import Store
@@ -156,7 +157,7 @@ def rows(folder: Path, statement: str, *values: str) -> None:
     database.close()
 
 
-async def test_forgetting_a_case_erases_its_key_its_media_and_its_findings(settings: Settings, tmp_path: Path) -> None:
+async def test_a_redacted_case_has_no_key_no_media_and_no_findings(settings: Settings, tmp_path: Path) -> None:
     async with opened_stores(settings) as (store, evidence):
         evidence.start(set())
         case, other = await played(store, evidence), await played_again(store, evidence)
@@ -165,22 +166,36 @@ async def test_forgetting_a_case_erases_its_key_its_media_and_its_findings(setti
         with sqlite3.connect(tmp_path / "cases.sqlite") as database:
             ((wrapped,),) = database.execute("SELECT data_key FROM cases WHERE id = ?", (case.id,))
         database.close()
-        assert traces(tmp_path, wrapped) != []
-        await evidence.forget(case.id)
-        await evidence.forget(case.id)
-        assert traces(tmp_path, wrapped) == [], "neither in a page nor in SQLite's log"
+        assert traces(tmp_path, wrapped, b"person 7", b"key-1") != []
+        for _ in range(2):
+            redacted = await store.erasures.redact(case.id, NOW, "test")
+            await evidence.erase(case.id)
+        found = await asyncio.to_thread(traces, tmp_path, wrapped, b"key-1")
+        assert found == [], "neither in a page nor in SQLite's log"
         assert not (tmp_path / "evidence" / "cases" / case.id).exists()
-        for asked in (store.get(case.id), store.events(case.id), store.request("key-1"), evidence.group(case.id)):
-            with pytest.raises(ForgottenError):
-                await asked
+        assert await store.get(case.id) == redacted
+        assert (redacted.status, redacted.metadata, redacted.client_reference_id) == ("redacted", {}, None)
+        assert (redacted.steps, redacted.checks, redacted.recorded) == ({}, (), None)
+        assert (await store.events(case.id), await store.uploads(case.id)) == ([], [])
+        assert await store.request("key-1") is None
+        with pytest.raises(ForgottenError):
+            await evidence.group(case.id)
+        with pytest.raises(ForgottenError):
+            await evidence.keep_findings(case.id, "front", 1, {}, {})
         kept = Evidence(copy / "evidence", store)
         for upload, _ in EvidenceFolder(copy / "evidence").media():
             if case.id in upload:
                 with pytest.raises(ForgottenError):
                     await kept.read(upload)
-        assert (await store.status_of([case.id]))[case.id][0] == "completed"
         await store.tell([(case.id, Event("check", {"check": "late"}))], NOW)
         assert await store.overdue(NOW + timedelta(days=9), NOW) == []
+        with pytest.raises(ForgottenError):
+            await store.change(case.id, lambda c: Change(c, ()))
+        listed, _ = await store.page(CaseFilter(), 10, None)
+        assert {one.id: (one.status, one.outcome, one.metadata) for one in listed} == {
+            case.id: ("redacted", "declined", {}),
+            other.id: ("canceled", None, {"name": NAME}),
+        }
         assert await evidence.read((await store.uploads(other.id))[0].evidence_key) == MEDIA
     async with opened_stores(settings) as (store, _):  # starts although one key is gone
         assert (await store.get(other.id)).metadata == {"name": NAME}
@@ -196,12 +211,12 @@ async def played_again(store: Store, evidence: Evidence) -> Case:
     return await store.get(case.id)
 
 
-async def test_an_open_case_is_not_forgotten(settings: Settings) -> None:
-    async with opened_stores(settings) as (store, evidence):
+async def test_an_open_case_is_not_redacted(settings: Settings) -> None:
+    async with opened_stores(settings) as (store, _):
         case = new_case()
         await store.create(Change(case, ()))
         with pytest.raises(CaseOpenError):
-            await evidence.forget(case.id)
+            await store.erasures.redact(case.id, NOW, "test")
         assert await store.get(case.id) == case
 
 
@@ -234,7 +249,7 @@ async def test_keys_are_rotated_and_an_old_one_is_no_longer_needed(
         webhooks = WebhookStore(store.database, keyring(settings))
         endpoint, secret = await webhooks.add("https://example.org/", None, None, NOW)
         gone = await cancelled(store)
-        await evidence.forget(gone.id)
+        await store.erasures.redact(gone.id, NOW, "test")
     new = key_line("new")
     write(keys_file, new + old)
     async with opened_stores(settings) as (store, _):

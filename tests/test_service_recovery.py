@@ -108,15 +108,15 @@ async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None
         await until(lambda: not service.runs.cells.up)
         assert await service.missing() == ["scheduler"]
         with pytest.raises(ClusterError):
-            await service.cases.create(NewCase("standard", None, {}), None)
+            await service.cases.create(NewCase("standard", None, {}), None, by="test")
         assert await service.store.abandoned(datetime.now(UTC), 10) == []
         with scheduler(port):
             await until(lambda: service.runs.cells.up)
             assert await service.missing() == ["worker:CPU", "worker:GPU"]
-            created = await service.cases.create(NewCase("standard", None, {}), None)
+            created = await service.cases.create(NewCase("standard", None, {}), None, by="test")
             case = await service.store.get(str(created.answer["id"]))
-            closed = await service.cases.create(NewCase("standard", None, {}), None)
-            await service.cases.cancel(str(closed.answer["id"]))
+            closed = await service.cases.create(NewCase("standard", None, {}), None, by="test")
+            await service.cases.cancel(str(closed.answer["id"]), by="test")
             async with asyncio.timeout(10):  # the canceled case's graph is let go
                 while str(closed.answer["id"]) in str(first := await states(settings.scheduler)):
                     await asyncio.sleep(0.1)
@@ -153,10 +153,10 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
     with scheduler(port):
         async with assembled(settings) as service:
             await until(lambda: service.runs.cells.up)
-            created = await service.cases.create(NewCase("recorded", None, {}), None)
+            created = await service.cases.create(NewCase("recorded", None, {}), None, by="test")
             case = await service.store.get(str(created.answer["id"]))
             for step in case.steps:
-                case = await service.cases.upload(case, step, "video/mp4", len(video), body())
+                case = await service.cases.upload(case, step, "video/mp4", len(video), body(), by="test")
             assert case.status == "processing"
             now = datetime.now(UTC)
             await service.cases.sweep_once(now + timedelta(seconds=30))
@@ -167,7 +167,7 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
             assert ended.recorded is not None
             assert ended.recorded.decided_by == "deadline"
             assert [reason.code for reason in ended.recorded.decision.reasons] == ["check_not_clear"]
-            forgotten = await service.cases.create(NewCase("recorded", None, {}), None)
+            forgotten = await service.cases.create(NewCase("recorded", None, {}), None, by="test")
             await service.cases.sweep_once(now + timedelta(days=2))
             assert (await service.store.get(str(forgotten.answer["id"]))).status == "expired"
             await until(lambda: not service.runs._runs)

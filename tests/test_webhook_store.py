@@ -200,7 +200,7 @@ async def test_an_endpoint_that_is_gone_gets_nothing_until_it_is_enabled(store: 
     ]
     with pytest.raises(EndpointDisabledError):
         await webhooks.replay(endpoint.id, claim.delivery.id, NOW)
-    assert (await webhooks.enable(endpoint.id)).disabled_at is None
+    assert (await webhooks.enable(endpoint.id, NOW)).disabled_at is None
     await webhooks.replay(endpoint.id, claim.delivery.id, NOW)
     assert types(await claimed(webhooks, minutes=2)) == ["case.requires_input"]
 
@@ -243,9 +243,9 @@ async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_boun
     with pytest.raises(TooManyEndpointsError):
         await made(webhooks)
     await created(store)
-    await webhooks.remove(endpoints[0].id)
+    await webhooks.remove(endpoints[0].id, NOW)
     with pytest.raises(UnknownEndpointError):
-        await webhooks.remove(endpoints[0].id)
+        await webhooks.remove(endpoints[0].id, NOW)
     assert [e.id for e in await webhooks.endpoints()] == [e.id for e in endpoints[1:]]
     assert len(await claimed(webhooks)) == MOST_ENDPOINTS - 1
 
@@ -254,7 +254,7 @@ async def test_an_endpoint_that_is_deleted_meanwhile_fails_no_case(store: Store,
     """Its row is locked while a delivery that points to it is written; without that PostgreSQL fails the change."""
     endpoints = [await made(webhooks) for _ in range(MOST_ENDPOINTS)]
     cases = (created(store) for _ in range(4 * MOST_ENDPOINTS))
-    await asyncio.gather(*cases, *(webhooks.remove(endpoint.id) for endpoint in endpoints))
+    await asyncio.gather(*cases, *(webhooks.remove(endpoint.id, NOW) for endpoint in endpoints))
     assert await webhooks.endpoints() == []
 
 
