@@ -127,11 +127,11 @@ def require_wanted(case: Case, name: str) -> Step:
 
     Raises UnknownStepError, CaseClosedError or StepTakenError.
     """
+    if not case.is_open:
+        raise CaseClosedError(f"the case is {case.status}")
     step = next((known for known in case.steps if known == name), None)
     if step is None:
         raise UnknownStepError(f"profile {case.profile} has the steps {', '.join(case.steps)}")
-    if not case.is_open:
-        raise CaseClosedError(f"the case is {case.status}")
     if case.steps[step].state == "received":
         raise StepTakenError(f"step {step} has its upload and no retake is asked for")
     return step

@@ -29,10 +29,12 @@ CLI = CliRunner()
 def execute(url: str, *statements: str) -> None:
     """As the database's owner, who can take the triggers away."""
     engine = create_engine(url)
-    with engine.begin() as connection:
-        for statement in statements:
-            connection.execute(text(statement))
-    engine.dispose()
+    try:
+        with engine.begin() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+    finally:
+        engine.dispose()
 
 
 def unguarded(url: str, statement: str) -> None:
@@ -92,9 +94,11 @@ async def test_a_change_that_fails_leaves_no_line(store: Store) -> None:
 
 
 async def test_lines_of_two_processes_that_write_at_once_make_one_chain(store: Store, store_url: str) -> None:
-    other = AuditLog(Database(store_url))
+    database = Database(store_url)
+    other = AuditLog(database)
     await asyncio.gather(*(log.record(NOW, Entry("a", "b")) for _ in range(20) for log in (store.audit, other)))
     assert [line.number for line in other.verified()] == list(range(1, 41))
+    await database.close()
 
 
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit WHERE number = 2"])
