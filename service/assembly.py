@@ -20,6 +20,8 @@ from service.keyring import Keyring, keyring_of
 from service.limits import Limits
 from service.probing import Prober
 from service.replica import Replica
+from service.resumable import ResumableUploads
+from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
@@ -42,6 +44,7 @@ class Service:
     board: EventBoard
     runs: CaseRuns
     cases: Cases
+    resumable: ResumableUploads
     secrets: Secrets
     limits: Limits
     webhooks: WebhookStore
@@ -143,9 +146,21 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         cases = Cases(
             settings, store, evidence, prober, runs, me, secrets, lambda c: CaseView.of(c).model_dump(mode="json")
         )
-        sweep = asyncio.create_task(cases.sweep(), name="sweep")
-        stack.callback(sweep.cancel)
+        resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
+        for sweeping in (cases.sweep(), resumable.sweep()):
+            stack.callback(asyncio.create_task(sweeping, name="sweep").cancel)
         limits = Limits(settings.key_rate, settings.case_rate)
         yield Service(
-            settings, store, evidence, board, runs, cases, secrets, limits, webhooks, destinations, webhook_news
+            settings,
+            store,
+            evidence,
+            board,
+            runs,
+            cases,
+            resumable,
+            secrets,
+            limits,
+            webhooks,
+            destinations,
+            webhook_news,
         )

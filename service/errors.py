@@ -16,6 +16,14 @@ VeridaskError
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
+    ├── TusRequestError             a request that is none of tus 1.0
+    │   └── TusVersionError             of another version of tus
+    ├── UnknownUploadError          no resumable upload of that id for that step
+    ├── UploadEndedError            nothing more is taken for a resumable upload
+    ├── UploadOffsetError           a resumable upload goes on at another byte
+    ├── UploadBusyError             another request writes to a resumable upload
+    ├── UploadPiecesError           a resumable upload came in too many pieces
+    ├── ChecksumError               a piece of an upload has not the checksum that came with it
     ├── UnknownEndpointError        no webhook endpoint of that id
     ├── UnknownDeliveryError        the endpoint has no delivery of that id
     ├── EndpointDisabledError       nothing is sent to the endpoint
@@ -129,6 +137,54 @@ class UploadTimeoutError(ServiceError):
     """The body did not arrive in the time allowed."""
 
     code = "upload_timeout"
+
+
+class TusRequestError(ServiceError):
+    """A request that is none of tus 1.0, or asks for more of it than is there."""
+
+    code = "invalid_tus_request"
+
+
+class TusVersionError(TusRequestError):
+    """A request that does not say that it is of tus 1.0.0."""
+
+    code = "unsupported_tus_version"
+
+
+class UnknownUploadError(ServiceError):
+    """No resumable upload of that id for that step of the case."""
+
+    code = "unknown_upload"
+
+
+class UploadEndedError(ServiceError):
+    """Nothing more is taken for a resumable upload: its time is over, it was ended or refused, or its case closed."""
+
+    code = "upload_ended"
+
+
+class UploadOffsetError(ServiceError):
+    """A resumable upload goes on at another byte than the one that was sent."""
+
+    code = "upload_offset"
+
+
+class UploadBusyError(ServiceError):
+    """Another request writes to a resumable upload."""
+
+    code = "upload_busy"
+
+
+class UploadPiecesError(ServiceError):
+    """A resumable upload came in too many pieces."""
+
+    code = "too_many_pieces"
+
+
+class ChecksumError(ServiceError):
+    """A piece of an upload has not the checksum that came with it."""
+
+    code = "checksum_mismatch"
 
 
 class UnknownEndpointError(ServiceError):
