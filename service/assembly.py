@@ -22,6 +22,8 @@ from service.limits import Limits
 from service.probing import Prober
 from service.redaction import Redaction
 from service.replica import Replica
+from service.resumable import ResumableUploads
+from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
@@ -49,6 +51,7 @@ class Service:
     runs: CaseRuns
     cases: Cases
     redaction: Redaction
+    resumable: ResumableUploads
     secrets: Secrets
     limits: Limits
     webhooks: WebhookStore
@@ -158,7 +161,8 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
             settings, store, evidence, prober, runs, me, secrets, lambda c: CaseView.of(c).model_dump(mode="json")
         )
         redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s)
-        for work in (cases.sweep(), redaction.sweep(), store.audit.tell_heads(_ANCHORS_S)):
+        resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
+        for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
             stack.callback(asyncio.create_task(work).cancel)
         limits = Limits(settings.key_rate, settings.case_rate)
         yield Service(
@@ -170,6 +174,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
             runs,
             cases,
             redaction,
+            resumable,
             secrets,
             limits,
             webhooks,

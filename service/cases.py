@@ -164,27 +164,43 @@ class Cases:
             replica=self._replica,
         )
 
-    async def upload(
-        self, case: Case, step_name: str, content_type: str, length: int | None, body: AsyncIterator[bytes], by: str
-    ) -> Case:
-        """Take a media for a step; gives the case after it, once everything is durable.
+    def require_takes(self, case: Case, step_name: str, content_type: str, length: int | None) -> Step:
+        """Check that a media of that type and length may be uploaded for that step now.
 
-        content_type: media type without parameters. length: of the body in bytes, when it was announced. Raises
-        UnknownStepError, CaseClosedError, StepTakenError, MediaError and its branches, UploadTimeoutError,
-        EvidenceUnavailableError, StoreUnavailableError; the step stays as it was then.
+        content_type: without parameters. length: in bytes, when it was announced. Raises UnknownStepError,
+        CaseClosedError, StepTakenError, MediaTypeError, MediaTooLargeError, EmptyMediaError.
         """
         step = require_wanted(case, step_name)
         accepts = profile(case.profile).accepts[step]
         if MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
             raise MediaTypeError(f"step {step} takes {wanted}")
-        limit = self._settings.max_upload_bytes
-        if length is not None and length > limit:
-            raise MediaTooLargeError(f"more than {limit} bytes")
+        if length is not None and length > self._settings.max_upload_bytes:
+            raise MediaTooLargeError(f"more than {self._settings.max_upload_bytes} bytes")
         if length == 0:
             raise EmptyMediaError("the body is empty")
+        return step
+
+    async def upload(
+        self,
+        case: Case,
+        step_name: str,
+        content_type: str,
+        length: int | None,
+        body: AsyncIterator[bytes],
+        by: str,
+        upload_id: str | None = None,
+    ) -> Case:
+        """Take a media for a step; gives the case after it, once everything is durable.
+
+        content_type, length: as for `require_takes`. upload_id: of its row, when it has one already. Raises as
+        `require_takes`, MediaError and its branches, UploadTimeoutError, EvidenceUnavailableError,
+        StoreUnavailableError; the step stays as it was then.
+        """
+        step = self.require_takes(case, step_name, content_type, length)
+        accepts = profile(case.profile).accepts[step]
         attempt = case.steps[step].attempts + 1
-        incoming = await self._receive(body, limit, case.id, step, attempt)
+        incoming = await self._receive(body, self._settings.max_upload_bytes, case.id, step, attempt)
         received_at = datetime.now(UTC)
         key = None
         try:
@@ -195,8 +211,8 @@ class Cases:
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
-                upload_id = time_ordered("upload")
-                return Upload(upload_id, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
+                known = upload_id or time_ordered("upload")
+                return Upload(known, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
 
             change = await self._store.change(
                 case.id, lambda now: accept(now, step, received_at, self._replica), upload=row, by=by

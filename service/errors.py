@@ -16,13 +16,20 @@ VeridaskError
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
+    ├── TusRequestError             a request that is none of tus 1.0
+    │   └── TusVersionError             of another version of tus
+    ├── UnknownUploadError          the case has no such upload
+    ├── UploadEndedError            nothing more is taken for a resumable upload
+    ├── UploadOffsetError           a resumable upload goes on at another byte
+    ├── UploadBusyError             another request writes to a resumable upload
+    ├── UploadPiecesError           a resumable upload came in too many pieces
+    ├── ChecksumError               a piece of an upload has not the checksum that came with it
     ├── UnknownEndpointError        no webhook endpoint of that id
     ├── UnknownDeliveryError        the endpoint has no delivery of that id
     ├── EndpointDisabledError       nothing is sent to the endpoint
     ├── TooManyEndpointsError       no more webhook endpoints are made
     ├── WebhookUrlError             no webhook goes to that URL
     ├── ForgottenError              what spoke of the person was erased
-    ├── UnknownUploadError          the case has no such upload
     ├── AuditBrokenError            a line of the audit log is missing or was changed
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
@@ -133,6 +140,54 @@ class UploadTimeoutError(ServiceError):
     code = "upload_timeout"
 
 
+class TusRequestError(ServiceError):
+    """A request that is none of tus 1.0, or asks for more of it than is there."""
+
+    code = "invalid_tus_request"
+
+
+class TusVersionError(TusRequestError):
+    """A request that does not say that it is of tus 1.0.0."""
+
+    code = "unsupported_tus_version"
+
+
+class UnknownUploadError(ServiceError):
+    """The case, or this step of it, has no upload of that id."""
+
+    code = "unknown_upload"
+
+
+class UploadEndedError(ServiceError):
+    """Nothing more is taken for a resumable upload: its time is over, it was ended or refused, or its case closed."""
+
+    code = "upload_ended"
+
+
+class UploadOffsetError(ServiceError):
+    """A resumable upload goes on at another byte than the one that was sent."""
+
+    code = "upload_offset"
+
+
+class UploadBusyError(ServiceError):
+    """Another request writes to a resumable upload."""
+
+    code = "upload_busy"
+
+
+class UploadPiecesError(ServiceError):
+    """A resumable upload came in too many pieces."""
+
+    code = "too_many_pieces"
+
+
+class ChecksumError(ServiceError):
+    """A piece of an upload has not the checksum that came with it."""
+
+    code = "checksum_mismatch"
+
+
 class UnknownEndpointError(ServiceError):
     """No webhook endpoint of that id."""
 
@@ -167,12 +222,6 @@ class ForgottenError(ServiceError):
     """What spoke of the person of this case was erased: its data key is gone."""
 
     code = "case_forgotten"
-
-
-class UnknownUploadError(ServiceError):
-    """The case has no upload of that id."""
-
-    code = "unknown_upload"
 
 
 class AuditBrokenError(ServiceError):

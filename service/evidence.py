@@ -134,8 +134,7 @@ class Evidence:
         digest, size = hashlib.sha256(), 0
         try:
             with unavailable_is_said():
-                if shutil.disk_usage(self._incoming).free < self._min_free:
-                    raise EvidenceUnavailableError("the evidence store is full")
+                self._require_space()
                 with path.open("xb") as file:
                     pending = bytearray()
                     async for chunk in body:
@@ -154,6 +153,32 @@ class Evidence:
             path.unlink(missing_ok=True)
             raise
         return Incoming(path, place, sealer.key, size, digest.hexdigest())
+
+    async def keep_piece(self, case_id: str, content: bytes) -> str:
+        """Keep a piece of a media that has not come whole yet, sealed as an entry of its own; gives its key.
+
+        Durable when this returns. A piece that no row points to is removed at a start, like media. Raises
+        EvidenceUnavailableError.
+        """
+        if not is_case_id(case_id):
+            raise ValueError("not the id of a case")
+        key = f"cases/{case_id}/piece-{secrets.token_hex(8)}{MEDIA}"
+        data_key = await self._keys.data_key(case_id)
+        path = self._incoming / f"{self._me}.{secrets.token_hex(16)}.part"
+
+        def write() -> None:
+            try:
+                with unavailable_is_said():
+                    self._require_space()
+                    with path.open("xb") as file:
+                        _write(file, Sealer(data_key, key), content, last=True)
+                sync(path)
+                self.store.keep(path, key)
+            finally:
+                path.unlink(missing_ok=True)
+
+        await asyncio.to_thread(write)
+        return key
 
     async def sync(self, incoming: Incoming) -> None:
         """Bring the bytes to the disk. Raises EvidenceUnavailableError."""
@@ -240,13 +265,16 @@ class Evidence:
 
         def look() -> None:
             with unavailable_is_said():
-                if shutil.disk_usage(self._incoming).free < self._min_free:
-                    raise EvidenceUnavailableError("the evidence store is full")
+                self._require_space()
                 if not os.access(self._incoming, os.W_OK):
                     raise EvidenceUnavailableError("the evidence store cannot be written")
             self.store.require_usable()
 
         await asyncio.to_thread(look)
+
+    def _require_space(self) -> None:
+        if shutil.disk_usage(self._incoming).free < self._min_free:
+            raise EvidenceUnavailableError("the evidence store is full")
 
 
 def _write(file: BinaryIO, sealer: Sealer, content: bytes, *, last: bool = False) -> None:

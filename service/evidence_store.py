@@ -1,6 +1,7 @@
 """Where the evidence is kept for good: a folder, or object storage. Whole entries or none, durable when a call returns.
 
     cases/<case id>/<step>-<attempt>-<random>.media      media as received
+    cases/<case id>/piece-<random>.media                 a part of a media that has not come whole yet
     cases/<case id>/findings.zarr/<step>/…               one Zarr group per case (`service.findings` says what is in it)
 
 Keys are made by `service.evidence` and `service.findings` from checked ids. All methods block: call them from a thread.

@@ -179,6 +179,13 @@ class Settings(BaseSettings):
         title="Upload time-out",
         description="From the request to the last byte of its body.",
     )
+    resumable_s: int = Field(
+        default=3600,
+        ge=1,
+        le=604_800,
+        title="Life of an unfinished resumable upload",
+        description="From its last bytes on; then they are removed.",
+    )
     min_free_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,

@@ -39,7 +39,7 @@ from service.rows import (
     upload_of,
 )
 from service.sealing import Values
-from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
+from service.tables import Base, CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
 
 _REVISION_TRIES = 10
 _AT_ONCE = 500
@@ -227,9 +227,9 @@ class Store:
 
     @in_a_thread
     def evidence_keys(self) -> set[str]:
-        """Where the evidence of every upload is."""
+        """Where the evidence of every upload is, and the pieces of those that have not come whole yet."""
         with self._reading() as session:
-            return set((session.scalars(select(UploadRow.evidence_key))).all())
+            return {*session.scalars(select(UploadRow.evidence_key)), *session.scalars(select(PieceRow.evidence_key))}
 
     @in_a_thread
     def overdue(self, now: datetime, uploaded_before: datetime) -> list[Case]:

@@ -1,5 +1,5 @@
-"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks,
-the audit log.
+"""The tables of the case store: cases, uploads, those that go on after a lost connection, events, requests that may be
+repeated, API keys, replicas, webhooks, the audit log.
 
 Columns of bytes are sealed with the data key of their row or case (`service.rows` says how each is bound to its place):
 who copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status,
@@ -120,6 +120,35 @@ class UploadRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     info: Mapped[bytes]
     received_at: Mapped[datetime]
+
+
+class ResumableRow(Base):
+    """An upload that goes on after a lost connection. offset: bytes of it that are durable, fewer than length: the last
+    ones are stored with the whole media alone. It was accepted when `uploads` has its id; ended_at: since when nothing
+    more is taken for it.
+    """
+
+    __tablename__ = "resumable_uploads"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
+    step: Mapped[str] = mapped_column(String(16))
+    media_type: Mapped[str] = mapped_column(String(64))
+    length: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+
+
+class PieceRow(Base):
+    """Bytes of such an upload from `start` on. `evidence_key` says where the evidence has them."""
+
+    __tablename__ = "upload_pieces"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    evidence_key: Mapped[str] = mapped_column(String(200))
 
 
 class EventRow(Base):

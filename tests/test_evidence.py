@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
@@ -84,6 +85,23 @@ def files(evidence: Evidence, root: Path) -> list[str]:
     """What is kept and what is on its way."""
     kept = [key for key, _ in evidence.store.media()]
     return sorted(kept + [p.relative_to(root).as_posix() for p in (root / "incoming").iterdir()])
+
+
+async def test_a_piece_is_sealed_for_itself_and_swept_like_media(evidence: Evidence, root: Path) -> None:
+    content = os.urandom(200_000)
+    one, other = await evidence.keep_piece(CASE, content), await evidence.keep_piece(CASE, content)
+    assert await evidence.read(one) == await evidence.read(other) == content
+    raw = [b"".join(evidence.store.pieces(key)) for key in (one, other)]
+    assert raw[0] != raw[1]
+    assert content[:16] not in raw[0] + raw[1]
+    assert files(evidence, root) == sorted([one, other])
+    full = Evidence(root, evidence._keys, 2**62, evidence.store)
+    with pytest.raises(EvidenceUnavailableError):
+        await full.keep_piece(CASE, content)
+    with pytest.raises(ValueError, match="id of a case"):
+        await evidence.keep_piece("../x", content)
+    await asyncio.to_thread(evidence.store.remove_case, CASE)
+    assert files(evidence, root) == []
 
 
 async def test_a_media_is_kept_as_it_was_received(evidence: Evidence, root: Path) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import secrets
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import httpx
 import pytest
 from case_stores import NOW, created, new_case
@@ -43,6 +45,7 @@ def holders(marker: bytes, case_id: str, dask_worker: Any = None, dask_scheduler
 
 
 def left(cluster: str, marker: bytes, case_id: str) -> list[str]:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # the workers do not know the tests' modules
     with Client(cluster, set_as_default=False) as client:
         workers = client.run(holders, marker, case_id)
         return [
