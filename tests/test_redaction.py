@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import httpx
 import pytest
 from case_stores import NOW, created, new_case
@@ -32,10 +32,10 @@ pytestmark = pytest.mark.cluster
 def holders(marker: bytes, case_id: str, dask_worker: Any = None, dask_scheduler: Any = None) -> list[str]:
     """What in this process's objects holds a marker, and which tasks and data name the case."""
     node = dask_worker or dask_scheduler
-    tasks = node.state.tasks if dask_worker else node.tasks
-    found = [f"task {key}" for key in tasks if case_id in str(key)]
-    if dask_worker:
-        found += [f"data {key}" for key in dask_worker.data if case_id in str(key)]
+    worker = hasattr(node, "data")
+    found = [f"task {key}" for key in (node.state.tasks if worker else node.tasks) if case_id in str(key)]
+    if worker:
+        found += [f"data {key}" for key in node.data if case_id in str(key)]
     for holder in gc.get_objects():
         # Texts and bytes are not tracked themselves: they are looked at in what refers to them.
         for one in gc.get_referents(holder):
