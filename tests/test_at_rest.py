@@ -32,6 +32,7 @@ from service.evidence_store import EvidenceFolder
 from service.findings import group_root
 from service.identifiers import Secrets
 from service.lifecycle import Case, Change, Event, accept, cancel, decide
+from service.listing import CaseFilter
 from service.rows import StoredRequest
 from service.settings import Settings
 from service.store import Store
@@ -179,6 +180,8 @@ async def test_forgetting_a_case_erases_its_key_its_media_and_its_findings(setti
                 with pytest.raises(ForgottenError):
                     await kept.read(upload)
         assert (await store.status_of([case.id]))[case.id][0] == "completed"
+        listed, _ = await store.page(CaseFilter(), 9, None)
+        assert {one.id: one.metadata for one in listed} == {case.id: {}, other.id: {"name": NAME}}
         await store.tell([(case.id, Event("check", {"check": "late"}))], NOW)
         assert await store.overdue(NOW + timedelta(days=9), NOW) == []
         assert await evidence.read((await store.uploads(other.id))[0].evidence_key) == MEDIA

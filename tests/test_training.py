@@ -39,7 +39,7 @@ def test_each_process_draws_its_own() -> None:
             for whole, half in drawn.take(wait=True):
                 assert half.tolist() == [0.5, 1.5]
                 seen.setdefault(int(whole[0, 0]), []).append(int(whole[0, 1]))
-    assert all(drawn == list(range(len(drawn))) for drawn in seen.values())
+    assert all(taken == list(range(len(taken))) for taken in seen.values())
     assert set(seen) == {1, 2}
 
 
