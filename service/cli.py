@@ -206,7 +206,7 @@ def doctor() -> None:
 def reseal_command(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the case store and the keys.")] = None,
 ) -> None:
-    """Wrap the data keys of all cases with the first encryption key, after it was changed."""
+    """Wrap all data keys with the first encryption key, after it was changed."""
     from service.reseal import reseal
 
     try:

@@ -60,13 +60,20 @@ class Erasures:
         return change.case
 
     @in_a_thread
-    def erased(self, case_id: str, now: datetime) -> None:
-        """Of a redacted case nothing is left anywhere."""
+    def erased(self, case_id: str, now: datetime) -> datetime:
+        """Of a redacted case nothing is left anywhere. Gives when that was said first: a sweep and a request may both
+        have gone on with the same case. Raises UnknownCaseError, StoreUnavailableError.
+        """
         with self._writing() as session:
-            unknown = (CaseRow.id == case_id) & CaseRow.erased_at.is_(None)
-            session.execute(update(CaseRow).where(unknown).values(erased_at=now))
+            row = session.get(CaseRow, case_id, with_for_update=True)
+            if row is None:
+                raise UnknownCaseError("there is no such case")
+            if row.erased_at is not None:
+                return row.erased_at
+            row.erased_at = now
             audit.append(session, now, [audit.Entry(audit.SERVICE, "case.erased", case_id)])
         self._scrub()
+        return now
 
     @in_a_thread
     def unfinished(self, most: int) -> list[Case]:

@@ -19,7 +19,7 @@ from service.key_files import made_once
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_ORDERED = r"[0-9a-hjkmnp-tv-z]{26}"
 """What follows the prefix of an id, as a regular expression."""
-KEY_BYTES = 32
+SERVICE_KEY_BYTES = 32
 _CLIENT = "secret_"
 _SECRET = re.compile(rf"{_CLIENT}([0-9a-f]{{1,9}})_([A-Za-z0-9_-]{{43}})")
 _CASE_ID = re.compile(rf"case_{TIME_ORDERED}")
@@ -75,4 +75,4 @@ class Secrets:
 
 def service_key(folder: Path) -> bytes:
     """The service's 32-byte key: read from `folder`, or made there once, readable by its owner only."""
-    return made_once(folder / "service.key", secrets.token_bytes(KEY_BYTES))
+    return made_once(folder / "service.key", secrets.token_bytes(SERVICE_KEY_BYTES))

@@ -79,13 +79,13 @@ def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]
 
 
 def listed(row: Row[Any], values: Values | None) -> ListedCase:
-    """A row of that query, opened. Raises SealBrokenError."""
+    """A row of that query, opened; values: None where the case's data key was erased. Raises SealBrokenError."""
     return ListedCase(
         id=row.id,
         status=row.status,
         profile=row.profile,
         client_reference_id=row.client_reference_id,
-        metadata=metadata_of(row, values),
+        metadata=metadata_of(row, values) if values else {},
         outcome=row.outcome,
         created_at=row.created_at,
         updated_at=row.updated_at,

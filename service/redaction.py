@@ -57,13 +57,12 @@ class Redaction:
         try:
             await self._runs.forget(case)
             await self._evidence.erase(case.id)
-            now = datetime.now(UTC)
-            await self._erasures.erased(case.id, now)
+            erased_at = await self._erasures.erased(case.id, datetime.now(UTC))
         except (ServiceError, ClusterError) as error:
             log.warning("redaction_unfinished", case_id=case.id, error=type(error).__name__)
             return case
         log.info("case_erased", case_id=case.id)
-        return replace(case, erased_at=now)
+        return replace(case, erased_at=erased_at)
 
     async def sweep(self) -> None:
         """For ever: go on with unfinished redactions, and redact cases whose retention is over."""

@@ -1,4 +1,5 @@
-"""`veridask reseal`: after a new encryption key was put first in its file, wrap every case's data key again with it.
+"""`veridask reseal`: after a new encryption key was put first in its file, wrap every data key again with it, those of
+cases and of webhook endpoints.
 
 Media, findings and values stay as they are: they are sealed by the data keys, which do not change. Some hundred keys in
 one transaction, so it can be interrupted and repeated, beside running API processes that have both keys.

@@ -62,7 +62,7 @@ def columns_of(case: Case, values: Values) -> dict[str, Any]:
     """The columns of a case's row, without its id, its revision and its data key."""
 
     def sealed(column: str, value: Any) -> bytes:
-        return values.seal(jsonable(value), f"cases.{column}/{case.id}")
+        return values.seal(jsonable(value), _place(column, case.id))
 
     return {
         "profile": case.profile,
@@ -106,14 +106,14 @@ def case_of(row: CaseRow, values: Values | None) -> Case:
     """The case in a row; values: None for one that was redacted. Raises SealBrokenError."""
 
     def opened(column: str) -> Any:
-        return values.open(getattr(row, column), f"cases.{column}/{row.id}") if values else _EMPTY[column]
+        return values.open(getattr(row, column), _place(column, row.id)) if values else _EMPTY[column]
 
     return Case(
         id=row.id,
         profile=row.profile,
         status=row.status,  # type: ignore[arg-type]
         client_reference_id=row.client_reference_id,
-        metadata=opened("case_metadata"),
+        metadata=metadata_of(row, values),
         challenge=tuple(row.challenge),
         max_attempts=row.max_attempts,
         created_at=row.created_at,
@@ -129,13 +129,17 @@ def case_of(row: CaseRow, values: Values | None) -> Case:
     )
 
 
-def metadata_of(row: Row[Any], values: Values | None) -> dict[str, str]:
+def metadata_of(row: CaseRow | Row[Any], values: Values | None) -> dict[str, str]:
     """The metadata in a row that has at least `id` and `case_metadata`; none in a redacted one.
 
     Raises SealBrokenError.
     """
-    opened: dict[str, str] = values.open(row.case_metadata, f"cases.case_metadata/{row.id}") if values else {}
-    return opened
+    metadata: dict[str, str] = values.open(row.case_metadata, _place("case_metadata", row.id)) if values else {}
+    return metadata
+
+
+def _place(column: str, case_id: str) -> str:
+    return f"cases.{column}/{case_id}"
 
 
 def upload_columns(upload: Upload, values: Values) -> dict[str, Any]:

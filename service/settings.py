@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
 from service.errors import SettingsError
-from service.identifiers import KEY_BYTES
+from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
@@ -274,8 +274,10 @@ class Settings(BaseSettings):
         self._safe_evidence()
         if self.service_key_file is not None:
             _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
-            if self.service_key_file.stat().st_size != KEY_BYTES:
-                raise ValueError(f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {KEY_BYTES} bytes")
+            if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
+                raise ValueError(
+                    f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
+                )
         if self.encryption_keys_file is not None:
             try:
                 keyring_of(self.encryption_keys_file, self.data_dir)

@@ -245,7 +245,8 @@ class Store:
         """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
         with self._reading() as session:
             rows = session.execute(page_query(wanted, limit + 1, after)).all()
-        return [listed(row, self._values(row)) for row in rows[:limit]], len(rows) > limit
+        # One case that was erased must not hide the others of its page.
+        return [listed(row, self._values(row) if row.data_key else None) for row in rows[:limit]], len(rows) > limit
 
     @in_a_thread
     def processing(self) -> int:
