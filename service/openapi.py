@@ -16,21 +16,29 @@ from service.schemas import Problem
 
 TAGS = [
     {"name": "cases", "description": "A person's verification: made, filled with uploads, followed, decided."},
+    {"name": "resumable uploads", "description": "Uploads that go on after a lost connection, by tus 1.0."},
+    {"name": "evidence", "description": "What was uploaded, for who has to look at it, and its end."},
     {"name": "profiles", "description": "The configurations that cases can be created with."},
     {"name": "webhooks", "description": "Where the news of cases is sent, and the log of it."},
     {"name": "health", "description": "For load balancers; without a credential."},
 ]
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _MEANS = {
+    400: "The request does not keep to tus 1.0; `detail` says where",
     401: "No credential, or one that is unknown, revoked, over, or of another case",
     403: "The credential is good and may not do this",
     404: "Nothing of that name or id",
+    405: "There is no such method here",
     408: "The body took too long",
     409: "The state of things, or an earlier request, forbids it; `code` says which",
+    410: "The upload has ended, or what spoke of the person was erased",
+    412: "Another version of tus is wanted; `Tus-Version` says which",
     413: "The body is too large",
     415: "The body is of another type than is taken",
     422: "The request or its media cannot be used; `code` and `errors` say why",
+    423: "The upload is being written to",
     429: "This key, or this case, asks too often",
+    460: "The checksum does not match",
     503: "A part of the service is away or full; nothing was acknowledged",
 }
 _AGAIN = {
