@@ -16,11 +16,10 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.assembly import Service
-from service.errors import ForbiddenError, UnauthenticatedError, WrongSecretError
+from service.errors import ForbiddenError, UnauthenticatedError, UnknownCaseError, WrongSecretError
 from service.identifiers import is_case_id, is_client_secret
 from service.keys import Scope
 from service.lifecycle import Case
-from service.schemas import PRINTABLE
 
 _SKEW = timedelta(seconds=30)
 """Added to a secret's time: the clocks of two API processes may differ by that."""
@@ -28,7 +27,7 @@ _SKEW = timedelta(seconds=30)
 REFUSED = (401, 403, 429)
 """What every route answers to who may not ask, or not so often."""
 
-CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64, pattern=PRINTABLE)]
+CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
 ApiKey = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `vd_…`.")
 ClientSecret = HTTPBearer(
     auto_error=False,
@@ -84,8 +83,9 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
             if not or_secret:
                 raise ForbiddenError("a client secret does not open this; use an API key")
             _is_asked_by(request, "client_secret")
-        if is_case_id(case_id):
-            parts.limits.count_case(case_id)
+        if not is_case_id(case_id):
+            raise UnknownCaseError("there is no such case")
+        parts.limits.count_case(case_id)
         return await parts.store.get(case_id)
 
     async def case_by_either(request: Request, parts: Parts, case_id: CaseId, given: Given, _same: AlsoSecret) -> Case:

@@ -114,7 +114,7 @@ async def get_case(parts: Parts, case: CaseToRead) -> CaseView:
     },
 )
 async def put_upload(
-    request: Request, parts: Parts, case: CaseToFill, step: Annotated[str, Path(max_length=32, pattern=PRINTABLE)]
+    request: Request, parts: Parts, case: CaseToFill, step: Annotated[str, Path(max_length=32)]
 ) -> CaseView:
     """Upload the media of a step as the raw body. It is durable when this answers; on any other answer the step stays
     open as it was.

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from service.access import REFUSED, Parts, caller, case_for
 from service.lifecycle import Case
 from service.openapi import problems
-from service.schemas import PRINTABLE, CaseView, UploadView
+from service.schemas import CaseView, UploadView
 
 router = APIRouter(tags=["evidence"])
 
 CaseToLookAt = Annotated[Case, Depends(case_for("evidence:read"))]
 CaseToErase = Annotated[Case, Depends(case_for("admin"))]
-UploadId = Annotated[str, Path(description="`upload_` and 26 characters.", max_length=64, pattern=PRINTABLE)]
+UploadId = Annotated[str, Path(description="`upload_` and 26 characters.", max_length=64)]
 
 
 @router.get("/v1/cases/{case_id}/evidence", responses=problems(*REFUSED, 404, 503))

@@ -20,7 +20,6 @@ from service.api import CaseToFill
 from service.lifecycle import Case
 from service.openapi import problems
 from service.resumable_store import Resumable
-from service.schemas import PRINTABLE
 
 _UPLOADS = "/v1/cases/{case_id}/uploads/{step}/tus"
 _UPLOAD = _UPLOADS + "/{upload_id}"
@@ -65,12 +64,16 @@ def _document(*headers: str, body: bool | None = None) -> dict[str, Any]:
     return {"parameters": asked, **({} if body is None else {"requestBody": {**_BODY, "required": body}})}
 
 
+def _anywhere(path: str) -> dict[str, Any]:
+    """What the document says of a request whose path may name anything."""
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return {"parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]}
+
+
 router = APIRouter(route_class=TusRoute, tags=["resumable uploads"])
 
-Step = Annotated[str, Path(max_length=32, pattern=PRINTABLE)]
-UploadId = Annotated[
-    str, Path(description="As `Location` said: `upload_` and 26 characters.", max_length=64, pattern=PRINTABLE)
-]
+Step = Annotated[str, Path(max_length=32)]
+UploadId = Annotated[str, Path(description="As `Location` said: `upload_` and 26 characters.", max_length=64)]
 
 
 async def _tus_case(request: Request, case: CaseToFill) -> Case:
@@ -82,8 +85,8 @@ async def _tus_case(request: Request, case: CaseToFill) -> Case:
 TusCase = Annotated[Case, Depends(_tus_case)]
 
 
-@router.options(_UPLOADS, status_code=204, name="get_resumable_abilities")
-@router.options(_UPLOAD, status_code=204, name="get_resumable_upload_abilities")
+@router.options(_UPLOADS, status_code=204, name="get_resumable_abilities", openapi_extra=_anywhere(_UPLOADS))
+@router.options(_UPLOAD, status_code=204, name="get_resumable_upload_abilities", openapi_extra=_anywhere(_UPLOAD))
 async def get_abilities(parts: Parts) -> Response:
     """Version, extensions and the largest upload; the same whatever case or step is named. Without a credential."""
     return Response(status_code=204, headers=tus.discovery(parts.settings.max_upload_bytes))
@@ -92,6 +95,8 @@ async def get_abilities(parts: Parts) -> Response:
 @router.post(
     _UPLOADS,
     status_code=201,
+    response_class=Response,
+    response_description="The upload has begun; `Location` says where it goes on",
     responses=problems(*REFUSED, 400, 404, *_TAKEN),
     openapi_extra=_document("Upload-Length", "Upload-Metadata", body=False),
 )
@@ -107,7 +112,13 @@ async def create_upload(request: Request, parts: Parts, case: TusCase, step: Ste
     return Response(status_code=201, headers={"Location": f"tus/{upload.id}", **_progress(upload)})
 
 
-@router.head(_UPLOAD, responses=problems(*REFUSED, 404, 410, 412, 503), openapi_extra=_document())
+@router.head(
+    _UPLOAD,
+    response_class=Response,
+    response_description="`Upload-Offset` says how far the upload has come",
+    responses=problems(*REFUSED, 404, 410, 412, 503),
+    openapi_extra=_document(),
+)
 async def get_upload_offset(parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
     """How far the upload has come. `Upload-Offset` is `Upload-Length` once the case has it, and not before."""
     upload = await parts.resumable.get(case, step, upload_id)

@@ -20,10 +20,8 @@ router = APIRouter(
     dependencies=[Depends(needs("admin"))],
 )
 
-EndpointId = Annotated[str, Path(description="`endpoint_` and 26 characters.", max_length=64, pattern=PRINTABLE)]
-DeliveryId = Annotated[
-    str, Path(description="The `webhook-id`: `msg_` and 26 characters.", max_length=64, pattern=PRINTABLE)
-]
+EndpointId = Annotated[str, Path(description="`endpoint_` and 26 characters.", max_length=64)]
+DeliveryId = Annotated[str, Path(description="The `webhook-id`: `msg_` and 26 characters.", max_length=64)]
 
 
 @router.post("", status_code=201, responses=problems(409, 422, 503))

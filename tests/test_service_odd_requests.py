@@ -150,11 +150,11 @@ def test_no_text_reaches_postgresql_that_it_refuses(cluster: str, tmp_path: Path
     with LocalServer(tmp_path, cluster, database_url=postgres_database) as local:
         running = local.start()
         with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {running.key}"}) as http:
+            for path in ("cases/case_%00", "cases/a%00/evidence", "webhook_endpoints/endpoint_%00/deliveries/msg_%00"):
+                assert http.get(f"/v1/{path}").status_code == 404, path
             for path in (
-                "/v1/cases/case_%00",
                 "/v1/cases?profile=%00",
                 "/v1/cases?client_reference_id=%00",
-                "/v1/webhook_endpoints/endpoint_%00",
                 "/v1/webhook_endpoints/endpoint_none/deliveries?cursor=%00",
             ):
                 assert code_of(http.get(path)) == (422, "invalid_request"), path
