@@ -26,13 +26,12 @@ from sqlalchemy.orm import Session
 from service.database import Database, in_a_thread
 from service.errors import AuditBrokenError, StoreUnavailableError
 from service.lifecycle import Change
-from service.tables import AuditHeadRow, AuditRow
+from service.tables import FIRST_HASH, AuditHeadRow, AuditRow
 
 log = structlog.get_logger()
 
 SERVICE = "service"
 """Who acts when nobody asked: expiry, retention, the policy's decision."""
-_FIRST = "0" * 64
 _ENDS = ("canceled", "expired", "redacted")
 _AT_ONCE = 1000
 
@@ -99,10 +98,7 @@ def append(session: Session, at: datetime, entries: Sequence[Entry]) -> None:
     """Write lines in the session's transaction. Call it last: from here to the commit others who write lines wait."""
     if not entries:
         return
-    head = session.get(AuditHeadRow, 1, with_for_update=True, populate_existing=True)
-    if head is None:
-        head = AuditHeadRow(id=1, number=0, hash=_FIRST)
-        session.add(head)
+    head = session.get_one(AuditHeadRow, 1, with_for_update=True, populate_existing=True)
     for entry in entries:
         head.number, head.hash = head.number + 1, chained(head.hash, head.number + 1, at, entry)
         session.add(
@@ -151,7 +147,7 @@ class AuditLog:
         """The newest line; number 0 without any."""
         with self._reading() as session:
             row = session.get(AuditHeadRow, 1)
-        return Anchor(row.number, row.hash) if row else Anchor(0, _FIRST)
+        return Anchor(row.number, row.hash) if row else Anchor(0, FIRST_HASH)
 
     async def tell_heads(self, every_s: float) -> None:
         """For ever: log the newest line when there is a new one, as an anchor that lies outside the database."""
@@ -171,10 +167,12 @@ class AuditLog:
         the end, and when a line is not that of an anchor.
         """
         wanted = {anchor.number: anchor.hash for anchor in anchors}
-        before = Anchor(0, _FIRST)
+        before = Anchor(0, FIRST_HASH)
         with self._reading() as session:
             row = session.get(AuditHeadRow, 1)
-            end = Anchor(row.number, row.hash) if row else before
+            if row is None:
+                raise AuditBrokenError("what says how many lines there are is missing")
+            end = Anchor(row.number, row.hash)
             # Up to there: lines that are written meanwhile are not lines too many.
             query = select(AuditRow).where(AuditRow.number <= end.number).order_by(AuditRow.number)
             with contextlib.closing(session.scalars(query.execution_options(yield_per=_AT_ONCE))) as rows:

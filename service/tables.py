@@ -170,6 +170,10 @@ class EventRow(Base):
     at: Mapped[datetime]
 
 
+FIRST_HASH = "0" * 64
+"""What stands before the first line of the audit log."""
+
+
 class AuditRow(Base):
     """A line of the audit log (`service.audit`). No key to the case: the line outlives it."""
 
@@ -279,3 +283,9 @@ def _append_only(name: str) -> None:
 
 
 _append_only(AuditRow.__tablename__)
+# The one row is there from the start: of two processes that both found none, PostgreSQL would refuse one its lines.
+event.listen(
+    Base.metadata.tables[AuditHeadRow.__tablename__],
+    "after_create",
+    DDL(f"INSERT INTO audit_head (id, number, hash) VALUES (1, 0, '{FIRST_HASH}')"),  # type: ignore[no-untyped-call]  # noqa: S608
+)

@@ -135,7 +135,8 @@ async def test_a_receiver_that_fails_for_a_while_gets_all_in_order(
         payloads[hook.id].add(hook.body)
     assert payloads.keys() == {delivery.id for delivery in log}, "an id stays the same over all attempts"
     assert all(len(bodies) == 1 for bodies in payloads.values())
-    assert sum(delivery.attempts for delivery in log) == len(receiver.hooks) > 9
+    # On a busy machine half a second may be over before the receiver has the request.
+    assert sum(delivery.attempts for delivery in log) >= len(receiver.hooks) > 9
     assert {hook.path for hook in receiver.hooks} == {"/hooks"}, "no redirect was followed"
 
 
