@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
-from service import api, evidence_routes, openapi, problems, tus_routes, webhook_routes
+from service import api, evidence_routes, openapi, problems, tus, tus_routes, webhook_routes
 from service.assembly import assembled
 from service.requests import RequestLog
 from service.settings import Settings
@@ -21,6 +23,13 @@ decision.
 scopes that are wanted. The `client_secret` that comes with a new case opens that case alone, for its uploads, its state
 and its events, and for an hour: it is for the person's device, which must never see a key.
 """
+_CORS: Mapping[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID", *tus.ASKED),
+    "expose_headers": ("Location", "Retry-After", "X-Request-ID", *tus.ANSWERED),
+    "max_age": 600,
+}
+"""What pages of the origins that are let in may send and read. No cookies: a credential is always a header."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -49,6 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(evidence_routes.router)
     app.include_router(tus_routes.router)
     app.include_router(webhook_routes.router)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
     app.add_middleware(RequestLog)
     problems.install(app)
     openapi.install(app)

@@ -25,7 +25,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 """With every answer: nothing of a person stays in a cache, is guessed to be a page, framed, or told to the next site.
-No origin is let in by CORS.
+An origin is let in by CORS only where `service.app` was told to.
 """
 
 

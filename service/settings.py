@@ -7,12 +7,9 @@ machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that ever
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,6 +18,7 @@ from models.media import MediaLimits
 from service.errors import SettingsError
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
+from service.settings_rules import host_of, is_loopback, require_readable, require_safe_origin
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -151,6 +149,13 @@ class Settings(BaseSettings):
         title="Largest width or height",
         description="In pixels; more is answered with 413.",
     )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        title="Web pages that may ask",
+        description='Origins of pages whose scripts may ask from a browser, as a JSON list: ["https://app.example"]; '
+        "none by default. http is for this machine alone.",
+    )
     client_secret_s: int = Field(
         default=3600,
         ge=60,
@@ -272,8 +277,10 @@ class Settings(BaseSettings):
         for address in self.cells.values() if self.scheduler else ():
             self._safe_scheduler(address)
         self._safe_evidence()
+        for origin in self.cors_origins:
+            require_safe_origin(origin)
         if self.service_key_file is not None:
-            _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
+            require_readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
             if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
                 raise ValueError(
                     f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
@@ -300,7 +307,7 @@ class Settings(BaseSettings):
                     f"scheduler {address} wants certificates: set {', '.join(missing)}; `veridask certs` makes them"
                 )
             for name, path in files.items():
-                _readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
+                require_readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
             self._usable()
         elif scheme not in ("", "tcp"):
             raise ValueError(f"scheduler {address} must begin with tls:// or tcp://")
@@ -309,7 +316,7 @@ class Settings(BaseSettings):
                 f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
                 "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
             )
-        elif not self.allow_plaintext and not _is_loopback(_host_of(rest)):
+        elif not self.allow_plaintext and not is_loopback(host_of(rest)):
             raise ValueError(
                 f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
                 "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
@@ -324,7 +331,7 @@ class Settings(BaseSettings):
         if not self.evidence_url.startswith("s3://"):
             raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
         scheme, _, rest = self.evidence_endpoint.partition("://")
-        if scheme != "https" and not (scheme == "http" and _is_loopback(_host_of(rest))):
+        if scheme != "https" and not (scheme == "http" and is_loopback(host_of(rest))):
             raise ValueError(
                 "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
                 "pictures of people and their documents"
@@ -354,7 +361,7 @@ class Settings(BaseSettings):
     @property
     def binds_loopback(self) -> bool:
         """Whether nobody on another machine reaches the service."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -366,30 +373,3 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The case store's SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
-
-
-def _host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""  # what cannot be read is not loopback
-
-
-def _readable(setting: str, path: Path, *, secret: bool) -> None:
-    try:
-        with path.open("rb"):
-            mode = path.stat().st_mode
-    except OSError as error:
-        raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
-    if secret and mode & stat.S_IROTH:
-        raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything
