@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from service import api, openapi, problems, webhook_routes
 from service.assembly import assembled
+from service.gauges import Gauges
+from service.metrics import Metrics
 from service.requests import RequestLog
 from service.settings import Settings
 
@@ -28,17 +30,20 @@ def create_app(settings: Settings) -> FastAPI:
 
     Several processes may share a case store and an evidence store when they join the same clusters.
     """
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with assembled(settings) as service:
+        async with assembled(settings, metrics) as service:
             app.state.service = service
+            app.state.gauges = Gauges(service)
+            metrics.registry.register(app.state.gauges)
             yield
 
     app = FastAPI(title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan)
     app.include_router(api.router)
     app.include_router(webhook_routes.router)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=metrics)
     problems.install(app)
     openapi.install(app)
     return app

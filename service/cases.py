@@ -43,6 +43,7 @@ from service.rows import Upload
 from service.runs import CaseRuns
 from service.settings import Settings
 from service.store import Store, StoredRequest
+from service.telemetry import Telemetry, stage
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -96,7 +97,9 @@ class Cases:
         replica: str,
         secrets: Secrets,
         view: Callable[[Case], Mapping[str, Any]],
+        telemetry: Telemetry,
     ) -> None:
+        self.telemetry = telemetry
         self._settings = settings
         self._store = store
         self._evidence = evidence
@@ -130,6 +133,7 @@ class Cases:
                     self._runs.changed(case.id)
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
+                self.telemetry.created(case)
                 return Created(self._view(case), *self.secret_for(case.id))
         if known.fingerprint != new.fingerprint:
             raise IdempotencyError("the key was used for another request")
@@ -169,6 +173,12 @@ class Cases:
         UnknownStepError, CaseClosedError, StepTakenError, MediaError and its branches, UploadTimeoutError,
         EvidenceUnavailableError, StoreUnavailableError; the step stays as it was then.
         """
+        with self.telemetry.upload(case, step_name, content_type):
+            return await self._taken(case, step_name, content_type, length, body)
+
+    async def _taken(
+        self, case: Case, step_name: str, content_type: str, length: int | None, body: AsyncIterator[bytes]
+    ) -> Case:
         step = require_wanted(case, step_name)
         accepts = profile(case.profile).accepts[step]
         if MEDIA_TYPES.get(content_type) not in accepts:
@@ -187,7 +197,8 @@ class Cases:
             if info.kind not in accepts:
                 raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
             attempt = case.steps[step].attempts + 1
-            kept = key = await self._evidence.keep(incoming, case.id, step, attempt)
+            with self.telemetry.stage("keep"):
+                kept = key = await self._evidence.keep(incoming, case.id, step, attempt)
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
@@ -204,10 +215,12 @@ class Cases:
                 await asyncio.shield(self._remove_unknown(case.id, key))
             raise
         assert change is not None  # noqa: S101  `accept` gives a change or raises
+        self.telemetry.stored(step, incoming.size)
         log.info("upload_stored", case_id=case.id, step=step, bytes=incoming.size, media=info.mime)
         self._runs.changed(case.id, last=change.case.status == "processing")
         return change.case
 
+    @stage("receive")
     async def _receive(self, body: AsyncIterator[bytes], limit: int) -> Incoming:
         try:
             async with asyncio.timeout(self._settings.upload_timeout_s):
@@ -215,6 +228,7 @@ class Cases:
         except TimeoutError:
             raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
 
+    @stage("probe")
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
         return await self._prober.probe(incoming.path, content_type)
 
@@ -256,4 +270,6 @@ class Cases:
                 change = await self._store.change(case.id, lambda c: expire(c, now))
             if change is not None:
                 log.info("case_overdue", case_id=case.id, status=change.case.status)
+                if case.status == "processing":
+                    self.telemetry.decided(change.case)
                 self._runs.changed(case.id)

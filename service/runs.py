@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,18 +18,20 @@ import structlog
 from distributed import Client
 from distributed.client import FutureCancelledError
 
-from graphs.case import CaseFutures, upload_key
+from graphs.case import CaseFutures
 from graphs.findings import Findings
 from graphs.profile import profile
-from graphs.records import CaseSpec, CheckResult, Step, Verdict
-from graphs.run import CHECK_TOPIC
+from graphs.records import CaseSpec, CheckResult, Step, TaskTime, Verdict
+from graphs.run import CHECK_TOPIC, TASK_TOPIC
 from service.admission import Admission
+from service.case_run import CaseRun
 from service.cells import Cells
 from service.checks_told import ChecksTold
 from service.errors import ServiceError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
+from service.telemetry import Telemetry
 from workers.errors import ClusterError
 from workers.transport import TlsFiles
 
@@ -41,32 +42,6 @@ _LONGEST_RETRY_S = 5.0
 _LOST_LOOK_S = 0.5
 _SUBMISSIONS = 4
 _FINDINGS_S = 120.0
-
-
-@dataclass
-class _Run:
-    """A case that this process works on. uploaded: the steps that had their uploads at the last look; delivered: those
-    that the cluster was handed, from here or by another process.
-    """
-
-    spec: CaseSpec
-    cell: str
-    futures: CaseFutures
-    uploaded: frozenset[Step] = frozenset()
-    delivered: set[Step] = field(default_factory=set)
-    watched: set[str] = field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def key(self, step: Step) -> str:
-        return upload_key(self.spec.case_id, step, self.spec.attempts[step])
-
-    def stop(self) -> None:
-        for task in self.tasks - {asyncio.current_task()}:
-            task.cancel()
-
-    def release(self) -> None:
-        self.stop()
-        self.futures.release()
 
 
 class CaseRuns:
@@ -81,12 +56,14 @@ class CaseRuns:
         timeout_s: float,
         places: int,
         tls: TlsFiles | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self.cells = Cells(addresses, timeout_s, self._up, self._down, tls)
         self._store = store
         self._evidence = evidence
         self._replica = replica
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, CaseRun] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._due: set[str] = set()
         self._cancellations: Counter[str] = Counter()
@@ -156,6 +133,7 @@ class CaseRuns:
     async def _up(self, cell: str, client: Client) -> None:
         """A new connection: submit the cases that this cluster does not hold, and listen for checks."""
         client.subscribe_topic(CHECK_TOPIC, self._heard)
+        client.subscribe_topic(TASK_TOPIC, self._timed)
         self._spawn(self._resume(cell))
 
     def _down(self, cell: str) -> None:
@@ -225,10 +203,11 @@ class CaseRuns:
         if len(case.uploaded) == len(case.steps):
             self._watch(run, "verdict", self._verdict(run))
 
-    def _begin(self, case: Case, old: _Run | None) -> _Run:
-        run = _Run(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
+    def _begin(self, case: Case, old: CaseRun | None) -> CaseRun:
+        run = CaseRun(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
         self._runs[case.id] = run
         if old is not None:  # the graph of a retake: what both share is not run again, because it is still held
+            run.times = dict(old.times)
             run.delivered = {step for step in old.delivered if old.spec.attempts[step] == case.attempts[step]}
             for step in old.spec.attempts:
                 if step not in run.delivered:
@@ -236,7 +215,7 @@ class CaseRuns:
             old.release()
         return run
 
-    async def _deliver(self, case: Case, run: _Run) -> None:
+    async def _deliver(self, case: Case, run: CaseRun) -> None:
         """Hand over the uploads that the cluster waits for, each when it has a place."""
         graphs = self.cells.graphs(case.cell)
         waiting = await graphs.waiting([run.key(step) for step in case.uploaded])
@@ -250,11 +229,11 @@ class CaseRuns:
             await graphs.deliver(case.id, step, upload.attempt, media)
             run.delivered.add(step)
 
-    def _leave(self, run: _Run) -> None:
+    def _leave(self, run: CaseRun) -> None:
         for step in run.spec.attempts:
             self._admission[run.cell].leave(run.key(step))
 
-    def _watch(self, run: _Run, name: str, watcher: Coroutine[Any, Any, None]) -> None:
+    def _watch(self, run: CaseRun, name: str, watcher: Coroutine[Any, Any, None]) -> None:
         if name in run.watched:
             watcher.close()
             return
@@ -265,7 +244,7 @@ class CaseRuns:
 
     # --- results ---
 
-    async def _quality(self, run: _Run, step: Step) -> None:
+    async def _quality(self, run: CaseRun, step: Step) -> None:
         case_id = run.spec.case_id
         try:
             result: CheckResult = await run.futures.quality[step]
@@ -284,7 +263,7 @@ class CaseRuns:
             ),
         )
 
-    async def _verdict(self, run: _Run) -> None:
+    async def _verdict(self, run: CaseRun) -> None:
         case_id = run.spec.case_id
         try:
             verdict: Verdict = await run.futures.verdict
@@ -296,7 +275,7 @@ class CaseRuns:
             verdict = without_result(profile(run.spec.profile).policy.version)
         await self._decide(run, verdict)
 
-    async def _submit_again(self, run: _Run) -> None:
+    async def _submit_again(self, run: CaseRun) -> None:
         """The cluster dropped the graph though the connection stands (or it does not, and `_resume` will do this)."""
         case_id = run.spec.case_id
         if run.cell not in self.cells.up or self._runs.get(case_id) is not run:
@@ -313,7 +292,7 @@ class CaseRuns:
             run.release()
             self.changed(case_id)
 
-    async def _decide(self, run: _Run, verdict: Verdict) -> None:
+    async def _decide(self, run: CaseRun, verdict: Verdict) -> None:
         case_id = run.spec.case_id
         mine = self._checks.taken(case_id)
         attempts = dict(run.spec.attempts)
@@ -325,6 +304,7 @@ class CaseRuns:
         )
         if change is not None:
             log.info("decided", case_id=case_id, outcome=verdict.decision.outcome, status=change.case.status)
+            self._telemetry.decided(change.case, run.times.values())
         self._spawn(self._after(run))
 
     async def _stored(self, case_id: str, write: Callable[[], Awaitable[Change | None]]) -> Change | None:
@@ -338,7 +318,7 @@ class CaseRuns:
                 log.error("result_not_stored", case_id=case_id, error=type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _after(self, run: _Run) -> None:
+    async def _after(self, run: CaseRun) -> None:
         """When nobody waits any more: keep the findings, then, unless a retake was asked for, let the graph go."""
         await self._keep_findings(run.spec, run.futures)
         case_id = run.spec.case_id
@@ -363,8 +343,18 @@ class CaseRuns:
     # --- beside the cases ---
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
-        if event[1].get("case_id", "") in self._runs:
-            self._checks.heard(event[1])
+        told = event[1]
+        if told.get("case_id", "") in self._runs:
+            self._checks.heard(told)
+            times = (told["started_at"], told["duration_ms"], told["worker"])
+            self._telemetry.ran(TaskTime(told["check"], *times, told["result"]))
+
+    def _timed(self, event: tuple[float, dict[str, Any]]) -> None:
+        told = dict(event[1])
+        run = self._runs.get(told.pop("case_id", ""))
+        if run is not None:
+            run.times[told["node"]] = task = TaskTime(**told)
+            self._telemetry.ran(task)
 
     async def _look_for_lost(self) -> None:
         """An upload that died with its worker is waited for again, and delivered again from the evidence."""

@@ -221,6 +221,20 @@ class Settings(BaseSettings):
         title="Event stream ping",
         description="Silence after which a comment keeps a stream open.",
     )
+    drain_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        title="Drain time",
+        description="After SIGTERM, `/readyz` says 503 for so long before the port closes, and all else goes on.",
+    )
+    stop_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        title="Time to finish",
+        description="For requests that are under way then, such as uploads; what takes longer is broken off.",
+    )
     webhook_allow_private: bool = Field(
         default=False,
         title="Webhooks into private networks",
