@@ -33,6 +33,8 @@ NODE_SECONDS = 60.0
 """Longest time for one node, a hundred times what the slowest takes. Past it a check is `error`; the case goes on."""
 CHECK_TOPIC = "veridask-checks"
 """Topic of `Client.subscribe_topic` on which each check says that it has ended: code and time, nothing personal."""
+ON = "on"
+"""What names the worker in these events: the scheduler writes its address over a field `worker`."""
 TASK_TOPIC = "veridask-tasks"
 """Topic on which each other task says so: the fields of `records.TaskTime`, and the case's id."""
 
@@ -105,7 +107,7 @@ def _tell(name: str, started: float, case_id: str) -> None:
     except ValueError:
         return
     time_of = TaskTime(name, started, (time.time() - started) * 1000, str(worker.name))
-    worker.log_event(TASK_TOPIC, {"case_id": case_id, **dataclasses.asdict(time_of)})
+    worker.log_event(TASK_TOPIC, {"case_id": case_id, ON: time_of.worker, **dataclasses.asdict(time_of)})
 
 
 def _stamp(result: CheckResult, started: float, case_id: str) -> CheckResult:
@@ -122,7 +124,7 @@ def _stamp(result: CheckResult, started: float, case_id: str) -> CheckResult:
         "result": result.result,
         "reasons": [reason.code for reason in result.reasons],
         "duration_ms": duration,
-        "worker": result.worker,
+        ON: result.worker,
         "started_at": started,
     }
     worker.log_event(CHECK_TOPIC, event)

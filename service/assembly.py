@@ -45,6 +45,7 @@ class Service:
     evidence: Evidence
     board: EventBoard
     runs: CaseRuns
+    replica: Replica
     cases: Cases
     secrets: Secrets
     limits: Limits
@@ -60,7 +61,10 @@ class Service:
         missing = ["stopping"] if self.ending.is_set() else []
         try:
             await self.store.check()
+            readable = True
         except StoreUnavailableError:
+            readable = False
+        if not (readable and self.replica.is_seen):  # it may be readable and take nothing: locked, or the disk full
             missing.append("store")
         try:
             await self.evidence.require_usable()
@@ -151,6 +155,7 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
             evidence,
             board,
             runs,
+            replica,
             cases,
             secrets,
             limits,

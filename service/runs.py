@@ -22,7 +22,7 @@ from graphs.case import CaseFutures
 from graphs.findings import Findings
 from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step, TaskTime, Verdict
-from graphs.run import CHECK_TOPIC, TASK_TOPIC
+from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
 from service.admission import Admission
 from service.case_run import CaseRun
 from service.cells import Cells
@@ -343,7 +343,8 @@ class CaseRuns:
     # --- beside the cases ---
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
-        told = event[1]
+        told = dict(event[1])
+        told["worker"] = told.pop(ON, "")
         if told.get("case_id", "") in self._runs:
             self._checks.heard(told)
             times = (told["started_at"], told["duration_ms"], told["worker"])
@@ -351,6 +352,7 @@ class CaseRuns:
 
     def _timed(self, event: tuple[float, dict[str, Any]]) -> None:
         told = dict(event[1])
+        told["worker"] = told.pop(ON, "")
         run = self._runs.get(told.pop("case_id", ""))
         if run is not None:
             run.times[told["node"]] = task = TaskTime(**told)

@@ -94,14 +94,13 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int 
 @contextmanager
 def request(method: str, headers: Mapping[bytes, bytes]) -> Iterator[Span]:
     """The span of a request, in the trace that its `traceparent` names if it does."""
-    given = headers.get(b"traceparent", b"").decode("latin-1")
-    token = context.attach(_propagator.extract({"traceparent": given})) if given else None
+    given = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
+    token = context.attach(_propagator.extract(given))  # of one that names none, a context without a span
     try:
         with span(method, SpanKind.SERVER, http__request__method=method) as begun:
             yield begun
     finally:
-        if token is not None:
-            context.detach(token)
+        context.detach(token)
 
 
 def answered(begun: Span, method: str, route: str, status: int, request_id: str, case_id: str) -> None:

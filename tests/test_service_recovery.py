@@ -5,32 +5,39 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, closing
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
+import httpx
 import pytest
 from schedulers import scheduler, states, until
 
 from benchmarks.topology import free_port
 from graphs.case import node_key
+from graphs.records import Step
 from service.assembly import assembled
 from service.cases import NewCase
-from service.client import VeridaskClient
+from service.client import ProblemError, VeridaskClient
 from service.schemas import CaseView
-from service.server import LocalServer
+from service.server import LocalServer, Running
 from service.settings import Settings
 from workers.cluster import EmbeddedCluster
 from workers.errors import ClusterError
 
 pytestmark = pytest.mark.cluster
+ROUNDS, CASES = 3, 6
 
 
 def judged(client: VeridaskClient, case_id: str, *steps: str, timeout_s: float = 90) -> CaseView:
@@ -165,3 +172,70 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
             await service.cases.sweep_once(now + timedelta(days=2))
             assert (await service.store.get(str(forgotten.answer["id"]))).status == "expired"
             await until(lambda: not service.runs._runs)
+
+
+def distinct(video: bytes, number: int) -> bytes:
+    """The same film with a box of its own behind it, which players skip: no two uploads are alike."""
+    mark = number.to_bytes(8, "big") * 4
+    return video + (8 + len(mark)).to_bytes(4, "big") + b"free" + mark
+
+
+def test_no_acknowledged_upload_of_many_is_lost_when_the_api_is_killed(
+    cluster: str, tmp_path: Path, video: bytes
+) -> None:
+    """Uploads of many cases at once, and SIGKILL at a random moment among them, several times over. What was answered
+    with 202 is there after the restart byte by byte; what was not is a step that takes its upload still.
+    """
+    moments = random.Random(20260301)
+    acknowledged: dict[tuple[str, str], str] = {}
+    unanswered: set[tuple[str, str]] = set()
+    numbers = count()
+    with LocalServer(tmp_path, cluster, key_rate=1000) as local:
+        running = local.start()
+        for _ in range(ROUNDS):
+            with VeridaskClient(running.url, running.key) as client:
+                cases = [client.create("recorded") for _ in range(CASES)]
+            wanted = [(case.id, step.step, distinct(video, next(numbers))) for case in cases for step in case.steps]
+            begun = threading.Event()
+
+            def send(one: tuple[str, Step, bytes], at: Running = running, begun: threading.Event = begun) -> None:
+                case_id, step, media = one
+                try:
+                    with VeridaskClient(at.url, at.key) as sender:
+                        begun.set()
+                        sender.upload(case_id, step, media, "video/mp4")
+                except (httpx.TransportError, ProblemError):
+                    unanswered.add((case_id, step))
+                else:
+                    acknowledged[case_id, step] = hashlib.sha256(media).hexdigest()
+
+            with ThreadPoolExecutor(len(wanted)) as senders:
+                sent = [senders.submit(send, one) for one in wanted]
+                begun.wait(30)
+                time.sleep(moments.uniform(0.0, 1.2))
+                os.kill(running.processes["api"], signal.SIGKILL)
+                for each in sent:
+                    each.result()
+            assert local.process is not None
+            local.process.wait()
+            running = local.start()
+            with VeridaskClient(running.url, running.key) as client:
+                for case in cases:
+                    for step in client.case(case.id).steps:
+                        if step.attempts == 0:
+                            assert (case.id, step.step) in unanswered
+                    client.cancel(case.id)
+        with closing(sqlite3.connect(tmp_path / "cases.sqlite")) as store:
+            rows = store.execute("SELECT case_id, step, evidence_key, sha256 FROM uploads").fetchall()
+        kept = {(case_id, step): digest for case_id, step, _, digest in rows}
+        assert acknowledged.items() <= kept.items()
+        assert kept.keys() - acknowledged.keys() <= unanswered, "durable, but its answer died with the process"
+        for _, _, key, digest in rows:
+            assert hashlib.sha256((tmp_path / "evidence" / key).read_bytes()).hexdigest() == digest
+        media = {
+            path.relative_to(tmp_path / "evidence").as_posix() for path in (tmp_path / "evidence").rglob("*.media")
+        }
+        assert media == {key for _, _, key, _ in rows}, "nothing is left over that no upload points to"
+        assert list((tmp_path / "evidence" / "incoming").iterdir()) == []
+    assert unanswered, "no kill came among the uploads"
+    assert acknowledged

@@ -1,0 +1,147 @@
+"""The end of an API process: what it acknowledged is kept, what is under way ends in a bounded time, streams end."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from service.client import VeridaskClient
+from service.schemas import CreatedView
+from service.server import LocalServer, Running
+
+pytestmark = pytest.mark.cluster
+
+
+class SlowUpload:
+    """An upload over a plain socket that sends its body in two parts, the second one when it is told to."""
+
+    def __init__(self, running: Running, case: CreatedView, step: str, media: bytes) -> None:
+        address = urlsplit(running.url)
+        self._media = media
+        self._socket = socket.create_connection((str(address.hostname), address.port or 0), timeout=60)
+        head = (
+            f"PUT /v1/cases/{case.id}/uploads/{step} HTTP/1.1\r\nHost: x\r\nContent-Type: video/mp4\r\n"
+            f"Authorization: Bearer {case.client_secret}\r\nContent-Length: {len(media)}\r\n\r\n"
+        )
+        self._socket.sendall(head.encode() + media[: len(media) // 2])
+
+    def finish(self) -> None:
+        """Send the other half."""
+        self._socket.sendall(self._media[len(self._media) // 2 :])
+
+    def answer(self) -> str:
+        """The head of the answer; empty when the connection was closed without one."""
+        with contextlib.suppress(ConnectionResetError):
+            return self._socket.recv(65536).decode("latin-1").split("\r\n\r\n")[0]
+        return ""
+
+
+@contextlib.contextmanager
+def stopping(local: LocalServer) -> Iterator[None]:
+    """Between SIGTERM and the end of the process, which must come by itself."""
+    process = local.process
+    assert process is not None
+    process.terminate()
+    yield
+    assert process.wait(60) == 0
+
+
+def kept(folder: Path) -> list[str]:
+    """Digests of the acknowledged uploads, each compared with its file."""
+    with contextlib.closing(sqlite3.connect(folder / "cases.sqlite")) as store:
+        rows = store.execute("SELECT evidence_key, sha256 FROM uploads").fetchall()
+    for key, digest in rows:
+        assert hashlib.sha256((folder / "evidence" / key).read_bytes()).hexdigest() == digest
+    return [digest for _, digest in rows]
+
+
+def until_closed(running: Running) -> None:
+    """Wait until nobody can connect any more."""
+    deadline = time.monotonic() + 30
+    with contextlib.suppress(httpx.ConnectError):
+        while time.monotonic() < deadline:
+            httpx.get(f"{running.url}/healthz")
+            time.sleep(0.02)
+        pytest.fail("it still takes connections")
+
+
+def test_an_upload_under_way_gets_to_its_end(cluster: str, tmp_path: Path, video: bytes) -> None:
+    with LocalServer(tmp_path, cluster) as local:
+        running = local.start()
+        with VeridaskClient(running.url, running.key) as client:
+            case = client.create("recorded")
+            client.upload(case.id, "back", video, "video/mp4")
+        upload = SlowUpload(running, case, "front", video)
+        time.sleep(0.3)
+        with stopping(local):
+            until_closed(running)
+            upload.finish()
+            answer = upload.answer()
+        assert answer.startswith("HTTP/1.1 202")
+        assert "connection: close" in answer.lower()
+    assert kept(tmp_path) == 2 * [hashlib.sha256(video).hexdigest()]
+
+
+def test_an_upload_that_does_not_end_is_broken_off_and_leaves_nothing(
+    cluster: str, tmp_path: Path, video: bytes
+) -> None:
+    with LocalServer(tmp_path, cluster, stop_s=1) as local:
+        running = local.start()
+        with VeridaskClient(running.url, running.key) as client:
+            case = client.create("recorded")
+            client.upload(case.id, "back", video, "video/mp4")
+        upload = SlowUpload(running, case, "front", video)
+        time.sleep(0.3)
+        began = time.monotonic()
+        with stopping(local):
+            answer = upload.answer()
+        assert " 202 " not in answer
+        assert time.monotonic() - began < 20, "it ended by itself, and not when the client's patience did"
+        assert list((tmp_path / "evidence" / "incoming").iterdir()) == []
+        running = local.start()
+        with VeridaskClient(running.url, case.client_secret) as client:
+            states = {step.step: step.state for step in client.case(case.id).steps}
+            assert states["front"] == "wanted", "it was never acknowledged, so the step is open"
+            client.upload(case.id, "front", video, "video/mp4")
+    assert len(kept(tmp_path)) == 2
+
+
+def test_it_is_not_ready_first_and_serves_on_meanwhile(cluster: str, tmp_path: Path, video: bytes) -> None:
+    with LocalServer(tmp_path, cluster, drain_s=2) as local:
+        running = local.start()
+        with VeridaskClient(running.url, running.key) as client:
+            case = client.create("recorded")
+            ended: list[float] = []
+
+            def listen() -> None:
+                with VeridaskClient(running.url, case.client_secret) as listener:
+                    for _ in listener.events(case.id):
+                        pass
+                ended.append(time.monotonic())
+
+            stream = threading.Thread(target=listen)
+            stream.start()
+            time.sleep(0.3)
+            with stopping(local):
+                deadline = time.monotonic() + 10
+                while (ready := httpx.get(f"{running.url}/readyz")).status_code == 200:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.02)
+                assert (ready.status_code, ready.json()["missing"]) == (503, ["stopping"])
+                assert httpx.get(f"{running.url}/healthz").status_code == 200
+                assert client.upload(case.id, "face", video, "video/mp4").id == case.id
+                assert ended == [], "streams go on while it drains"
+                until_closed(running)
+                stream.join(20)
+        assert len(ended) == 1, "the stream came to its end, not to an error"
+    assert kept(tmp_path) == [hashlib.sha256(video).hexdigest()]
