@@ -140,6 +140,7 @@ class _Announcing(uvicorn.Server):
                 access_log=False,  # it would log whole URLs; `service.requests` logs templates of routes
                 timeout_graceful_shutdown=math.ceil(settings.stop_s),
                 server_header=False,
+                reset_contextvars=True,  # else a request may begin in the context of another, with its ids and its span
             )
         )
         AppStatus.enable_automatic_graceful_drain = False  # `shutdown` below ends the event streams
