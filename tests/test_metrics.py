@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import httpx
@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from receiver import Receiver
 
-from service.client import VeridaskClient
+from service.client import CaseEvent, VeridaskClient
 from service.metrics import Metrics
 from service.server import LocalServer, Running
 from workers.load import Joined
@@ -48,6 +48,14 @@ def counted(running: Running) -> Callable[..., float]:
     return now
 
 
+def seen(client: VeridaskClient, case_id: str) -> Iterator[CaseEvent]:
+    """The events of a case up to its first decision, with those that were told along with it."""
+    for event in client.events(case_id):
+        yield event
+        if event.type == "decision":
+            return
+
+
 @pytest.mark.cluster
 def test_a_case_is_counted(server: Running, client: VeridaskClient, http: httpx.Client, video: bytes) -> None:
     grown = counted(server)
@@ -63,6 +71,8 @@ def test_a_case_is_counted(server: Running, client: VeridaskClient, http: httpx.
         for step in case.steps:
             client.upload(case.id, step.step, video, "video/mp4")
         decided = client.decided(case.id)
+        told = {event.data["check"]: event.data["worker"] for event in seen(client, case.id) if event.type == "check"}
+        assert told == {check.name: check.worker for check in decided.checks}, "once an address here and a name there"
         receiver.wait(3)
         client.delete_webhook_endpoint(endpoint.id)
     assert grown("cases_created_total", profile="recorded") == 1
