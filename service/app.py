@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from service import api, openapi, problems, webhook_routes
 from service.assembly import assembled
@@ -25,6 +26,16 @@ and its events, and for an hour: it is for the person's device, which must never
 """
 
 
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own spans would hold paths, queries and addresses of clients; `service.tracing` makes ours."""
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. `settings.scheduler` must name a scheduler.
 
@@ -40,7 +51,9 @@ def create_app(settings: Settings) -> FastAPI:
             metrics.registry.register(app.state.gauges)
             yield
 
-    app = FastAPI(title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan)
+    app = FastAPI(
+        title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan, telemetry=_NO_TELEMETRY
+    )
     app.include_router(api.router)
     app.include_router(webhook_routes.router)
     app.add_middleware(RequestLog, metrics=metrics)

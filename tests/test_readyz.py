@@ -15,6 +15,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
 from service.client import VeridaskClient
 from service.server import LocalServer, Running
@@ -109,7 +110,7 @@ def test_a_store_that_cannot_be_written(cluster: str, tmp_path: Path) -> None:
 
 
 def test_a_database_that_lets_nobody_in(cluster: str, tmp_path: Path, postgres: Path, postgres_database: str) -> None:
-    name = postgres_database.rsplit("/", 1)[1].split("?")[0]
+    name = str(make_url(postgres_database).database)
     with (
         LocalServer(tmp_path, cluster, database_url=postgres_database) as local,
         psycopg.connect(host=str(postgres), user="postgres", autocommit=True) as admin,
