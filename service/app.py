@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
-from service import api, openapi, problems, webhook_routes
+from service import api, evidence_routes, openapi, problems, tus_routes, webhook_routes
 from service.assembly import assembled
 from service.gauges import Gauges
 from service.metrics import Metrics
@@ -55,6 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
         title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan, telemetry=_NO_TELEMETRY
     )
     app.include_router(api.router)
+    app.include_router(evidence_routes.router)
+    app.include_router(tus_routes.router)
     app.include_router(webhook_routes.router)
     app.add_middleware(RequestLog, metrics=metrics)
     problems.install(app)

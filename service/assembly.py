@@ -15,12 +15,17 @@ from service.census import Census
 from service.errors import EvidenceUnavailableError, StoreUnavailableError
 from service.events import EventBoard
 from service.evidence import Evidence
+from service.evidence_reader import EvidenceReader
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
+from service.keyring import Keyring, keyring_of
 from service.limits import Limits
 from service.metrics import Metrics
 from service.probing import Prober
+from service.redaction import Redaction
 from service.replica import Replica
+from service.resumable import ResumableUploads
+from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
@@ -34,6 +39,8 @@ from workers.uploads import require_tested_build
 log = structlog.get_logger()
 
 _LAG_LOOK_S = 0.25
+_ANCHORS_S = 60.0
+"""How often the newest line of the audit log is logged."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,13 @@ class Service:
     settings: Settings
     store: Store
     evidence: Evidence
+    evidence_reader: EvidenceReader
     board: EventBoard
     runs: CaseRuns
     replica: Replica
     cases: Cases
+    redaction: Redaction
+    resumable: ResumableUploads
     secrets: Secrets
     limits: Limits
     webhooks: WebhookStore
@@ -73,6 +83,11 @@ class Service:
         return missing + await self.runs.cells.missing()
 
 
+def keyring(settings: Settings) -> Keyring:
+    """The encryption keys that the settings name, or those made in the data folder. Raises SettingsError."""
+    return keyring_of(settings.encryption_keys_file, settings.data_dir)
+
+
 def evidence_store(settings: Settings) -> EvidenceStore:
     """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
     if settings.evidence_url:
@@ -83,6 +98,27 @@ def evidence_store(settings: Settings) -> EvidenceStore:
 def webhook_destinations(settings: Settings) -> Destinations:
     """The rules for webhook URLs; this machine itself may be named where nobody else reaches the service."""
     return Destinations(allow_private=settings.webhook_allow_private, allow_loopback=settings.binds_loopback)
+
+
+@asynccontextmanager
+async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
+    """Case store and evidence, beside a running service or without one, for what keeps them in order.
+
+    Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
+    """
+    store = Store(settings.store_url, lambda _: None, keyring(settings))
+    try:
+        await store.start()
+        yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[Store, EvidenceReader]]:
+    """The same for who analyses cases: what is read of the evidence is written to the audit log. Raises as above."""
+    async with opened_stores(settings) as (store, evidence):
+        yield store, EvidenceReader(store, evidence)
 
 
 @asynccontextmanager
@@ -98,16 +134,16 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
         telemetry = Telemetry(metrics, MEDIA_TYPES)
         metrics = telemetry.metrics
         stack.callback(asyncio.create_task(_watch_loop(metrics), name="loop lag").cancel)
-        board, webhook_news = EventBoard(), asyncio.Event()
+        board, webhook_news, keys = EventBoard(), asyncio.Event(), keyring(settings)
 
         def told(case_id: str) -> None:
             board.told(case_id)
             webhook_news.set()
 
-        store = Store(settings.store_url, told)
+        store = Store(settings.store_url, told, keys)
         stack.push_async_callback(store.close)
         await store.start()
-        webhooks = WebhookStore(store.database)
+        webhooks = WebhookStore(store.database, keys)
         destinations = webhook_destinations(settings)
         stack.callback(destinations.close)
         sender = WebhookSender(
@@ -115,7 +151,8 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
         )
         stack.push_async_callback(sender.close)  # after all that tells of cases, so that the last is sent as well
         sender.start()
-        evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes, evidence_store(settings))
+        folder = settings.data_dir.resolve() / "evidence"
+        evidence = Evidence(folder, store, settings.min_free_bytes, evidence_store(settings))
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)
@@ -146,17 +183,22 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
             lambda c: CaseView.of(c).model_dump(mode="json"),
             telemetry,
         )
-        sweep = asyncio.create_task(cases.sweep(), name="sweep")
-        stack.callback(sweep.cancel)
+        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s)
+        resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
+        for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
+            stack.callback(asyncio.create_task(work).cancel)
         limits = Limits(settings.key_rate, settings.case_rate, metrics)
         yield Service(
             settings,
             store,
             evidence,
+            EvidenceReader(store, evidence),
             board,
             runs,
             replica,
             cases,
+            redaction,
+            resumable,
             secrets,
             limits,
             webhooks,

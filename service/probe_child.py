@@ -10,11 +10,14 @@ import os
 import resource
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.errors import MediaError
 from models.media import MediaLimits, probe
+from service.errors import SealBrokenError
+from service.sealing import CHUNK, opened_by, whole
 
 _MEMORY = 3 * 1024**3
 """Address space in bytes. A 16-megapixel frame takes 64 MB; a file that makes a decoder ask for more than this is
@@ -26,9 +29,10 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     if not question:
         return {}
     try:
-        data = Path(question["path"]).read_bytes()
+        with Path(question["path"]).open("rb") as file:
+            data = whole(opened_by(iter(partial(file.read, CHUNK), b""), bytes.fromhex(question["key"])))
         return {"info": asdict(probe(data, MediaLimits(**question["limits"]), question["declared"]))}
-    except MediaError as error:
+    except (MediaError, SealBrokenError) as error:
         return {"error": type(error).__name__, "detail": error.detail}
     except MemoryError:
         return {"error": "MediaTooLargeError", "detail": "opening the media takes too much memory"}

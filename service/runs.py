@@ -27,7 +27,7 @@ from service.admission import Admission
 from service.case_run import CaseRun
 from service.cells import Cells
 from service.checks_told import ChecksTold
-from service.errors import ServiceError, UnknownCaseError
+from service.errors import ForgottenError, ServiceError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
@@ -121,6 +121,13 @@ class CaseRuns:
             self._leave(run)
             run.release()
 
+    async def forget(self, case: Case) -> None:
+        """Keep nothing of a redacted case here or on its cluster, whoever wants it. Raises ClusterError."""
+        self.drop(case.id)
+        self._checks.taken(case.id)
+        if case.cell in self.cells.links:
+            await self.cells.graphs(case.cell).forget(case.id)
+
     async def finish(self, case: Case) -> None:
         """Keep the findings of a closed case and let its graph go. Raises ClusterError."""
         graphs = self.cells.graphs(case.cell)
@@ -170,8 +177,8 @@ class CaseRuns:
                     cell = case.cell
                     await self._reconcile(case)
                 return
-            except UnknownCaseError:
-                await self.cells.let_go(case_id)  # its creation failed, but may have reached a cluster
+            except (UnknownCaseError, ForgottenError):
+                await self.cells.let_go(case_id)  # its creation failed but may have reached a cluster; or it was erased
                 return
             except (ClusterError, ServiceError, OSError, FutureCancelledError) as error:
                 if cell and cell not in self.cells.up:
@@ -337,6 +344,8 @@ class CaseRuns:
                 await self._evidence.keep_findings(spec.case_id, step, attempt, found.arrays, found.attributes)
             except FutureCancelledError:
                 continue  # a retake came first, and its findings take the place of these
+            except ForgottenError:
+                continue  # the case was redacted meanwhile
             except Exception as error:
                 log.error("findings_not_kept", case_id=spec.case_id, step=step, error=type(error).__name__)
 

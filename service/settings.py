@@ -18,7 +18,9 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
-from service.identifiers import KEY_BYTES
+from service.errors import SettingsError
+from service.identifiers import SERVICE_KEY_BYTES
+from service.keyring import keyring_of
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -35,7 +37,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("var"),
         title="Data folder",
-        description="Case store, evidence and the service's own key live here.",
+        description="Case store, evidence and the service's own keys live here.",
     )
     database_url: str = Field(
         default="",
@@ -58,6 +60,13 @@ class Settings(BaseSettings):
         title="Service key",
         description="File of 32 random bytes that client secrets come from, the same for all API processes; empty "
         "means one that is made in the data folder.",
+    )
+    encryption_keys_file: Path | None = Field(
+        default=None,
+        title="Encryption keys",
+        description="File of keys that seal evidence and case store, one a line as id:base64 of 32 random bytes, the "
+        "same for all API processes; the first one seals, the others only open. Empty means one that is made in the "
+        "data folder.",
     )
     host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
     port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
@@ -170,6 +179,13 @@ class Settings(BaseSettings):
         title="Upload time-out",
         description="From the request to the last byte of its body.",
     )
+    resumable_s: int = Field(
+        default=3600,
+        ge=1,
+        le=604_800,
+        title="Life of an unfinished resumable upload",
+        description="From its last bytes on; then they are removed.",
+    )
     min_free_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,
@@ -272,8 +288,15 @@ class Settings(BaseSettings):
         self._safe_evidence()
         if self.service_key_file is not None:
             _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
-            if self.service_key_file.stat().st_size != KEY_BYTES:
-                raise ValueError(f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {KEY_BYTES} bytes")
+            if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
+                raise ValueError(
+                    f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
+                )
+        if self.encryption_keys_file is not None:
+            try:
+                keyring_of(self.encryption_keys_file, self.data_dir)
+            except SettingsError as error:
+                raise ValueError(f"VERIDASK_ENCRYPTION_KEYS_FILE: {error.detail}") from error
         if self.scheduler and max(self.max_cpu_workers, self.max_gpu_workers) > 1:
             raise ValueError(
                 "VERIDASK_MAX_CPU_WORKERS and VERIDASK_MAX_GPU_WORKERS are for the cluster that `serve` starts; "

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 from object_storage import BUCKET
-from schedulers import scheduler
+from schedulers import scheduler, until_it_listens
 
 from benchmarks.topology import free_port
 from service import diagnoses
+from service.assembly import opened_stores
 from service.diagnoses import Finding
 from service.doctor import given_settings
 from service.server import Running
 from service.settings import Settings
-from service.store import Store
 
 
 def verdicts(found: Iterable[Finding]) -> dict[str, str]:
@@ -29,9 +29,8 @@ def verdicts(found: Iterable[Finding]) -> dict[str, str]:
 
 
 async def made(settings: Settings) -> None:
-    store = Store(settings.store_url, lambda _: None)
-    await store.start()
-    await store.close()
+    async with opened_stores(settings):
+        pass
 
 
 def test_a_key_that_others_may_read_is_unsafe(tmp_path: Path) -> None:
@@ -99,6 +98,7 @@ def test_a_cluster_without_workers_and_none_at_all() -> None:
     [away] = diagnoses.clusters(settings)
     assert (away.what, away.verdict) == ("cluster", "missing")
     with scheduler(port):
+        until_it_listens(port)
         [empty] = diagnoses.clusters(settings)
     assert (empty.verdict, empty.detail) == ("missing", "workers: 0 CPU, 0 GPU")
     assert "--resources CPU=" in empty.advice

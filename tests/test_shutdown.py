@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import socket
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from kept_media import kept
 
 from service.client import VeridaskClient
 from service.schemas import CreatedView
@@ -56,15 +56,6 @@ def stopping(local: LocalServer) -> Iterator[None]:
     assert process.wait(60) == 0
 
 
-def kept(folder: Path) -> list[str]:
-    """Digests of the acknowledged uploads, each compared with its file."""
-    with contextlib.closing(sqlite3.connect(folder / "cases.sqlite")) as store:
-        rows = store.execute("SELECT evidence_key, sha256 FROM uploads").fetchall()
-    for key, digest in rows:
-        assert hashlib.sha256((folder / "evidence" / key).read_bytes()).hexdigest() == digest
-    return [digest for _, digest in rows]
-
-
 def until_closed(running: Running) -> None:
     """Wait until nobody can connect any more."""
     deadline = time.monotonic() + 30
@@ -88,7 +79,8 @@ def test_an_upload_under_way_gets_to_its_end(cluster: str, tmp_path: Path, video
             upload.finish()
             answer = upload.answer()
         assert answer.startswith("HTTP/1.1 202")
-    assert kept(tmp_path) == 2 * [hashlib.sha256(video).hexdigest()]
+    digest = hashlib.sha256(video).hexdigest()
+    assert kept(tmp_path) == {(case.id, "back"): digest, (case.id, "front"): digest}
 
 
 def test_an_upload_that_does_not_end_is_broken_off_and_leaves_nothing(
@@ -143,4 +135,4 @@ def test_it_is_not_ready_first_and_serves_on_meanwhile(cluster: str, tmp_path: P
                 until_closed(running)
                 stream.join(20)
         assert len(ended) == 1, "the stream came to its end, not to an error"
-    assert kept(tmp_path) == [hashlib.sha256(video).hexdigest()]
+    assert kept(tmp_path) == {(case.id, "face"): hashlib.sha256(video).hexdigest()}
