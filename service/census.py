@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, func, select
 
 from service.database import Database, in_a_thread
-from service.tables import CaseRow, DeliveryRow, ReplicaRow
+from service.tables import CaseRow, DeliveryRow, ReplicaRow, ResumableRow, UploadRow
 
 
 @dataclass(frozen=True)
 class Counts:
-    """cases: by status and outcome, an empty one before a decision; backlog: webhooks that are not delivered yet."""
+    """cases: by status and outcome, an empty one before a decision; backlog: webhooks that are not delivered yet;
+    unfinished: resumable uploads that may go on; unerased: redacted cases of which something may be left.
+    """
 
     cases: Mapping[tuple[str, str], int]
     backlog: int
     replicas: int
+    unfinished: int
+    unerased: int
 
 
 class Census:
@@ -36,4 +40,9 @@ class Census:
             pending = select(func.count()).select_from(DeliveryRow).where(DeliveryRow.state == "pending")
             backlog = session.scalars(pending).one()
             replicas = session.scalars(select(func.count()).select_from(ReplicaRow)).one()
-        return Counts(cases, backlog, replicas)
+            accepted = exists().where(UploadRow.id == ResumableRow.id)
+            goes_on = select(func.count()).where(ResumableRow.ended_at.is_(None), ~accepted)
+            unfinished = session.scalars(goes_on).one()
+            left = select(func.count()).where(CaseRow.status == "redacted", CaseRow.erased_at.is_(None))
+            unerased = session.scalars(left).one()
+        return Counts(cases, backlog, replicas, unfinished, unerased)

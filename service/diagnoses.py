@@ -1,5 +1,5 @@
-"""What `veridask doctor` looks at of that which the settings name: key files, case store, evidence, clusters, the
-service itself, traces. Changes nothing, but for one object in object storage that it removes again.
+"""What `veridask doctor` looks at of that which the settings name: key files, case store, encryption keys, evidence,
+clusters, the service itself, traces. Changes nothing, but for one object in object storage that it removes again.
 """
 
 from __future__ import annotations
@@ -23,8 +23,17 @@ from sqlalchemy import func, inspect, select
 from sqlalchemy.engine import make_url
 
 from service.assembly import evidence_store
+from service.data_keys import require_known
 from service.database import Database, unavailable_is_said
-from service.errors import EvidenceUnavailableError, ServerStartError, SettingsError, StoreUnavailableError
+from service.errors import (
+    EvidenceUnavailableError,
+    KeyMissingError,
+    ServerStartError,
+    SettingsError,
+    StoreUnavailableError,
+)
+from service.keyring import DEFAULT_FILE, Keyring, keyring_of
+from service.sealing import KEY_BYTES
 from service.server import announced
 from service.settings import Settings
 from service.tables import Base
@@ -50,17 +59,20 @@ class Finding:
 
 
 def keys(settings: Settings) -> Iterator[Finding]:
-    """Who may read the files that hold secrets."""
-    named = (settings.service_key_file, settings.tls_key)
-    found = [path for path in named if path is not None]
-    found += sorted(path for path in settings.data_dir.glob("*key*") if path.is_file())
-    for path in found:
+    """Who may read the files that hold secrets: of those that are made in the data folder their owner alone, of those
+    that settings name a group as well, as a mounted secret has one.
+    """
+    named = (settings.service_key_file, settings.encryption_keys_file, settings.tls_key)
+    found = dict.fromkeys((path for path in named if path is not None), stat.S_IRWXO)
+    made = sorted(path for path in settings.data_dir.glob("*key*") if path.is_file())
+    found = dict.fromkeys(made, stat.S_IRWXG | stat.S_IRWXO) | found
+    for path, closed in found.items():
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except OSError as error:
             yield Finding(f"key {path.name}", "missing", error.strerror or "", f"{path} cannot be read")
             continue
-        others = mode & (stat.S_IRWXG | stat.S_IRWXO)
+        others = mode & closed
         advice = f"others than its owner may use {path}: chmod 600 it" if others else ""
         yield Finding(f"key {path.name}", "unsafe" if others else "ok", f"{mode:03o}", advice)
     if not found:
@@ -71,7 +83,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     """Whether the case store answers, has the tables of this build, and tells the same time."""
     url = make_url(settings.store_url)
     kind = url.get_backend_name()
-    if kind == "sqlite" and not Path(url.database or "").exists():
+    if not _has_store(settings):
         yield Finding("case store", "ok", "none yet: made at the first start")
         return
     database = Database(settings.store_url)
@@ -109,6 +121,37 @@ def store(settings: Settings) -> Iterator[Finding]:
             "API processes take each other for dead, and cases expire early or late; run NTP on both" if apart else ""
         )
         yield Finding("clock of the case store", "unsafe" if apart else "ok", f"{ahead:+.2f} s", advice)
+
+
+def encryption(settings: Settings) -> Iterator[Finding]:
+    """Whether the encryption keys can be read, and open what is sealed in the case store."""
+    what, path = "encryption keys", settings.encryption_keys_file or settings.data_dir / DEFAULT_FILE
+    made = path.exists() or settings.encryption_keys_file is not None
+    try:
+        # Where the file is not made yet, a key that sealed nothing stands for it.
+        held = keyring_of(path, settings.data_dir) if made else Keyring({"none": secrets.token_bytes(KEY_BYTES)})
+    except SettingsError as error:
+        yield Finding(what, "missing", path.name, error.detail)
+        return
+    if _has_store(settings):
+        database = Database(settings.store_url)
+        try:
+            with database.reading() as session:
+                require_known(session, held)
+        except KeyMissingError as error:
+            yield Finding(what, "missing", path.name, f"{error.detail}: put that key into {path}")
+            return
+        except StoreUnavailableError:
+            yield Finding(what, "ok", "the case store does not say which are needed")
+            return
+        finally:
+            database.engine.dispose()
+    yield Finding(what, "ok", "open what is sealed" if made else "none yet: made at the first start")
+
+
+def _has_store(settings: Settings) -> bool:
+    url = make_url(settings.store_url)
+    return url.get_backend_name() != "sqlite" or Path(url.database or "").exists()
 
 
 def evidence(settings: Settings) -> Iterator[Finding]:

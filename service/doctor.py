@@ -143,7 +143,14 @@ def doctor() -> int:
     """Print all findings; gives 0 when nothing is missing or unsafe, 1 otherwise."""
     settings, wrong = given_settings()
     folder = settings.data_dir.resolve()
-    named = (diagnoses.keys, diagnoses.store, diagnoses.evidence, diagnoses.clusters, diagnoses.service)
+    named = (
+        diagnoses.keys,
+        diagnoses.store,
+        diagnoses.encryption,
+        diagnoses.evidence,
+        diagnoses.clusters,
+        diagnoses.service,
+    )
     sources = (wrong, machine(folder), packages(), *(look(settings) for look in named), networks())
     console = Console()
     table = Table("", "what", "found", "advice", title="veridask doctor")

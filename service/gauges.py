@@ -106,6 +106,10 @@ class Gauges(Collector):
             cases = [(state, float(count)) for state, count in seen.counts.cases.items()]
             yield _gauge("cases", "Cases in the store; each process tells the same.", cases, "status", "outcome")
             yield _gauge("webhook_backlog", "Webhooks not delivered yet.", [((), float(seen.counts.backlog))])
+            left = float(seen.counts.unerased)
+            yield _gauge("unerased_cases", "Redacted cases of which something may be left.", [((), left)])
+            unfinished = float(seen.counts.unfinished)
+            yield _gauge("unfinished_uploads", "Resumable uploads that have not come whole.", [((), unfinished)])
             yield _gauge("api_processes", "API processes on this store.", [((), float(seen.counts.replicas))])
         for name, meaning in _LOAD.items():
             values = [(where, _load_of(load, name)) for where, load in seen.loads.items()]

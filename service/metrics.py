@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
+from service.logs import TROUBLES
+
 _QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _WAIT_S = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0, 300.0)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -24,17 +26,21 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which says when counting began
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
+        self.registry.register(TROUBLES)
         self.requests = self._counter("requests", "Requests answered.", "method", "route", "status")
         self.request_s = self._histogram("request_seconds", "From request to the end of its answer.", _QUICK_S, "route")
         self.problems = self._counter("problems", "Answers that are a problem, by its code.", "code")
         self.limited = self._counter("limited_requests", "Requests refused because too many came.", "of")
         self.uploads = self._counter("uploads", "Uploads by their end: accepted, or why not.", "step", "type", "result")
         self.upload_bytes = self._counter("upload_bytes", "Bytes of accepted uploads.", "step")
-        self.upload_s = self._histogram("upload_seconds", "Accepted uploads, first byte to 202.", _QUICK_S, "step")
+        self.upload_s = self._histogram("upload_seconds", "Accepted uploads: from the first byte on.", _QUICK_S, "step")
         self.upload_stage_s = self._histogram("upload_stage_seconds", "Parts of uploads.", _QUICK_S, "stage")
+        self.resumable = self._counter("resumable_uploads", "Begun, accepted, or ended before.", "step", "state")
+        self.resumable_bytes = self._counter("resumable_bytes", "Bytes of resumable uploads kept as pieces.", "step")
         self.created = self._counter("cases_created", "Cases created.", "profile")
         self.decided = self._counter("decisions", "Decisions recorded here.", "profile", "outcome", "decided_by")
         self.decision_s = self._histogram("decision_seconds", "Last upload to decision.", _WAIT_S, "profile")
+        self.erased = self._counter("cases_erased", "Redacted cases of which nothing is left any more.")
         self.checks = self._counter("checks", "Checks that ended, by their result.", "check", "result")
         self.check_s = self._histogram("check_seconds", "Duration of checks.", _QUICK_S, "check")
         self.task_s = self._histogram("task_seconds", "Duration of tasks that are no checks.", _QUICK_S, "task")

@@ -7,12 +7,9 @@ machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that ever
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,12 +18,11 @@ from models.media import MediaLimits
 from service.errors import SettingsError
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
-from workers.errors import CertificateError
-from workers.transport import TlsFiles, security
+from service.safe_settings import is_loopback, require_readable, require_safe_evidence, require_safe_scheduler
+from workers.transport import TlsFiles
 
 MAIN_CELL = "main"
 _CELL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,254}(/[A-Za-z0-9._-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -284,10 +280,12 @@ class Settings(BaseSettings):
                 "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if TLS ends in front"
             )
         for address in self.cells.values() if self.scheduler else ():
-            self._safe_scheduler(address)
-        self._safe_evidence()
+            require_safe_scheduler(
+                address, self.tls_ca, self.tls_cert, self.tls_key, allow_plaintext=self.allow_plaintext
+            )
+        require_safe_evidence(self.evidence_url, self.evidence_endpoint)
         if self.service_key_file is not None:
-            _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
+            require_readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
             if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
                 raise ValueError(
                     f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
@@ -303,53 +301,6 @@ class Settings(BaseSettings):
                 "the workers of the scheduler named are scaled by `veridask autoscale`"
             )
         return self
-
-    def _safe_scheduler(self, address: str) -> None:
-        scheme, _, rest = address.rpartition("://")
-        files = {"CA": self.tls_ca, "CERT": self.tls_cert, "KEY": self.tls_key}
-        missing = [f"VERIDASK_TLS_{name}" for name, path in files.items() if path is None]
-        if scheme == "tls":
-            if missing:
-                raise ValueError(
-                    f"scheduler {address} wants certificates: set {', '.join(missing)}; `veridask certs` makes them"
-                )
-            for name, path in files.items():
-                _readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
-            self._usable()
-        elif scheme not in ("", "tcp"):
-            raise ValueError(f"scheduler {address} must begin with tls:// or tcp://")
-        elif len(missing) < len(files):
-            raise ValueError(
-                f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
-                "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
-            )
-        elif not self.allow_plaintext and not _is_loopback(_host_of(rest)):
-            raise ValueError(
-                f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
-                "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
-                f"tls://{rest}; or set VERIDASK_ALLOW_PLAINTEXT=true where everyone on the network is trusted"
-            )
-
-    def _safe_evidence(self) -> None:
-        if self.evidence_url and not _BUCKET.fullmatch(self.evidence_url):
-            raise ValueError("VERIDASK_EVIDENCE_URL is s3://bucket/folder, gs://bucket/folder or az://container/folder")
-        if not self.evidence_endpoint:
-            return
-        if not self.evidence_url.startswith("s3://"):
-            raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
-        scheme, _, rest = self.evidence_endpoint.partition("://")
-        if scheme != "https" and not (scheme == "http" and _is_loopback(_host_of(rest))):
-            raise ValueError(
-                "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
-                "pictures of people and their documents"
-            )
-
-    def _usable(self) -> None:
-        assert self.cluster_tls is not None  # noqa: S101  all three were looked at just before
-        try:
-            security(self.cluster_tls)
-        except CertificateError as error:
-            raise ValueError(error.detail) from error
 
     @property
     def cluster_tls(self) -> TlsFiles | None:
@@ -368,7 +319,7 @@ class Settings(BaseSettings):
     @property
     def binds_loopback(self) -> bool:
         """Whether nobody on another machine reaches the service."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -380,30 +331,3 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The case store's SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
-
-
-def _host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""  # what cannot be read is not loopback
-
-
-def _readable(setting: str, path: Path, *, secret: bool) -> None:
-    try:
-        with path.open("rb"):
-            mode = path.stat().st_mode
-    except OSError as error:
-        raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
-    if secret and mode & stat.S_IROTH:
-        raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Literal, ParamSpec, Protocol, TypeVar
 
 from graphs.records import TaskTime
 from models.errors import VeridaskError
@@ -53,7 +53,7 @@ class Telemetry:
 
     @contextmanager
     def upload(self, case: Case, step: str, content_type: str) -> Iterator[None]:
-        """Around all that is done for an upload."""
+        """Around all that is done for an upload that comes at once, or for a resumable one once all of it is there."""
         known = step if step in case.steps else OTHER
         media = content_type if content_type in self._types else OTHER
         began, result = time.perf_counter(), "broken_off"
@@ -75,6 +75,29 @@ class Telemetry:
         with tracing.span(f"upload {name}"):
             yield
         self.metrics.upload_stage_s.labels(name).observe(time.perf_counter() - began)
+
+    @contextmanager
+    def arrival(self, case_id: str, step: str, upload_id: str, kept: Callable[[], int]) -> Iterator[None]:
+        """Around what one request brings to a resumable upload. kept: gives the bytes of it that count."""
+        with tracing.span(
+            "upload arrival", veridask__case_id=case_id, veridask__step=step, veridask__upload_id=upload_id
+        ) as span:
+            try:
+                yield
+            finally:
+                span.set_attribute("veridask.bytes", kept())
+                self.metrics.resumable_bytes.labels(step).inc(kept())
+
+    def resumable(self, step: str, state: Literal["begun", "accepted", "ended"]) -> None:
+        """A resumable upload was begun, was accepted, or was thrown away before it was."""
+        self.metrics.resumable.labels(step, state).inc()
+
+    @contextmanager
+    def erasure(self, case_id: str) -> Iterator[None]:
+        """Around the end of what is left of a redacted case outside the store."""
+        with tracing.span("erase", veridask__case_id=case_id):
+            yield
+        self.metrics.erased.inc()
 
     def stored(self, step: str, size: int) -> None:
         """An upload of so many bytes is durable."""

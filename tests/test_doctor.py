@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from case_stores import created
 from object_storage import BUCKET
 from schedulers import scheduler, until_it_listens
 
@@ -44,6 +46,42 @@ def test_a_key_that_others_may_read_is_unsafe(tmp_path: Path) -> None:
     [found] = diagnoses.keys(settings)
     assert found.verdict == "unsafe"
     assert f"chmod 600 {key}"[:9] in found.advice
+
+
+def test_a_mounted_secret_may_be_its_group_s_and_nobody_else_s(tmp_path: Path) -> None:
+    held = tmp_path / "mounted.keys"
+    held.write_text(f"first:{base64.b64encode(bytes(32)).decode()}\n")
+    held.chmod(0o640)
+    settings = Settings(data_dir=tmp_path / "data", encryption_keys_file=held)
+    assert verdicts(diagnoses.keys(settings)) == {"key mounted.keys": "ok"}
+    held.chmod(0o642)
+    assert verdicts(diagnoses.keys(settings)) == {"key mounted.keys": "unsafe"}
+
+
+def test_encryption_keys_that_are_lost_are_told_and_not_made_anew(tmp_path: Path) -> None:
+    """A start without them would make a key that opens nothing."""
+    settings = Settings(data_dir=tmp_path)
+    assert [each.detail for each in diagnoses.encryption(settings)] == ["none yet: made at the first start"]
+    assert list(tmp_path.iterdir()) == [], "looking makes nothing"
+
+    async def with_a_case() -> None:
+        async with opened_stores(settings) as (store, _):
+            await created(store)
+
+    asyncio.run(with_a_case())
+    assert [each.detail for each in diagnoses.encryption(settings)] == ["open what is sealed"]
+    path = tmp_path / "encryption.keys"
+    key_id, _, key = path.read_text().strip().partition(":")
+    path.unlink()
+    [lost] = diagnoses.encryption(settings)
+    assert (lost.verdict, key_id in lost.advice, path.exists()) == ("missing", True, False)
+    path.write_text(f"{key_id}:{base64.b64encode(bytes(32)).decode()}\n")
+    path.chmod(0o600)
+    [other] = diagnoses.encryption(settings)
+    assert (other.verdict, "another one" in other.advice) == ("missing", True)
+    path.write_text(f"new:{base64.b64encode(bytes(32)).decode()}\n{key_id}:{key}\n")
+    assert verdicts(diagnoses.encryption(settings)) == {"encryption keys": "ok"}
+    assert key not in str([*diagnoses.encryption(settings), lost, other])
 
 
 def test_a_case_store_of_another_version_is_told(tmp_path: Path) -> None:
@@ -111,7 +149,9 @@ def test_a_service_that_runs(server: Running, server_folder: Path) -> None:
     found = {each.what: each for each in diagnoses.service(settings)}
     assert found["service"].detail == f"ready at {server.url}"
     assert verdicts(diagnoses.store(settings)) == {"case store": "ok"}
-    assert verdicts(diagnoses.keys(settings))["key service.key"] == "ok"
+    assert verdicts(diagnoses.encryption(settings)) == {"encryption keys": "ok"}
+    keys = verdicts(diagnoses.keys(settings))
+    assert (keys["key service.key"], keys["key encryption.keys"]) == ("ok", "ok")
 
 
 def test_unsafe_settings_are_a_finding_and_the_rest_is_looked_at_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from test_resumable import begun, device, patched
 
 from service.client import VeridaskClient
 from service.server import Running
@@ -51,6 +52,31 @@ def test_each_line_of_an_upload_has_its_ids(
     assert "in-a-query" not in text
     assert case.client_secret not in text
     client.cancel(case.id)
+
+
+def test_each_line_of_a_resumable_upload_has_its_ids(
+    server: Running, server_folder: Path, client: VeridaskClient, video: bytes
+) -> None:
+    case = client.create("recorded")
+    with device(server.url, case) as http:
+        path = begun(http, case, len(video))
+        for start, part, events in ((0, video[:99], {"request"}), (99, video[99:], {"upload_stored", "request"})):
+            answer = patched(http, path, start, part)
+            assert answer.status_code == 204
+            found = lines(server_folder, answer.headers["X-Request-ID"])
+            assert {line["event"] for line in found} >= events
+            assert {line["case_id"] for line in found} == {case.id}
+            assert {line["upload_id"] for line in found} == {path.rsplit("/", 1)[1]}
+            assert {line["caller"] for line in found} == {"client_secret"}
+        other = patched(http, path + "x", 0, b"x")
+        [line] = lines(server_folder, other.headers["X-Request-ID"])
+        assert (line["code"], "upload_id" in line) == ("unknown_upload", False), "a word of the caller's own is no id"
+    client.cancel(case.id)
+    headers = {"Authorization": f"Bearer {server.key}"}
+    redacted = httpx.post(f"{server.url}/v1/cases/{case.id}/redact", headers=headers)
+    found = lines(server_folder, redacted.headers["X-Request-ID"])
+    assert {line["event"] for line in found} == {"case_redacted", "case_erased", "request"}
+    assert {line["case_id"] for line in found} == {case.id}
 
 
 def test_the_line_of_a_problem_says_which(server_folder: Path, http: httpx.Client) -> None:

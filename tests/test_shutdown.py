@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from kept_media import kept
+from test_resumable import MIB, begun, created, device, half_sent, offset, padded, patched, until
 
 from service.client import VeridaskClient
 from service.schemas import CreatedView
@@ -105,6 +106,44 @@ def test_an_upload_that_does_not_end_is_broken_off_and_leaves_nothing(
             assert states["front"] == "wanted", "it was never acknowledged, so the step is open"
             client.upload(case.id, "front", video, "video/mp4")
     assert len(kept(tmp_path)) == 2
+
+
+def test_a_resumable_upload_under_way_gets_to_its_end(cluster: str, tmp_path: Path, video: bytes) -> None:
+    with LocalServer(tmp_path, cluster) as local:
+        running = local.start()
+        case = created(running.url, running.key)
+        with device(running.url, case) as http:
+            path = begun(http, case, len(video))
+            assert patched(http, path, 0, video[:100]).status_code == 204
+        with half_sent(running.url, case, path, video[100:200], len(video) - 100, at=100) as connection:
+            time.sleep(0.3)
+            with stopping(local):
+                until_closed(running)
+                connection.sendall(video[200:])
+                assert connection.recv(65536).startswith(b"HTTP/1.1 204")
+    assert kept(tmp_path) == {(case.id, "face"): hashlib.sha256(video).hexdigest()}
+
+
+def test_a_resumable_upload_that_does_not_end_goes_on_at_the_next_start(
+    cluster: str, tmp_path: Path, video: bytes
+) -> None:
+    media = padded(video, 12 * MIB)
+    with LocalServer(tmp_path, cluster, stop_s=1) as local:
+        running = local.start()
+        case = created(running.url, running.key)
+        with device(running.url, case) as http:
+            path = begun(http, case, len(media))
+            assert patched(http, path, 0, media[:MIB]).headers["upload-offset"] == str(MIB)
+            connection = half_sent(running.url, case, path, media[MIB : 8 * MIB], len(media) - MIB, at=MIB)
+            until(lambda: offset(http, path) == 5 * MIB)
+        with connection, stopping(local), contextlib.suppress(ConnectionResetError):
+            assert not connection.recv(65536).startswith(b"HTTP/1.1 2")
+        running = local.start()
+        with device(running.url, case) as http:
+            came = offset(http, path)
+            assert 5 * MIB <= came <= 8 * MIB, "what was told to be durable is"
+            assert patched(http, path, came, media[came:]).status_code == 204
+    assert kept(tmp_path) == {(case.id, "face"): hashlib.sha256(media).hexdigest()}
 
 
 def test_it_is_not_ready_first_and_serves_on_meanwhile(cluster: str, tmp_path: Path, video: bytes) -> None:

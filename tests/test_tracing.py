@@ -9,6 +9,7 @@ import httpx
 import pytest
 from collector import Collector, Told
 from receiver import Receiver
+from test_resumable import begun, device, patched
 
 from service.client import VeridaskClient
 from service.errors import SettingsError
@@ -90,6 +91,33 @@ def test_a_whole_case_as_a_trace(traced: tuple[Collector, Running, Path], video:
 
     for secret in ("Jane", "hidden-in-a-query", running.key, case.client_secret):
         assert secret.encode() not in collector.raw
+
+
+@pytest.mark.cluster
+def test_a_resumable_upload_and_an_erasure(traced: tuple[Collector, Running, Path], video: bytes) -> None:
+    collector, running, _ = traced
+    with VeridaskClient(running.url, running.key) as client:
+        case = client.create("recorded")
+        with device(running.url, case) as http:
+            path = begun(http, case, len(video))
+            assert patched(http, path, 0, video[:100]).status_code == 204
+            assert patched(http, path, 100, video[100:]).status_code == 204
+        client.cancel(case.id)
+    headers = {"Authorization": f"Bearer {running.key}"}
+    erased = httpx.post(f"{running.url}/v1/cases/{case.id}/redact", headers=headers)
+    assert erased.json()["redaction"]["completed_at"]
+    spans = collector.wait(lambda found: bool(named(found, "POST /v1/cases/{case_id}/redact", case.id)))
+    by_id = {span.id: span for span in spans}
+    arrivals = named(spans, "upload arrival", case.id)
+    assert [span.attributes["veridask.bytes"] for span in arrivals] == [100, 0]
+    assert {span.attributes["veridask.upload_id"] for span in arrivals} == {path.rsplit("/", 1)[1]}
+    asked = [by_id[span.parent] for span in arrivals]
+    assert {span.name for span in asked} == {"PATCH /v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"}
+    [upload] = named(spans, "upload", case.id)
+    assert upload.parent == asked[1].id, "the last request makes it the case's"
+    [erasure] = named(spans, "erase", case.id)
+    assert by_id[erasure.parent].name == "POST /v1/cases/{case_id}/redact"
+    assert not erasure.failed
 
 
 @pytest.mark.cluster
