@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := api,worker,specimens,notebooks,dev
+EXTRAS := api,worker,tracing,specimens,notebooks,dev
 
 .PHONY: demo test check serve bench faults contract setup clean
 

@@ -46,6 +46,19 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class TaskTime:
+    """When and where one task of a case ran. started_at: seconds since 1970 by the worker's clock; result: of a check,
+    otherwise empty.
+    """
+
+    node: str
+    started_at: float
+    duration_ms: float
+    worker: str
+    result: str = ""
+
+
+@dataclass(frozen=True)
 class Decision:
     """What is decided on a case. retake: the steps to upload again, only with `resubmission_requested`."""
 

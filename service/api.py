@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from prometheus_client.exposition import choose_encoder
 from sse_starlette import EventSourceResponse
+from starlette.responses import PlainTextResponse
 
 from graphs.profile import profiles
 from graphs.records import Outcome
@@ -195,3 +197,23 @@ async def readyz(parts: Parts, response: Response) -> Readiness:
     missing = await parts.missing()
     response.status_code = 503 if missing else 200
     return Readiness(ready=not missing, missing=missing)
+
+
+@router.get(
+    "/metrics",
+    tags=["health"],
+    response_class=PlainTextResponse,
+    responses={
+        200: {
+            "description": "The text format of Prometheus",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems(*REFUSED, 503),
+    },
+    dependencies=[Depends(needs("metrics:read"))],
+)
+async def get_metrics(request: Request, parts: Parts) -> Response:
+    """Figures of this process, the store and the clusters. They count; they say nothing of a person or a case."""
+    await request.app.state.gauges.look()
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(parts.metrics.registry), media_type=media_type)

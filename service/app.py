@@ -9,9 +9,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.telemetry import TelemetryConfig
 
 from service import api, evidence_routes, openapi, problems, tus, tus_routes, webhook_routes
 from service.assembly import assembled
+from service.gauges import Gauges
+from service.metrics import Metrics
 from service.requests import RequestLog
 from service.settings import Settings
 
@@ -32,16 +35,29 @@ _CORS: Mapping[str, Any] = {
 """What pages of the origins that are let in may send and read. No cookies: a credential is always a header."""
 
 
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own spans would hold paths, queries and addresses of clients; `service.tracing` makes ours."""
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The application with these settings. `settings.scheduler` must name a scheduler.
 
     Several processes may share a case store and an evidence store when they join the same clusters.
     """
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with assembled(settings) as service:
+        async with assembled(settings, metrics) as service:
             app.state.service = service
+            app.state.gauges = Gauges(service)
+            metrics.registry.register(app.state.gauges)
             yield
 
     app = FastAPI(
@@ -53,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=openapi.operation_id,
         redirect_slashes=False,  # a redirect would name whatever host the request named
+        telemetry=_NO_TELEMETRY,
     )
     app.include_router(api.router)
     app.include_router(evidence_routes.router)
@@ -60,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(webhook_routes.router)
     if settings.cors_origins:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
-    app.add_middleware(RequestLog)
+    app.add_middleware(RequestLog, metrics=metrics)
     problems.install(app)
     openapi.install(app)
     return app

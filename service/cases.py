@@ -43,6 +43,7 @@ from service.rows import StoredRequest, Upload
 from service.runs import CaseRuns
 from service.settings import Settings
 from service.store import Store
+from service.telemetry import Telemetry, stage
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -99,7 +100,9 @@ class Cases:
         replica: str,
         secrets: Secrets,
         view: Callable[[Case], Mapping[str, Any]],
+        telemetry: Telemetry,
     ) -> None:
+        self.telemetry = telemetry
         self._settings = settings
         self._store = store
         self._evidence = evidence
@@ -136,6 +139,7 @@ class Cases:
                     self._runs.changed(case.id)
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
+                self.telemetry.created(case)
                 return Created(self._view(case), *self.secret_for(case.id))
         if known.fingerprint != fingerprint:
             raise IdempotencyError("the key was used for another request")
@@ -199,6 +203,19 @@ class Cases:
         `require_takes`, MediaError and its branches, UploadTimeoutError, EvidenceUnavailableError,
         StoreUnavailableError; the step stays as it was then.
         """
+        with self.telemetry.upload(case, step_name, content_type):
+            return await self._taken(case, step_name, content_type, length, body, by, upload_id)
+
+    async def _taken(
+        self,
+        case: Case,
+        step_name: str,
+        content_type: str,
+        length: int | None,
+        body: AsyncIterator[bytes],
+        by: str,
+        upload_id: str | None,
+    ) -> Case:
         step = self.require_takes(case, step_name, content_type, length)
         accepts = profile(case.profile).accepts[step]
         attempt = case.steps[step].attempts + 1
@@ -209,7 +226,8 @@ class Cases:
             info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
             if info.kind not in accepts:
                 raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
-            kept = key = await self._evidence.keep(incoming)
+            with self.telemetry.stage("keep"):
+                kept = key = await self._evidence.keep(incoming)
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
@@ -226,10 +244,12 @@ class Cases:
                 await asyncio.shield(self._remove_unknown(case.id, key))
             raise
         assert change is not None  # noqa: S101  `accept` gives a change or raises
+        self.telemetry.stored(step, incoming.size)
         log.info("upload_stored", case_id=case.id, step=step, bytes=incoming.size, media=info.mime)
         self._runs.changed(case.id, last=change.case.status == "processing")
         return change.case
 
+    @stage("receive")
     async def _receive(
         self, body: AsyncIterator[bytes], limit: int, case_id: str, step: Step, attempt: int
     ) -> Incoming:
@@ -239,6 +259,7 @@ class Cases:
         except TimeoutError:
             raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
 
+    @stage("probe")
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
         declared = None if content_type == UNTOLD else content_type
         return await self._prober.probe(incoming.path, incoming.opens, declared)
@@ -281,4 +302,6 @@ class Cases:
                 change = await self._store.change(case.id, lambda c: expire(c, now))
             if change is not None:
                 log.info("case_overdue", case_id=case.id, status=change.case.status)
+                if case.status == "processing":
+                    self.telemetry.decided(change.case)
                 self._runs.changed(case.id)

@@ -22,6 +22,7 @@ import structlog
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError, VeridaskError
 from models.media import MediaInfo, MediaLimits
 from service.errors import SealBrokenError
+from service.telemetry import Telemetry
 
 log = structlog.get_logger()
 
@@ -35,7 +36,10 @@ _START_S = 30.0
 class Prober:
     """A fixed number of probe processes. timeout_s: the longest that one may take over a media."""
 
-    def __init__(self, processes: int, timeout_s: float, limits: MediaLimits) -> None:
+    def __init__(
+        self, processes: int, timeout_s: float, limits: MediaLimits, telemetry: Telemetry | None = None
+    ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._count = processes
         self._timeout_s = timeout_s
         self._limits = asdict(limits)
@@ -64,6 +68,7 @@ class Prober:
         try:
             if child is None or child.returncode is not None:
                 child = await self._spawn()
+                self._telemetry.metrics.probe_starts.inc()
             question = {"path": str(path), "key": key.hex(), "declared": declared, "limits": self._limits}
             try:
                 answer = await asyncio.wait_for(_ask(child, question), self._timeout_s)

@@ -68,6 +68,8 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
 RETRY_AFTER_S = 5
 BODY_READ = "veridask.body_read"
 """Set in the scope once a request was read to its end (`service.requests`): then there is nothing to wait for."""
+CODE = "veridask.code"
+"""Set in the scope of a request that was answered with a problem: its code."""
 _LINGER_S = 5.0
 _LINGER_BYTES = 256 * 1024 * 1024
 
@@ -81,9 +83,11 @@ class ProblemResponse(JSONResponse):
     """
 
     media_type = "application/problem+json"
+    code: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the problem, then let the sender finish."""
+        scope[CODE] = self.code
         if scope.get(BODY_READ):
             await super().__call__(scope, receive, send)
             return
@@ -112,7 +116,9 @@ def problem(
 ) -> ProblemResponse:
     """One problem document. `more` are extension members."""
     content = {"type": f"urn:veridask:problem:{code}", "title": title, "status": status, "code": code}
-    return ProblemResponse({**content, "detail": detail or title, **more}, status_code=status, headers=headers)
+    answer = ProblemResponse({**content, "detail": detail or title, **more}, status_code=status, headers=headers)
+    answer.code = code
+    return answer
 
 
 def status_of(error: type[VeridaskError]) -> tuple[int, str]:

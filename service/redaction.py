@@ -21,6 +21,7 @@ from service.errors import CaseOpenError, ServiceError, StepTakenError, UnknownC
 from service.evidence import Evidence
 from service.lifecycle import Case
 from service.runs import CaseRuns
+from service.telemetry import Telemetry
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -33,8 +34,15 @@ class Redaction:
     """Erases cases, at a customer's wish or when their time is over."""
 
     def __init__(
-        self, erasures: Erasures, evidence: Evidence, runs: CaseRuns, profiles: Mapping[str, Profile], every_s: float
+        self,
+        erasures: Erasures,
+        evidence: Evidence,
+        runs: CaseRuns,
+        profiles: Mapping[str, Profile],
+        every_s: float,
+        telemetry: Telemetry,
     ) -> None:
+        self._telemetry = telemetry
         self._erasures = erasures
         self._evidence = evidence
         self._runs = runs
@@ -55,9 +63,10 @@ class Redaction:
 
     async def _finish(self, case: Case) -> Case:
         try:
-            await self._runs.forget(case)
-            await self._evidence.erase(case.id)
-            erased_at = await self._erasures.erased(case.id, datetime.now(UTC))
+            with self._telemetry.erasure(case.id):
+                await self._runs.forget(case)
+                await self._evidence.erase(case.id)
+                erased_at = await self._erasures.erased(case.id, datetime.now(UTC))
         except (ServiceError, ClusterError) as error:
             log.warning("redaction_unfinished", case_id=case.id, error=type(error).__name__)
             return case

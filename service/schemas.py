@@ -323,7 +323,9 @@ class Readiness(BaseModel):
     """Whether cases can be taken now, and what is missing if not."""
 
     ready: bool
-    missing: list[str] = Field(description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`.")
+    missing: list[str] = Field(
+        description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`, `stopping`."
+    )
 
 
 class FieldProblem(BaseModel):

@@ -18,13 +18,17 @@ from models.media import MediaLimits
 from service.errors import SettingsError
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
-from service.settings_rules import host_of, is_loopback, require_readable, require_safe_origin
-from workers.errors import CertificateError
-from workers.transport import TlsFiles, security
+from service.safe_settings import (
+    is_loopback,
+    require_readable,
+    require_safe_evidence,
+    require_safe_origin,
+    require_safe_scheduler,
+)
+from workers.transport import TlsFiles
 
 MAIN_CELL = "main"
 _CELL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,254}(/[A-Za-z0-9._-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -242,6 +246,20 @@ class Settings(BaseSettings):
         title="Event stream ping",
         description="Silence after which a comment keeps a stream open.",
     )
+    drain_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        title="Drain time",
+        description="After SIGTERM, `/readyz` says 503 for so long before the port closes, and all else goes on.",
+    )
+    stop_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        title="Time to finish",
+        description="For requests that are under way then, such as uploads; what takes longer is broken off.",
+    )
     webhook_allow_private: bool = Field(
         default=False,
         title="Webhooks into private networks",
@@ -275,8 +293,10 @@ class Settings(BaseSettings):
                 "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if TLS ends in front"
             )
         for address in self.cells.values() if self.scheduler else ():
-            self._safe_scheduler(address)
-        self._safe_evidence()
+            require_safe_scheduler(
+                address, self.tls_ca, self.tls_cert, self.tls_key, allow_plaintext=self.allow_plaintext
+            )
+        require_safe_evidence(self.evidence_url, self.evidence_endpoint)
         for origin in self.cors_origins:
             require_safe_origin(origin)
         if self.service_key_file is not None:
@@ -296,53 +316,6 @@ class Settings(BaseSettings):
                 "the workers of the scheduler named are scaled by `veridask autoscale`"
             )
         return self
-
-    def _safe_scheduler(self, address: str) -> None:
-        scheme, _, rest = address.rpartition("://")
-        files = {"CA": self.tls_ca, "CERT": self.tls_cert, "KEY": self.tls_key}
-        missing = [f"VERIDASK_TLS_{name}" for name, path in files.items() if path is None]
-        if scheme == "tls":
-            if missing:
-                raise ValueError(
-                    f"scheduler {address} wants certificates: set {', '.join(missing)}; `veridask certs` makes them"
-                )
-            for name, path in files.items():
-                require_readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
-            self._usable()
-        elif scheme not in ("", "tcp"):
-            raise ValueError(f"scheduler {address} must begin with tls:// or tcp://")
-        elif len(missing) < len(files):
-            raise ValueError(
-                f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
-                "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
-            )
-        elif not self.allow_plaintext and not is_loopback(host_of(rest)):
-            raise ValueError(
-                f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
-                "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
-                f"tls://{rest}; or set VERIDASK_ALLOW_PLAINTEXT=true where everyone on the network is trusted"
-            )
-
-    def _safe_evidence(self) -> None:
-        if self.evidence_url and not _BUCKET.fullmatch(self.evidence_url):
-            raise ValueError("VERIDASK_EVIDENCE_URL is s3://bucket/folder, gs://bucket/folder or az://container/folder")
-        if not self.evidence_endpoint:
-            return
-        if not self.evidence_url.startswith("s3://"):
-            raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
-        scheme, _, rest = self.evidence_endpoint.partition("://")
-        if scheme != "https" and not (scheme == "http" and is_loopback(host_of(rest))):
-            raise ValueError(
-                "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
-                "pictures of people and their documents"
-            )
-
-    def _usable(self) -> None:
-        assert self.cluster_tls is not None  # noqa: S101  all three were looked at just before
-        try:
-            security(self.cluster_tls)
-        except CertificateError as error:
-            raise ValueError(error.detail) from error
 
     @property
     def cluster_tls(self) -> TlsFiles | None:

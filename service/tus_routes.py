@@ -166,7 +166,7 @@ async def post_to_upload(
     case: TusCase,
     step: Step,
     upload_id: UploadId,
-    meant: Annotated[str, Header(alias="X-HTTP-Method-Override", json_schema_extra={"enum": ["PATCH", "DELETE"]})] = "",
+    meant: Annotated[str, Header(alias="X-HTTP-Method-Override", description="`PATCH` or `DELETE`.")] = "",
 ) -> Response:
     """For clients that can send neither PATCH nor DELETE: the one that `X-HTTP-Method-Override` names."""
     if meant == "PATCH":

@@ -21,6 +21,7 @@ import structlog
 from standardwebhooks import Webhook
 
 from service.errors import ServiceError, WebhookUrlError
+from service.telemetry import Telemetry
 from service.webhook_store import Claim, Outcome, WebhookStore
 from service.webhook_urls import Destinations
 
@@ -52,7 +53,9 @@ class WebhookSender:
         news: asyncio.Event,
         retries_s: Sequence[float],
         timeout_s: float,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._store = store
         self._destinations = destinations
         self._news = news
@@ -110,10 +113,12 @@ class WebhookSender:
             log.error("webhook_attempt_broke", exc_info=error)
 
     async def _attempt(self, claim: Claim) -> None:
-        status, error = await self._answer(claim)
-        now = datetime.now(UTC)
-        outcome = judged(status, error, claim.tries, self._retries_s, now, random.uniform(-_JITTER, _JITTER))
         sent = claim.delivery
+        with self._telemetry.webhook(sent.case_id, sent.endpoint_id, sent.id) as ended:
+            status, error = await self._answer(claim)
+            now = datetime.now(UTC)
+            outcome = judged(status, error, claim.tries, self._retries_s, now, random.uniform(-_JITTER, _JITTER))
+            ended(outcome.state, status)
         said = {"delivery_id": sent.id, "endpoint_id": sent.endpoint_id, "case_id": sent.case_id, "try": claim.tries}
         try:
             recorded = await self._store.record(claim, outcome, now)
