@@ -1,13 +1,13 @@
 """The probe process: reads questions as lines of JSON on standard input, answers each with a line on standard output.
 
-Run by `service.probing` as `python -m service.probe_child`. Ends when its input ends, so it never outlives the API.
+Run by `service.probing` as `python -m service.probe_child BYTES SECONDS`: what it may take of memory, and of processor
+time for one question. Ends when its input ends, so it never outlives the API.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -15,10 +15,7 @@ from typing import Any
 
 from models.errors import MediaError
 from models.media import MediaLimits, probe
-
-_MEMORY = 3 * 1024**3
-"""Address space in bytes. A 16-megapixel frame takes 64 MB; a file that makes a decoder ask for more than this is
-refused by the allocator instead of taking the machine's memory."""
+from workers.confinement import allow_seconds, confine
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -34,17 +31,17 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"error": "MediaTooLargeError", "detail": "opening the media takes too much memory"}
 
 
-def main() -> None:
+def main(memory_bytes: int, seconds: float) -> None:
     """Answer until the input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    confine(memory_bytes)
     # Decoders print to file descriptor 1 at times: keep the answers on a private copy of it.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
+        allow_seconds(seconds)
         answers.write(json.dumps(answer(json.loads(line))) + "\n")
         answers.flush()
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]), float(sys.argv[2]))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 import zarr
 from object_storage import BUCKET
 
+from benchmarks.media_bases import bomb
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
 from models.media import MediaLimits
 from service.errors import EvidenceUnavailableError
@@ -316,3 +319,27 @@ async def test_media_that_stalls_the_decoder_is_undecodable(tmp_path: Path, vide
     prober._timeout_s = 5.0
     assert (await prober.probe(tmp_path / "media", "video/mp4")).kind == "video"
     await prober.close()
+
+
+def told(prober: Prober, name: str) -> str:
+    """What the kernel tells of the one probe process."""
+    (child,) = prober._alive
+    return Path(f"/proc/{child.pid}/{name}").read_text("ascii")
+
+
+async def test_media_that_becomes_large_takes_no_more_than_it_may(tmp_path: Path, picture: bytes) -> None:
+    """390 KB of text in a PNG became 400 MB and more, of 3 GB that were allowed: more than an API's container has."""
+    prober = Prober(1, 30.0, MediaLimits(), memory_bytes=256 * 1024**2)
+    await prober.start()
+    (tmp_path / "bomb").write_bytes(bomb("PNG with 400 MB of text").data)
+    with contextlib.suppress(UndecodableMediaError):  # or the picture is shown, without its text
+        await prober.probe(tmp_path / "bomb", "image/png")
+    assert int(re.findall(r"VmHWM:\s+(\d+) kB", told(prober, "status"))[0]) < 320 * 1024, "and the libraries"
+    (tmp_path / "media").write_bytes(picture)
+    assert (await prober.probe(tmp_path / "media", "image/jpeg")).kind == "image"
+    await prober.close()
+
+
+async def test_a_probe_leaves_no_core_and_dies_first(prober: Prober) -> None:
+    assert re.search(r"Max core file size +0 +0 ", told(prober, "limits"))
+    assert told(prober, "oom_score_adj").strip() == "1000"
