@@ -164,7 +164,7 @@ class _Lane:
 
 
 def send_all(running: Running, report: Report, console: Console) -> tuple[dict[str, dict[Step, int]], set[str]]:
-    """Make and send all files. Gives what was taken: case → step → number of the file, and the cases that have all steps."""
+    """Make and send all files. Gives what was taken (case → step → number of the file) and the cases with all steps."""
     lanes = [_Lane(running, report.seed * 100 + index) for index in range(AT_ONCE)]
     free = list(lanes)
 

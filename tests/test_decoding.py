@@ -68,6 +68,20 @@ def test_frames_live_on_when_their_child_has_ended() -> None:
     frames.images[0] = 0  # as writable as any array
 
 
+def test_what_is_kept_of_a_film_does_not_keep_its_images(decoders: Decoders) -> None:
+    """The times in the findings of an open case held all frames of the film, as long as the case was open."""
+    maps = Path("/proc/self/maps")
+    before = maps.read_text("utf-8").count("memfd:frames")
+    frames = decoded(decoders, MP4)
+    assert maps.read_text("utf-8").count("memfd:frames") == before + 1
+    kept = (frames.timestamps, frames.source_timestamps, frames.source_differences, frames.source_blocks)
+    details = frames.details
+    del frames
+    assert maps.read_text("utf-8").count("memfd:frames") == before
+    assert len(kept[0]) > 1
+    assert details[0].any()
+
+
 def test_what_the_media_is_to_blame_for_is_said_as_such(decoders: Decoders) -> None:
     with pytest.raises(EmptyMediaError):
         decoded(decoders, b"")
@@ -166,6 +180,9 @@ def test_a_crash_in_a_decoder_asks_the_person_again(
     def children() -> list[psutil.Process]:
         return [child for child in worker.children() if "workers.decoder_child" in " ".join(child.cmdline())]
 
+    def decoding(dask_scheduler: Scheduler) -> bool:
+        return dask_scheduler.tasks[f"frames_front-{case.id}-front1"].state == "processing"
+
     case = client.create("recorded")
     stopped = children()
     assert stopped, "warm before the first upload"
@@ -174,7 +191,7 @@ def test_a_crash_in_a_decoder_asks_the_person_again(
     client.upload(case.id, "front", video, "video/mp4")
     deadline = time.monotonic() + 60
     with Client(embedded[1], set_as_default=False) as dask:
-        while not dask.run_on_scheduler(_is_decoded, case_id=case.id) and time.monotonic() < deadline:
+        while not dask.run_on_scheduler(decoding) and time.monotonic() < deadline:
             time.sleep(0.05)
     time.sleep(0.5)  # from the scheduler's word to the child
     for child in stopped:
@@ -190,7 +207,3 @@ def test_a_crash_in_a_decoder_asks_the_person_again(
         time.sleep(0.05)
     assert [reason.code for reason in client.case(case.id).steps[0].reasons] == ["no_document_in_image"]
     client.cancel(case.id)
-
-
-def _is_decoded(dask_scheduler: Scheduler, case_id: str) -> bool:
-    return dask_scheduler.tasks[f"frames_front-{case_id}-front1"].state == "processing"

@@ -162,11 +162,14 @@ class _Child:
 
 
 def _frames(answer: Mapping[str, Any], file: int) -> Frames:
-    """The frames over the shared memory itself, which lives as long as one of its arrays does."""
+    """The frames: images over the shared memory itself, which lives as long as they do; the rest is copied, because
+    who keeps the few times of a film would keep its forty megabytes of images with them.
+    """
     memory = mmap.mmap(file, 0, access=mmap.ACCESS_COPY)
     arrays: dict[str, npt.NDArray[Any]] = {
         name: np.ndarray(shape, dtype, memory, offset) for name, (dtype, shape, offset) in answer["arrays"].items()
     }
+    arrays = {name: array if name == "images" else array.copy() for name, array in arrays.items()}
     details = [arrays.pop(name) for name in list(arrays) if name.startswith("details ")]
     return Frames(**arrays, info=MediaInfo(**answer["info"]), details=tuple(details))
 
