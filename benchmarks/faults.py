@@ -14,6 +14,7 @@ Films are made once: a genuine person and a photo of a screen, in turn, so that 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import json
 import os
@@ -42,7 +43,10 @@ from benchmarks.patient import STEPS, PatientClient
 from benchmarks.topology import API, WORKERS, Topology
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step, one_thread
+from service.assembly import opened_stores
+from service.rows import Upload
 from service.schemas import CaseView
+from service.settings import Settings
 
 PEOPLE = ("genuine, first person", "photo of a screen")
 MOVES = ("turn_left", "look_up")
@@ -211,21 +215,27 @@ def answer_of(case: CaseView) -> Answer:
 def promises(stage: Stage, expected: Answer, answer: Answer) -> list[str]:
     """Which promises do not hold for a case that was decided; empty when all do."""
     broken = [] if answer == expected else [f"decided {answer}, without a fault {expected}"]
-    with closing(sqlite3.connect(stage.data / "cases.sqlite", timeout=30)) as store:
-        query = "SELECT type, data FROM events WHERE case_id = ? AND type IN ('step', 'decision') ORDER BY id"
-        told = [(kind, json.loads(data)) for kind, data in store.execute(query, (stage.client.case_id,))]
-        query = "SELECT step, attempt, sha256, evidence_key FROM uploads WHERE case_id = ?"
-        uploads = store.execute(query, (stage.client.case_id,)).fetchall()
+    told, uploads = asyncio.run(kept_of(stage))
     broken += broken_history(told)
     received = {(event["step"], event["attempt"]) for _, event in told if event.get("state") == "received"}
-    if received != {(step, attempt) for step, attempt, *_ in uploads} or len(received) < stage.client.acknowledged:
+    if (
+        received != {(upload.step, upload.attempt) for upload, _ in uploads}
+        or len(received) < stage.client.acknowledged
+    ):
         broken.append(f"{stage.client.acknowledged} uploads acknowledged, {sorted(received)} told, {len(uploads)} kept")
-    for step, _, digest, key in uploads:
-        media = stage.client.films[step]
-        kept = (stage.data / "evidence" / key).read_bytes()
-        if kept != media or digest != hashlib.sha256(media).hexdigest():
-            broken.append(f"{step} is not what was uploaded")
+    for upload, kept in uploads:
+        media = stage.client.films[upload.step]
+        if kept != media or upload.sha256 != hashlib.sha256(media).hexdigest():
+            broken.append(f"{upload.step} is not what was uploaded")
     return broken
+
+
+async def kept_of(stage: Stage) -> tuple[list[tuple[str, Mapping[str, Any]]], list[tuple[Upload, bytes]]]:
+    """What the store and the evidence hold of the case: steps and decisions as told, uploads with their media."""
+    async with opened_stores(Settings(data_dir=stage.data)) as (store, evidence):
+        case_id = stage.client.case_id
+        told = [(event.type, event.data) for event in await store.events(case_id) if event.type in ("step", "decision")]
+        return told, [(upload, await evidence.read(upload.evidence_key)) for upload in await store.uploads(case_id)]
 
 
 def broken_history(told: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:

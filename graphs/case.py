@@ -30,7 +30,7 @@ from graphs.run import run_node
 from workers.cluster import labels
 from workers.errors import ClusterError
 from workers.placement import CPU, LATER, RETRIES
-from workers.uploads import COUNT, GRAPH_SECONDS, HELD, HOLD, LET_GO, UPLOAD_RESOURCE, WAITING, missing_upload
+from workers.uploads import COUNT, FORGET, GRAPH_SECONDS, HELD, HOLD, LET_GO, UPLOAD_RESOURCE, WAITING, missing_upload
 
 
 def verdict(results: list[CheckResult], spec: CaseSpec) -> Verdict:
@@ -144,6 +144,13 @@ class CaseGraphs:
     async def let_go(self, case_id: str) -> None:
         """Hold nothing of a case any more. Harmless when repeated. Raises ClusterError."""
         await self._ask(LET_GO, case=case_id)
+
+    async def forget(self, case_id: str) -> None:
+        """Have the cluster drop all that it has of a case, whoever wants it. Raises ClusterError, also when something
+        is still there after a while.
+        """
+        if left := int(await self._ask(FORGET, case=case_id)):
+            raise ClusterError(f"the cluster has still {left} tasks of the case")
 
     async def held(self) -> set[str]:
         """The ids of the cases that the cluster holds. Raises ClusterError."""

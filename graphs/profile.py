@@ -37,13 +37,17 @@ class Policy:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named configuration. accepts: for each step wanted, the kinds of media taken (`video`, `image`)."""
+    """A named configuration. accepts: for each step wanted, the kinds of media taken (`video`, `image`).
+
+    retention_days: from the end of a case until it is redacted unasked; None keeps it until somebody asks.
+    """
 
     name: str
     title: str
     accepts: Mapping[Step, tuple[str, ...]]
     challenge_actions: int
     open_seconds: int
+    retention_days: int | None
     policy: Policy
 
     @property
@@ -70,8 +74,11 @@ def parse_profile(raw: Mapping[str, Any]) -> Profile:
             accepts={step: tuple(kinds) for step, kinds in raw["accepts"].items()},
             challenge_actions=int(raw["challenge_actions"]),
             open_seconds=int(raw["open_seconds"]),
+            retention_days=int(raw["retention_days"]) if "retention_days" in raw else None,
             policy=policy,
         )
+        if found.retention_days is not None and found.retention_days < 1:
+            raise ValueError("retention_days must be at least 1")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProfileError(f"profile cannot be read: {type(error).__name__} {error}") from error
     unknown = set(policy.effects) - set(REASONS)

@@ -40,6 +40,12 @@ def service_of(request: Request) -> Service:
     return service
 
 
+def caller(request: Request) -> str:
+    """Who asks, for the audit log: the id of the API key, or `client_secret`. For routes that want a credential."""
+    asked: str = request.state.caller
+    return asked
+
+
 Parts = Annotated[Service, Depends(service_of)]
 
 
@@ -49,10 +55,10 @@ def needs(scope: Scope | None) -> Callable[..., Awaitable[None]]:
     It raises UnauthenticatedError, ForbiddenError, TooManyRequestsError, StoreUnavailableError.
     """
 
-    async def allowed(parts: Parts, given: Given) -> None:
+    async def allowed(request: Request, given: Given) -> None:
         if given is not None and is_client_secret(given.credentials):
             raise ForbiddenError("a client secret does not open this; use an API key")
-        await _require_key(parts, given, scope)
+        await _require_key(request, given, scope)
 
     return allowed
 
@@ -64,14 +70,14 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
     It raises as `needs`, WrongSecretError, and UnknownCaseError to who may read cases.
     """
 
-    async def case(parts: Parts, case_id: CaseId, given: Given) -> Case:
+    async def case(request: Request, parts: Parts, case_id: CaseId, given: Given) -> Case:
         if given is None or not is_client_secret(given.credentials):
-            await _require_key(parts, given, scope)
+            await _require_key(request, given, scope)
         else:
             _require_secret(parts, given.credentials, case_id)
             if not or_secret:
                 raise ForbiddenError("a client secret does not open this; use an API key")
-            structlog.contextvars.bind_contextvars(caller="client_secret")
+            _is_asked_by(request, "client_secret")
         if is_case_id(case_id):
             parts.limits.count_case(case_id)
         return await parts.store.get(case_id)
@@ -79,16 +85,22 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
     return case
 
 
-async def _require_key(parts: Service, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:
+async def _require_key(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:
+    parts = service_of(request)
     if given is None:
         raise UnauthenticatedError("send an API key: Authorization: Bearer vd_…; `veridask keys create` makes one")
     key = await parts.store.keys.opened_by(given.credentials, datetime.now(UTC))
     if key is None:
         raise UnauthenticatedError("the key is unknown, revoked or expired")
-    structlog.contextvars.bind_contextvars(caller=key.id)
+    _is_asked_by(request, key.id)
     parts.limits.count_key(key.id)
     if scope is not None and scope not in key.scopes and "admin" not in key.scopes:
         raise ForbiddenError(f"the key has not the scope {scope}")
+
+
+def _is_asked_by(request: Request, who: str) -> None:
+    request.state.caller = who
+    structlog.contextvars.bind_contextvars(caller=who)
 
 
 def _require_secret(parts: Service, secret: str, case_id: str) -> None:

@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse
 
 from graphs.profile import profiles
 from graphs.records import Outcome
-from service.access import REFUSED, Parts, case_for, needs
+from service.access import REFUSED, Parts, caller, case_for, needs
 from service.cases import MEDIA_TYPES, NewCase
 from service.events import stream
 from service.lifecycle import Case, Status
@@ -42,6 +42,7 @@ CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
     dependencies=[Depends(needs("cases:write"))],
 )
 async def create_case(
+    request: Request,
     parts: Parts,
     body: NewCaseBody,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
@@ -50,7 +51,7 @@ async def create_case(
     the first answer again.
     """
     new = NewCase(body.profile, body.client_reference_id, body.metadata)
-    created = await parts.cases.create(new, idempotency_key)
+    created = await parts.cases.create(new, idempotency_key, caller(request))
     return CreatedView.model_validate(
         {**created.answer, "client_secret": created.secret, "client_secret_expires_at": created.secret_until}
     )
@@ -108,7 +109,8 @@ async def put_upload(
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     announced = request.headers.get("content-length", "")
     length = int(announced) if announced.isdecimal() else None
-    return CaseView.of(await parts.cases.upload(case, step, content_type, length, request.stream()))
+    taken = await parts.cases.upload(case, step, content_type, length, request.stream(), caller(request))
+    return CaseView.of(taken)
 
 
 @router.get(
@@ -132,9 +134,9 @@ async def get_events(
 
 
 @router.post("/v1/cases/{case_id}/cancel", tags=["cases"], responses=problems(*REFUSED, 404, 409, 503))
-async def cancel_case(parts: Parts, case: CaseToChange) -> CaseView:
+async def cancel_case(request: Request, parts: Parts, case: CaseToChange) -> CaseView:
     """End a case that is not decided yet. Harmless when repeated."""
-    return CaseView.of(await parts.cases.cancel(case.id))
+    return CaseView.of(await parts.cases.cancel(case.id, caller(request)))
 
 
 @router.post(

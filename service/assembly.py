@@ -14,11 +14,16 @@ from service.cases import Cases
 from service.errors import EvidenceUnavailableError, StoreUnavailableError
 from service.events import EventBoard
 from service.evidence import Evidence
+from service.evidence_reader import EvidenceReader
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
+from service.keyring import Keyring, keyring_of
 from service.limits import Limits
 from service.probing import Prober
+from service.redaction import Redaction
 from service.replica import Replica
+from service.resumable import ResumableUploads
+from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
@@ -30,6 +35,9 @@ from workers.uploads import require_tested_build
 
 log = structlog.get_logger()
 
+_ANCHORS_S = 60.0
+"""How often the newest line of the audit log is logged."""
+
 
 @dataclass(frozen=True)
 class Service:
@@ -38,9 +46,12 @@ class Service:
     settings: Settings
     store: Store
     evidence: Evidence
+    evidence_reader: EvidenceReader
     board: EventBoard
     runs: CaseRuns
     cases: Cases
+    redaction: Redaction
+    resumable: ResumableUploads
     secrets: Secrets
     limits: Limits
     webhooks: WebhookStore
@@ -61,6 +72,11 @@ class Service:
         return missing + await self.runs.cells.missing()
 
 
+def keyring(settings: Settings) -> Keyring:
+    """The encryption keys that the settings name, or those made in the data folder. Raises SettingsError."""
+    return keyring_of(settings.encryption_keys_file, settings.data_dir)
+
+
 def evidence_store(settings: Settings) -> EvidenceStore:
     """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
     if settings.evidence_url:
@@ -74,6 +90,27 @@ def webhook_destinations(settings: Settings) -> Destinations:
 
 
 @asynccontextmanager
+async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
+    """Case store and evidence, beside a running service or without one, for what keeps them in order.
+
+    Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
+    """
+    store = Store(settings.store_url, lambda _: None, keyring(settings))
+    try:
+        await store.start()
+        yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[Store, EvidenceReader]]:
+    """The same for who analyses cases: what is read of the evidence is written to the audit log. Raises as above."""
+    async with opened_stores(settings) as (store, evidence):
+        yield store, EvidenceReader(store, evidence)
+
+
+@asynccontextmanager
 async def assembled(settings: Settings) -> AsyncIterator[Service]:
     """A running service. Raises SettingsError, ProfileError, or what the store and the evidence raise at start.
 
@@ -83,16 +120,16 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
     require_tested_build()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        board, webhook_news = EventBoard(), asyncio.Event()
+        board, webhook_news, keys = EventBoard(), asyncio.Event(), keyring(settings)
 
         def told(case_id: str) -> None:
             board.told(case_id)
             webhook_news.set()
 
-        store = Store(settings.store_url, told)
+        store = Store(settings.store_url, told, keys)
         stack.push_async_callback(store.close)
         await store.start()
-        webhooks = WebhookStore(store.database)
+        webhooks = WebhookStore(store.database, keys)
         destinations = webhook_destinations(settings)
         stack.callback(destinations.close)
         sender = WebhookSender(
@@ -100,7 +137,8 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         )
         stack.push_async_callback(sender.close)  # after all that tells of cases, so that the last is sent as well
         sender.start()
-        evidence = Evidence(settings.data_dir.resolve() / "evidence", settings.min_free_bytes, evidence_store(settings))
+        folder = settings.data_dir.resolve() / "evidence"
+        evidence = Evidence(folder, store, settings.min_free_bytes, evidence_store(settings))
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)
@@ -124,9 +162,24 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         cases = Cases(
             settings, store, evidence, prober, runs, me, secrets, lambda c: CaseView.of(c).model_dump(mode="json")
         )
-        sweep = asyncio.create_task(cases.sweep(), name="sweep")
-        stack.callback(sweep.cancel)
+        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s)
+        resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
+        for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
+            stack.callback(asyncio.create_task(work).cancel)
         limits = Limits(settings.key_rate, settings.case_rate)
         yield Service(
-            settings, store, evidence, board, runs, cases, secrets, limits, webhooks, destinations, webhook_news
+            settings,
+            store,
+            evidence,
+            EvidenceReader(store, evidence),
+            board,
+            runs,
+            cases,
+            redaction,
+            resumable,
+            secrets,
+            limits,
+            webhooks,
+            destinations,
+            webhook_news,
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,6 +19,7 @@ from typing import Any
 import structlog
 
 from graphs.profile import Profile, profile
+from graphs.records import Step
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
 from models.liveness.challenge import draw
 from models.media import MediaInfo
@@ -39,10 +39,10 @@ from service.lifecycle import (
     without_result,
 )
 from service.probing import Prober
-from service.rows import Upload
+from service.rows import StoredRequest, Upload
 from service.runs import CaseRuns
 from service.settings import Settings
-from service.store import Store, StoredRequest
+from service.store import Store
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -66,10 +66,11 @@ class NewCase:
     client_reference_id: str | None
     metadata: Mapping[str, str]
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the request, to tell a repeated one from another."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+    def fingerprint(self, secrets: Secrets) -> str:
+        """What tells a repeated request from another. By a key: of a plain digest a name in the metadata could be
+        guessed.
+        """
+        return secrets.digest(json.dumps(asdict(self), sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -106,11 +107,13 @@ class Cases:
         self._secrets = secrets
         self._view = view
 
-    async def create(self, new: NewCase, idempotency_key: str | None) -> Created:
-        """Create a case and submit its graph; a repeated key gives the first answer again.
+    async def create(self, new: NewCase, idempotency_key: str | None, by: str) -> Created:
+        """Create a case and submit its graph; a repeated key gives the first answer again. by: who asks, for the audit
+        log, here and below.
 
         Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
         """
+        fingerprint = new.fingerprint(self._secrets)
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
             held = profile(new.profile)
@@ -120,8 +123,9 @@ class Cases:
             case = self._drawn(new, held, cell)
             request = None
             if idempotency_key:
-                request = StoredRequest(idempotency_key, new.fingerprint, case.id, self._view(case))
-            known = await self._store.create(Change(case, (Event("status", {"status": case.status}),)), request)
+                request = StoredRequest(idempotency_key, fingerprint, case.id, self._view(case))
+            change = Change(case, (Event("status", {"status": case.status}),))
+            known = await self._store.create(change, request, by=by)
             if known is None:
                 try:
                     await self._runs.open(case)
@@ -131,7 +135,7 @@ class Cases:
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
                 return Created(self._view(case), *self.secret_for(case.id))
-        if known.fingerprint != new.fingerprint:
+        if known.fingerprint != fingerprint:
             raise IdempotencyError("the key was used for another request")
         return Created(known.answer, *self.secret_for(known.case_id))
 
@@ -160,42 +164,58 @@ class Cases:
             replica=self._replica,
         )
 
-    async def upload(
-        self, case: Case, step_name: str, content_type: str, length: int | None, body: AsyncIterator[bytes]
-    ) -> Case:
-        """Take a media for a step; gives the case after it, once everything is durable.
+    def require_takes(self, case: Case, step_name: str, content_type: str, length: int | None) -> Step:
+        """Check that a media of that type and length may be uploaded for that step now.
 
-        content_type: media type without parameters. length: of the body in bytes, when it was announced. Raises
-        UnknownStepError, CaseClosedError, StepTakenError, MediaError and its branches, UploadTimeoutError,
-        EvidenceUnavailableError, StoreUnavailableError; the step stays as it was then.
+        content_type: without parameters. length: in bytes, when it was announced. Raises UnknownStepError,
+        CaseClosedError, StepTakenError, MediaTypeError, MediaTooLargeError, EmptyMediaError.
         """
         step = require_wanted(case, step_name)
         accepts = profile(case.profile).accepts[step]
         if MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
             raise MediaTypeError(f"step {step} takes {wanted}")
-        limit = self._settings.max_upload_bytes
-        if length is not None and length > limit:
-            raise MediaTooLargeError(f"more than {limit} bytes")
+        if length is not None and length > self._settings.max_upload_bytes:
+            raise MediaTooLargeError(f"more than {self._settings.max_upload_bytes} bytes")
         if length == 0:
             raise EmptyMediaError("the body is empty")
-        incoming = await self._receive(body, limit)
+        return step
+
+    async def upload(
+        self,
+        case: Case,
+        step_name: str,
+        content_type: str,
+        length: int | None,
+        body: AsyncIterator[bytes],
+        by: str,
+        upload_id: str | None = None,
+    ) -> Case:
+        """Take a media for a step; gives the case after it, once everything is durable.
+
+        content_type, length: as for `require_takes`. upload_id: of its row, when it has one already. Raises as
+        `require_takes`, MediaError and its branches, UploadTimeoutError, EvidenceUnavailableError,
+        StoreUnavailableError; the step stays as it was then.
+        """
+        step = self.require_takes(case, step_name, content_type, length)
+        accepts = profile(case.profile).accepts[step]
+        attempt = case.steps[step].attempts + 1
+        incoming = await self._receive(body, self._settings.max_upload_bytes, case.id, step, attempt)
         received_at = datetime.now(UTC)
         key = None
         try:
             info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
             if info.kind not in accepts:
                 raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
-            attempt = case.steps[step].attempts + 1
-            kept = key = await self._evidence.keep(incoming, case.id, step, attempt)
+            kept = key = await self._evidence.keep(incoming)
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
-                upload_id = time_ordered("upload")
-                return Upload(upload_id, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
+                known = upload_id or time_ordered("upload")
+                return Upload(known, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
 
             change = await self._store.change(
-                case.id, lambda now: accept(now, step, received_at, self._replica), upload=row
+                case.id, lambda now: accept(now, step, received_at, self._replica), upload=row, by=by
             )
         except BaseException:
             self._evidence.discard(incoming)
@@ -208,15 +228,17 @@ class Cases:
         self._runs.changed(case.id, last=change.case.status == "processing")
         return change.case
 
-    async def _receive(self, body: AsyncIterator[bytes], limit: int) -> Incoming:
+    async def _receive(
+        self, body: AsyncIterator[bytes], limit: int, case_id: str, step: Step, attempt: int
+    ) -> Incoming:
         try:
             async with asyncio.timeout(self._settings.upload_timeout_s):
-                return await self._evidence.receive(body, limit)
+                return await self._evidence.receive(body, limit, case_id, step, attempt)
         except TimeoutError:
             raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
 
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
-        return await self._prober.probe(incoming.path, content_type)
+        return await self._prober.probe(incoming.path, incoming.opens, content_type)
 
     async def _remove_unknown(self, case_id: str, key: str) -> None:
         # A store that is away leaves the file; it is removed at the next start if no row points to it.
@@ -226,9 +248,9 @@ class Cases:
             else:
                 self._runs.changed(case_id)
 
-    async def cancel(self, case_id: str) -> Case:
+    async def cancel(self, case_id: str, by: str) -> Case:
         """End a case at the customer's wish; harmless when repeated. Raises UnknownCaseError, CaseClosedError."""
-        change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)))
+        change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)), by=by)
         assert change is not None  # noqa: S101  `cancel` gives a change or raises
         self._runs.changed(case_id)
         return change.case

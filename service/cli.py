@@ -1,4 +1,5 @@
-"""The command line: `veridask serve`, `api`, `keys`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `autoscale`.
+"""The command line: `veridask serve`, `api`, `keys`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `reseal`,
+`autoscale`, `audit`.
 
 Settings come from `VERIDASK_…`; options override.
 """
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from graphs.records import Step
 from models.errors import VeridaskError
-from service import keys_cli
+from service import audit_cli, keys_cli
 from service.client import VeridaskClient
 from service.kubernetes import SERVICE_ACCOUNT, KubernetesGroups
 from service.logs import configure
@@ -33,6 +34,7 @@ from workers.placement import CPU, GPU
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Automatic identity verification.")
 app.add_typer(keys_cli.app, name="keys")
+app.add_typer(audit_cli.app, name="audit")
 console = Console()
 
 _COLOURS = {"approved": "green", "declined": "red", "review": "yellow", "resubmission_requested": "yellow"}
@@ -198,6 +200,21 @@ def doctor() -> None:
     from service.doctor import doctor as run_doctor
 
     raise typer.Exit(run_doctor(Settings().data_dir.resolve()))
+
+
+@app.command("reseal")
+def reseal_command(
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the case store and the keys.")] = None,
+) -> None:
+    """Wrap all data keys with the first encryption key, after it was changed."""
+    from service.reseal import reseal
+
+    try:
+        done = asyncio.run(reseal(_settings({"data_dir": data_dir}), console))
+    except VeridaskError as error:
+        sys.stderr.write(f"cannot reseal: {error.detail}\n")
+        raise typer.Exit(1) from error
+    console.print(f"{done} data keys are wrapped by the first encryption key now")
 
 
 @app.command("certs")

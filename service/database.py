@@ -100,7 +100,14 @@ def _tune_sqlite(engine: Engine) -> None:
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin below, not where the driver thinks best
         cursor = connection.cursor()
-        pragmas = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}")
+        # secure_delete: an erased data key is overwritten, not left in a free part of its page.
+        pragmas = (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "secure_delete=ON",
+            f"busy_timeout={_BUSY_MS}",
+        )
         for pragma in pragmas:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
@@ -109,3 +116,11 @@ def _tune_sqlite(engine: Engine) -> None:
     def _begun(connection: Connection) -> None:
         writes = connection.get_execution_options().get("veridask_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def scrub(connection: Connection) -> None:
+    """Make SQLite forget earlier contents of its pages: its log keeps them until it is cut. Readers at work put that
+    off until the next time. PostgreSQL does the like in its own time (autovacuum, recycling of its log).
+    """
+    if connection.dialect.name == "sqlite":
+        connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]

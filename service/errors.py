@@ -12,17 +12,30 @@ VeridaskError
     ├── UnknownKeyError             no API key of that id
     ├── TooManyRequestsError        a key or a case asks too often
     ├── CaseClosedError             the case takes no more input
+    ├── CaseOpenError               the case has not ended: nothing of it is erased
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
+    ├── TusRequestError             a request that is none of tus 1.0
+    │   └── TusVersionError             of another version of tus
+    ├── UnknownUploadError          the case has no such upload
+    ├── UploadEndedError            nothing more is taken for a resumable upload
+    ├── UploadOffsetError           a resumable upload goes on at another byte
+    ├── UploadBusyError             another request writes to a resumable upload
+    ├── UploadPiecesError           a resumable upload came in too many pieces
+    ├── ChecksumError               a piece of an upload has not the checksum that came with it
     ├── UnknownEndpointError        no webhook endpoint of that id
     ├── UnknownDeliveryError        the endpoint has no delivery of that id
     ├── EndpointDisabledError       nothing is sent to the endpoint
     ├── TooManyEndpointsError       no more webhook endpoints are made
     ├── WebhookUrlError             no webhook goes to that URL
+    ├── ForgottenError              what spoke of the person was erased
+    ├── AuditBrokenError            a line of the audit log is missing or was changed
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
+        ├── KeyMissingError             sealed by an encryption key that is not there
+        ├── SealBrokenError             sealed data was changed, cut off or put in another's place
         ├── BacklogError                too many cases wait for their decision
         └── ServerStartError            a server started as a child process did not become ready
 """
@@ -103,6 +116,12 @@ class CaseClosedError(ServiceError):
     code = "case_not_open"
 
 
+class CaseOpenError(ServiceError):
+    """The case has not ended: nothing of it is erased."""
+
+    code = "case_open"
+
+
 class StepTakenError(ServiceError):
     """The step has its upload already and no retake was asked for."""
 
@@ -119,6 +138,54 @@ class UploadTimeoutError(ServiceError):
     """The body did not arrive in the time allowed."""
 
     code = "upload_timeout"
+
+
+class TusRequestError(ServiceError):
+    """A request that is none of tus 1.0, or asks for more of it than is there."""
+
+    code = "invalid_tus_request"
+
+
+class TusVersionError(TusRequestError):
+    """A request that does not say that it is of tus 1.0.0."""
+
+    code = "unsupported_tus_version"
+
+
+class UnknownUploadError(ServiceError):
+    """The case, or this step of it, has no upload of that id."""
+
+    code = "unknown_upload"
+
+
+class UploadEndedError(ServiceError):
+    """Nothing more is taken for a resumable upload: its time is over, it was ended or refused, or its case closed."""
+
+    code = "upload_ended"
+
+
+class UploadOffsetError(ServiceError):
+    """A resumable upload goes on at another byte than the one that was sent."""
+
+    code = "upload_offset"
+
+
+class UploadBusyError(ServiceError):
+    """Another request writes to a resumable upload."""
+
+    code = "upload_busy"
+
+
+class UploadPiecesError(ServiceError):
+    """A resumable upload came in too many pieces."""
+
+    code = "too_many_pieces"
+
+
+class ChecksumError(ServiceError):
+    """A piece of an upload has not the checksum that came with it."""
+
+    code = "checksum_mismatch"
 
 
 class UnknownEndpointError(ServiceError):
@@ -151,6 +218,18 @@ class WebhookUrlError(ServiceError):
     code = "unsafe_webhook_url"
 
 
+class ForgottenError(ServiceError):
+    """What spoke of the person of this case was erased: its data key is gone."""
+
+    code = "case_forgotten"
+
+
+class AuditBrokenError(ServiceError):
+    """A line of the audit log is missing, was changed, or is not the one of an anchor."""
+
+    code = "audit_broken"
+
+
 class UnavailableError(ServiceError):
     """Try again later; nothing was acknowledged."""
 
@@ -167,6 +246,18 @@ class EvidenceUnavailableError(UnavailableError):
     """The evidence cannot be written or read."""
 
     code = "evidence_unavailable"
+
+
+class KeyMissingError(UnavailableError):
+    """Something was sealed by an encryption key that this process does not have."""
+
+    code = "key_missing"
+
+
+class SealBrokenError(UnavailableError):
+    """Sealed data was changed, cut off, or put in the place of another."""
+
+    code = "seal_broken"
 
 
 class BacklogError(UnavailableError):

@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Iterator
 from sse_starlette import ServerSentEvent
 
 from service.errors import StoreUnavailableError
-from service.store import Store, StoredEvent
+from service.rows import StoredEvent
+from service.store import Store
 
 _LOOK_S = 5.0
 """Longest time without a look into the table."""

@@ -1,10 +1,12 @@
 """Where the evidence is kept for good: a folder, or object storage. Whole entries or none, durable when a call returns.
 
     cases/<case id>/<step>-<attempt>-<random>.media      media as received
+    cases/<case id>/piece-<random>.media                 a part of a media that has not come whole yet
     cases/<case id>/findings.zarr/<step>/…               one Zarr group per case (`service.findings` says what is in it)
 
 Keys are made by `service.evidence` and `service.findings` from checked ids. All methods block: call them from a thread.
-All raise EvidenceUnavailableError when the place cannot be used. Encryption at rest is not here yet.
+All raise EvidenceUnavailableError when the place cannot be used. What comes here was sealed by `service.evidence`, each
+entry for its own key.
 """
 
 from __future__ import annotations
@@ -20,13 +22,12 @@ from pathlib import Path
 from typing import Protocol
 
 import obstore
-import zarr
 from obstore.exceptions import BaseError
 from obstore.store import from_url
-from zarr.abc.store import Store
-from zarr.storage import ObjectStore
 
 from service.errors import EvidenceUnavailableError
+from service.findings import HEAD
+from service.sealing import CHUNK
 
 MEDIA = ".media"
 _TIMEOUT_S, _RETRIES = 10, 2
@@ -41,27 +42,32 @@ class EvidenceStore(Protocol):
         """Move a media there from a local file that was synced."""
         ...
 
-    def read(self, key: str) -> bytes:
-        """The bytes of a kept media."""
+    def pieces(self, key: str) -> Iterator[bytes]:
+        """The bytes of a kept media, some at a time."""
         ...
 
     def remove(self, key: str) -> None:
         """Remove a media; harmless when it is not there."""
         ...
 
+    def remove_case(self, case_id: str) -> None:
+        """Remove all that there is of a case; harmless when there is nothing."""
+        ...
+
     def media(self) -> Iterator[tuple[str, float]]:
         """Keys of all media, with the time each was kept, in seconds since 1970."""
         ...
 
-    def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
-        """Put the Zarr group `name` into the group `root`, in the place of one of that name. files: by path inside it.
+    def write_group(self, root: str, name: str, files: Mapping[str, bytes], head: bytes) -> None:
+        """Put the Zarr group `name` into the group `root`, in the place of one of that name. files: by path inside it;
+        head: the metadata of the group `root`.
 
         A reader finds the whole group, or none.
         """
         ...
 
-    def group(self, root: str) -> zarr.Group:
-        """The Zarr group `root`, to read. Raises FileNotFoundError when it was not written yet."""
+    def files(self, root: str) -> Iterator[tuple[str, bytes]]:
+        """All files of the Zarr group `root`, by path inside it; none when it was not written yet."""
         ...
 
     def require_usable(self) -> None:
@@ -86,15 +92,22 @@ class EvidenceFolder:
             for folder in (target.parent, target.parent.parent, self.root):
                 sync(folder)
 
-    def read(self, key: str) -> bytes:
+    def pieces(self, key: str) -> Iterator[bytes]:
         """See EvidenceStore."""
-        with unavailable_is_said():
-            return (self.root / key).read_bytes()
+        with unavailable_is_said(), (self.root / key).open("rb") as file:
+            while piece := file.read(CHUNK):
+                yield piece
 
     def remove(self, key: str) -> None:
         """See EvidenceStore."""
         with unavailable_is_said():
             (self.root / key).unlink(missing_ok=True)
+
+    def remove_case(self, case_id: str) -> None:
+        """See EvidenceStore."""
+        with unavailable_is_said(), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.root / "cases" / case_id)
+            sync(self.root / "cases")
 
     def media(self) -> Iterator[tuple[str, float]]:
         """See EvidenceStore."""
@@ -102,7 +115,7 @@ class EvidenceFolder:
             for path in (self.root / "cases").glob(f"*/*{MEDIA}"):
                 yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
 
-    def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
+    def write_group(self, root: str, name: str, files: Mapping[str, bytes], head: bytes) -> None:
         """See EvidenceStore. Written aside and renamed."""
         folder = self.root / root
         part, old = (folder.with_name(f".{name}-{suffix}.zarr.part") for suffix in ("new", "old"))
@@ -112,7 +125,10 @@ class EvidenceFolder:
                 for path, content in files.items():
                     (part / path).parent.mkdir(parents=True, exist_ok=True)
                     (part / path).write_bytes(content)
-                zarr.open_group(folder, mode="a")
+                folder.mkdir(exist_ok=True)
+                if not (folder / HEAD).exists():
+                    (part / ".head").write_bytes(head)
+                    (part / ".head").rename(folder / HEAD)
                 shutil.rmtree(old, ignore_errors=True)
                 with contextlib.suppress(FileNotFoundError):
                     (folder / name).rename(old)
@@ -121,9 +137,12 @@ class EvidenceFolder:
             finally:
                 shutil.rmtree(part, ignore_errors=True)
 
-    def group(self, root: str) -> zarr.Group:
+    def files(self, root: str) -> Iterator[tuple[str, bytes]]:
         """See EvidenceStore."""
-        return zarr.open_group(self.root / root, mode="r")
+        with unavailable_is_said():
+            for path in sorted((self.root / root).rglob("*")):
+                if path.is_file():
+                    yield path.relative_to(self.root / root).as_posix(), path.read_bytes()
 
     def require_usable(self) -> None:
         """See EvidenceStore."""
@@ -161,15 +180,21 @@ class EvidenceBucket:
             obstore.put(self._objects, key, source)
             source.unlink(missing_ok=True)
 
-    def read(self, key: str) -> bytes:
+    def pieces(self, key: str) -> Iterator[bytes]:
         """See EvidenceStore."""
         with unavailable_is_said():
-            return bytes(obstore.get(self._objects, key).bytes())
+            for piece in obstore.get(self._objects, key).stream(min_chunk_size=CHUNK):
+                yield bytes(piece)
 
     def remove(self, key: str) -> None:
         """See EvidenceStore."""
         with unavailable_is_said():
             self._remove([key])
+
+    def remove_case(self, case_id: str) -> None:
+        """See EvidenceStore. What a bucket keeps of earlier versions is its own matter."""
+        with unavailable_is_said():
+            self._remove(list(self._under(f"cases/{case_id}")))
 
     def media(self) -> Iterator[tuple[str, float]]:
         """See EvidenceStore."""
@@ -179,24 +204,20 @@ class EvidenceBucket:
                     if found["path"].endswith(MEDIA):
                         yield found["path"], found["last_modified"].timestamp()
 
-    def write_group(self, root: str, name: str, files: Mapping[str, bytes]) -> None:
+    def write_group(self, root: str, name: str, files: Mapping[str, bytes], head: bytes) -> None:
         """See EvidenceStore. The group's own metadata goes first and comes last: without it there is no group."""
-        head = "zarr.json"
         with unavailable_is_said():
-            self._remove([f"{root}/{name}/{head}"])
-            self._remove([found["path"] for page in obstore.list(self._objects, f"{root}/{name}") for found in page])
-            for path in sorted(files, key=lambda path: path == head):
+            self._remove([f"{root}/{name}/{HEAD}"])
+            self._remove(list(self._under(f"{root}/{name}")))
+            obstore.put(self._objects, f"{root}/{HEAD}", head)
+            for path in sorted(files, key=lambda path: path == HEAD):
                 obstore.put(self._objects, f"{root}/{name}/{path}", files[path])
-            zarr.open_group(self._zarr(read_only=False), path=root, mode="a")
 
-    def group(self, root: str) -> zarr.Group:
+    def files(self, root: str) -> Iterator[tuple[str, bytes]]:
         """See EvidenceStore."""
-        try:
-            return zarr.open_group(self._zarr(read_only=True), path=root, mode="r")
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            raise EvidenceUnavailableError(f"the object storage answers with {type(error).__name__}") from error
+        with unavailable_is_said():
+            for key in self._under(root):
+                yield key.removeprefix(f"{root}/"), bytes(obstore.get(self._objects, key).bytes())
 
     def require_usable(self) -> None:
         """See EvidenceStore. Asks for a listing: whether an object could be written is only known by writing one."""
@@ -208,8 +229,10 @@ class EvidenceBucket:
             if keys:
                 obstore.delete(self._objects, keys)
 
-    def _zarr(self, *, read_only: bool) -> Store:
-        return ObjectStore(self._objects, read_only=read_only)
+    def _under(self, prefix: str) -> Iterator[str]:
+        for page in obstore.list(self._objects, prefix):
+            for found in page:
+                yield found["path"]
 
 
 @contextmanager

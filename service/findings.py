@@ -2,7 +2,8 @@
 
     cases/<case id>/findings.zarr/<step>/<array>     attributes on the step's group
 
-Made in memory, so that it goes to a folder and to object storage alike (`service.evidence_store`).
+Made and read in memory, so that it can be sealed (`service.evidence`) and goes to a folder and to object storage alike
+(`service.evidence_store`). A group takes some tens of megabytes at most.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import zarr
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from service.identifiers import is_case_id
@@ -20,6 +22,9 @@ from service.wire import jsonable
 
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
+
+HEAD = "zarr.json"
+"""The metadata of a group: without it there is no group."""
 
 
 def group_root(case_id: str) -> str:
@@ -38,7 +43,21 @@ def encoded(arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any
     return {path: content.to_bytes() for path, content in files.items()}
 
 
+def decoded(files: Mapping[str, bytes]) -> zarr.Group:
+    """The Zarr group of a case that consists of these files, to read. A step whose own metadata is not among them is
+    being written and is left out. Raises FileNotFoundError when they are none.
+    """
+    make = default_buffer_prototype().buffer.from_bytes
+    steps = {path.split("/")[0] for path in files if path.endswith(f"/{HEAD}") and path.count("/") == 1}
+    whole = {path: make(files[path]) for path in files if path == HEAD or path.split("/")[0] in steps}
+    return zarr.open_group(MemoryStore(whole, read_only=True), mode="r", zarr_format=3, use_consolidated=False)
+
+
 def _chunks(values: npt.NDArray[Any]) -> tuple[int, ...]:
     """One chunk per picture for stacks of pictures (a reader wants one frame), else the whole array."""
     shape = values.shape if values.ndim < 4 else (1, *values.shape[1:])
     return tuple(max(1, side) for side in shape)
+
+
+ROOT_GROUP = encoded({}, {})[HEAD]
+"""The metadata of a case's group, which holds nothing but its steps."""

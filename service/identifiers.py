@@ -7,19 +7,19 @@ UUID version 7, RFC 9562, without its version bits), so ids made later sort late
 from __future__ import annotations
 
 import base64
-import contextlib
 import hmac
-import os
 import re
 import secrets
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from service.key_files import made_once
+
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_ORDERED = r"[0-9a-hjkmnp-tv-z]{26}"
 """What follows the prefix of an id, as a regular expression."""
-KEY_BYTES = 32
+SERVICE_KEY_BYTES = 32
 _CLIENT = "secret_"
 _SECRET = re.compile(rf"{_CLIENT}([0-9a-f]{{1,9}})_([A-Za-z0-9_-]{{43}})")
 _CASE_ID = re.compile(rf"case_{TIME_ORDERED}")
@@ -64,6 +64,10 @@ class Secrets:
             return None
         return datetime.fromtimestamp(int(parts[1], 16), UTC)
 
+    def digest(self, text: str) -> str:
+        """HMAC-SHA-256 of a text, hexadecimal: equal texts are told, and nobody without the key can guess one."""
+        return hmac.digest(self._key, text.encode("utf-8", "surrogatepass"), "sha256").hex()
+
     def _seal(self, case_id: str, end: str) -> str:
         digest = hmac.digest(self._key, f"client secret of {case_id} until {end}".encode(), "sha256")
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -71,18 +75,4 @@ class Secrets:
 
 def service_key(folder: Path) -> bytes:
     """The service's 32-byte key: read from `folder`, or made there once, readable by its owner only."""
-    path = folder / "service.key"
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        part = folder / f".{secrets.token_hex(8)}.key.part"
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, not a rename: of two processes that start together the first one's key is everybody's.
-        with contextlib.suppress(FileExistsError):
-            os.link(part, path)
-        part.unlink()
-        return path.read_bytes()
+    return made_once(folder / "service.key", secrets.token_bytes(SERVICE_KEY_BYTES))

@@ -21,6 +21,7 @@ from typing import Literal, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from service import audit
 from service.database import Database, in_a_thread
 from service.errors import UnknownKeyError
 from service.identifiers import TIME_ORDERED, time_ordered
@@ -62,9 +63,15 @@ class Keys:
         self._read: dict[str, tuple[float, ApiKey | None]] = {}
 
     def create(
-        self, name: str, scopes: Sequence[Scope], now: datetime, expires_at: datetime | None = None
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        now: datetime,
+        expires_at: datetime | None = None,
+        *,
+        by: str = audit.SERVICE,
     ) -> tuple[ApiKey, str]:
-        """A new key, and the text of it that is shown this once."""
+        """A new key, and the text of it that is shown this once. by: who makes it, for the audit log."""
         key_id = time_ordered("key")
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         with self._writing() as session:
@@ -78,6 +85,7 @@ class Keys:
                 revoked_at=None,
             )
             session.add(row)
+            audit.append(session, now, [audit.Entry(by, "key.created", None, {"key": key_id, "scopes": row.scopes})])
             return _key_of(row), f"vd_{key_id.removeprefix('key_')}_{secret}"
 
     def all(self) -> list[ApiKey]:
@@ -85,13 +93,14 @@ class Keys:
         with self._writing() as session:
             return [_key_of(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.id))]
 
-    def revoke(self, key_id: str, now: datetime) -> ApiKey:
-        """End a key for good; harmless when repeated. Raises UnknownKeyError."""
+    def revoke(self, key_id: str, now: datetime, *, by: str = audit.SERVICE) -> ApiKey:
+        """End a key for good; harmless when repeated. by: who ends it, for the audit log. Raises UnknownKeyError."""
         with self._writing() as session:
             row = session.get(KeyRow, key_id)
             if row is None:
                 raise UnknownKeyError(f"there is no key {key_id}")
             row.revoked_at = row.revoked_at or now
+            audit.append(session, now, [audit.Entry(by, "key.revoked", None, {"key": key_id})])
             return _key_of(row)
 
     async def opened_by(self, token: str, now: datetime) -> ApiKey | None:

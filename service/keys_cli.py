@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.errors import VeridaskError
+from service.audit import person
 from service.database import Database
 from service.keys import SCOPES, ApiKey, Keys, Scope
 from service.settings import Settings
@@ -38,7 +39,7 @@ def create(
     scopes: list[Scope] = [known for known in SCOPES if known in scope]
     now = datetime.now(UTC)
     with _keys(data_dir) as keys:
-        key, text = keys.create(name, scopes, now, now + timedelta(days=days) if days else None)
+        key, text = keys.create(name, scopes, now, now + timedelta(days=days) if days else None, by=person())
     sys.stderr.write(f"{key.id} may {', '.join(key.scopes)}. It is shown this once:\n")
     sys.stdout.write(f"{text}\n")
 
@@ -57,7 +58,7 @@ def list_command(data_dir: _DataDir = None) -> None:
 def revoke(key_id: Annotated[str, typer.Argument(help="`key_` and 26 characters.")], data_dir: _DataDir = None) -> None:
     """End a key for good, within five seconds everywhere."""
     with _keys(data_dir) as keys:
-        keys.revoke(key_id, datetime.now(UTC))
+        keys.revoke(key_id, datetime.now(UTC), by=person())
     sys.stderr.write(f"{key_id} is revoked\n")
 
 

@@ -2,8 +2,8 @@
 tell come out. No I/O here: `service.store` applies a transition in one transaction, `service.cases` and `service.runs`
 say when.
 
-    requires_input ⇄ processing → completed | in_review
-                 └────────┴─────→ canceled | expired
+    requires_input ⇄ processing → completed | in_review ─┐
+                 └────────┴─────→ canceled | expired ────┴→ redacted
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from graphs.reasons import reason
 from graphs.records import CaseSpec, CheckResult, Decision, Reason, Step, Verdict
-from service.errors import CaseClosedError, StepTakenError, UnknownStepError
+from service.errors import CaseClosedError, CaseOpenError, StepTakenError, UnknownStepError
 
-Status = Literal["requires_input", "processing", "completed", "in_review", "canceled", "expired"]
+Status = Literal["requires_input", "processing", "completed", "in_review", "canceled", "expired", "redacted"]
 StepStatus = Literal["wanted", "received", "retake"]
 OPEN: tuple[Status, ...] = ("requires_input", "processing")
 
@@ -44,7 +44,8 @@ class Recorded:
 @dataclass(frozen=True)
 class Case:
     """One person's verification. Times are UTC. checks: all that the recorded decision rests on. cell: the cluster that
-    its graph is on. replica: the API process that looks after it: the one that took its newest upload.
+    its graph is on. replica: the API process that looks after it: the one that took its newest upload. erased_at: since
+    when nothing of the person of a redacted case is left anywhere.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Case:
     checks: tuple[CheckResult, ...] = ()
     cell: str = ""
     replica: str = ""
+    erased_at: datetime | None = None
 
     @property
     def is_open(self) -> bool:
@@ -125,11 +127,11 @@ def require_wanted(case: Case, name: str) -> Step:
 
     Raises UnknownStepError, CaseClosedError or StepTakenError.
     """
+    if not case.is_open:
+        raise CaseClosedError(f"the case is {case.status}")
     step = next((known for known in case.steps if known == name), None)
     if step is None:
         raise UnknownStepError(f"profile {case.profile} has the steps {', '.join(case.steps)}")
-    if not case.is_open:
-        raise CaseClosedError(f"the case is {case.status}")
     if case.steps[step].state == "received":
         raise StepTakenError(f"step {step} has its upload and no retake is asked for")
     return step
@@ -208,6 +210,28 @@ def cancel(case: Case, now: datetime) -> Change:
     if not case.is_open:
         raise CaseClosedError(f"the case is {case.status}")
     return _changed(case, now, status="canceled")
+
+
+def redact(case: Case, now: datetime) -> Change | None:
+    """All that speaks of the person goes; what stays is that there was a case, and its times. None when that was done.
+
+    Raises CaseOpenError for a case that has not ended.
+    """
+    if case.status == "redacted":
+        return None
+    if case.is_open:
+        raise CaseOpenError(f"the case is {case.status}; cancel it first")
+    return _changed(
+        case,
+        now,
+        status="redacted",
+        client_reference_id=None,
+        metadata={},
+        challenge=(),
+        steps={},
+        recorded=None,
+        checks=(),
+    )
 
 
 def expire(case: Case, now: datetime) -> Change | None:

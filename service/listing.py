@@ -10,6 +10,8 @@ from sqlalchemy import Row, Select, select
 
 from service.identifiers import TIME_ORDERED
 from service.lifecycle import Status
+from service.rows import metadata_of
+from service.sealing import Values
 from service.tables import CaseRow
 
 CURSOR = rf"^case_{TIME_ORDERED}$"
@@ -45,7 +47,7 @@ class ListedCase:
 
 def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]:
     """The first `limit` cases, newest first, that are older than the case `after`."""
-    query: Select[Any] = select(
+    columns: list[Any] = [
         CaseRow.id,
         CaseRow.status,
         CaseRow.profile,
@@ -55,7 +57,10 @@ def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]
         CaseRow.created_at,
         CaseRow.updated_at,
         CaseRow.expires_at,
-    )
+        CaseRow.key_id,
+        CaseRow.data_key,
+    ]
+    query: Select[Any] = select(*columns)
     if after is not None:
         query = query.where(CaseRow.id < after)
     if wanted.status:
@@ -73,6 +78,16 @@ def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]
     return query.order_by(CaseRow.id.desc()).limit(limit)
 
 
-def listed(row: Row[Any]) -> ListedCase:
-    """A row of that query."""
-    return ListedCase(*row)  # type: ignore[call-arg]  # SQLAlchemy's rows tell no length
+def listed(row: Row[Any], values: Values | None) -> ListedCase:
+    """A row of that query, opened; values: None where the case's data key was erased. Raises SealBrokenError."""
+    return ListedCase(
+        id=row.id,
+        status=row.status,
+        profile=row.profile,
+        client_reference_id=row.client_reference_id,
+        metadata=metadata_of(row, values) if values else {},
+        outcome=row.outcome,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        expires_at=row.expires_at,
+    )

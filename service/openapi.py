@@ -15,7 +15,11 @@ _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schema
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that can answer with these error statuses."""
-    return {status: {"description": HTTPStatus(status).phrase, "content": _PROBLEM} for status in statuses}
+    return {status: {"description": _phrase(status), "content": _PROBLEM} for status in statuses}
+
+
+def _phrase(status: int) -> str:
+    return "Checksum Mismatch" if status == 460 else HTTPStatus(status).phrase  # 460 is known to tus alone
 
 
 def install(app: FastAPI) -> None:

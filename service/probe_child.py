@@ -10,11 +10,14 @@ import json
 import os
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.errors import MediaError
 from models.media import MediaLimits, probe
+from service.errors import SealBrokenError
+from service.sealing import CHUNK, opened_by, whole
 from workers.confinement import allow_seconds, confine
 
 
@@ -23,9 +26,10 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     if not question:
         return {}
     try:
-        data = Path(question["path"]).read_bytes()
+        with Path(question["path"]).open("rb") as file:
+            data = whole(opened_by(iter(partial(file.read, CHUNK), b""), bytes.fromhex(question["key"])))
         return {"info": asdict(probe(data, MediaLimits(**question["limits"]), question["declared"]))}
-    except MediaError as error:
+    except (MediaError, SealBrokenError) as error:
         return {"error": type(error).__name__, "detail": error.detail}
     except MemoryError:
         return {"error": "MediaTooLargeError", "detail": "opening the media takes too much memory"}

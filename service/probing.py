@@ -18,15 +18,16 @@ from typing import Any
 
 import structlog
 
-from models.errors import EmptyMediaError, MediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
+from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError, VeridaskError
 from models.media import MediaInfo, MediaLimits
-from service.errors import UnavailableError
+from service.errors import SealBrokenError, UnavailableError
 from workers.confinement import quiet_environment
 
 log = structlog.get_logger()
 
-_ERRORS: dict[str, type[MediaError]] = {
-    error.__name__: error for error in (EmptyMediaError, UndecodableMediaError, MediaTypeError, MediaTooLargeError)
+_ERRORS: dict[str, type[VeridaskError]] = {
+    error.__name__: error
+    for error in (EmptyMediaError, UndecodableMediaError, MediaTypeError, MediaTooLargeError, SealBrokenError)
 }
 _START_S = 30.0
 PROBE_MEMORY_BYTES = 512 * 1024**2
@@ -56,17 +57,18 @@ class Prober:
         for child in list(self._alive):
             await self._end(child)
 
-    async def probe(self, path: Path, declared: str) -> MediaInfo:
-        """What the media at `path` is, as `models.media.probe` says it.
+    async def probe(self, path: Path, key: bytes, declared: str) -> MediaInfo:
+        """What the sealed media at `path` is, as `models.media.probe` says it.
 
-        declared: the media type that came with it. Raises what `models.media.probe` raises; UndecodableMediaError also
-        when the child died or ran out of time, UnavailableError when none can be started.
+        key: opens this media alone; the child gets it by its pipe, so that the media is plain in its memory only.
+        declared: the media type that came with it. Raises what `models.media.probe` raises, and SealBrokenError;
+        UndecodableMediaError also when the child died or ran out of time, UnavailableError when none can be started.
         """
         child = await self._idle.get()
         try:
             if child is None or child.returncode is not None:
                 child = await self._started()
-            question = {"path": str(path), "declared": declared, "limits": self._limits}
+            question = {"path": str(path), "key": key.hex(), "declared": declared, "limits": self._limits}
             try:
                 answer = await asyncio.wait_for(_ask(child, question), self._timeout_s)
             except (TimeoutError, OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from service.errors import ServiceError
+from service.errors import ForgottenError, ServiceError
 from service.lifecycle import OPEN, Case
 from service.runs import CaseRuns
 from service.store import Store
@@ -105,4 +105,7 @@ class Replica:
                 alive = replica == self.id and case_id in self._runs.working_on
                 if status not in OPEN and not alive and now - at >= _GRACE:
                     log.warning("closed_case_let_go", case_id=case_id)
-                    await self._runs.finish(await self._store.get(case_id))
+                    try:
+                        await self._runs.finish(await self._store.get(case_id))
+                    except ForgottenError:  # erased: its findings are not wanted any more
+                        await self._runs.cells.let_go(case_id)

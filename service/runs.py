@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,15 +18,16 @@ import structlog
 from distributed import Client
 from distributed.client import FutureCancelledError
 
-from graphs.case import CaseFutures, upload_key
+from graphs.case import CaseFutures
 from graphs.findings import Findings
 from graphs.profile import profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import CHECK_TOPIC
 from service.admission import Admission
+from service.case_run import CaseRun
 from service.cells import Cells
 from service.checks_told import ChecksTold
-from service.errors import ServiceError, UnknownCaseError
+from service.errors import ForgottenError, ServiceError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
@@ -41,32 +41,6 @@ _LONGEST_RETRY_S = 5.0
 _LOST_LOOK_S = 0.5
 _SUBMISSIONS = 4
 _FINDINGS_S = 120.0
-
-
-@dataclass
-class _Run:
-    """A case that this process works on. uploaded: the steps that had their uploads at the last look; delivered: those
-    that the cluster was handed, from here or by another process.
-    """
-
-    spec: CaseSpec
-    cell: str
-    futures: CaseFutures
-    uploaded: frozenset[Step] = frozenset()
-    delivered: set[Step] = field(default_factory=set)
-    watched: set[str] = field(default_factory=set)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def key(self, step: Step) -> str:
-        return upload_key(self.spec.case_id, step, self.spec.attempts[step])
-
-    def stop(self) -> None:
-        for task in self.tasks - {asyncio.current_task()}:
-            task.cancel()
-
-    def release(self) -> None:
-        self.stop()
-        self.futures.release()
 
 
 class CaseRuns:
@@ -86,7 +60,7 @@ class CaseRuns:
         self._store = store
         self._evidence = evidence
         self._replica = replica
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, CaseRun] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._due: set[str] = set()
         self._cancellations: Counter[str] = Counter()
@@ -144,6 +118,13 @@ class CaseRuns:
             self._leave(run)
             run.release()
 
+    async def forget(self, case: Case) -> None:
+        """Keep nothing of a redacted case here or on its cluster, whoever wants it. Raises ClusterError."""
+        self.drop(case.id)
+        self._checks.taken(case.id)
+        if case.cell in self.cells.links:
+            await self.cells.graphs(case.cell).forget(case.id)
+
     async def finish(self, case: Case) -> None:
         """Keep the findings of a closed case and let its graph go. Raises ClusterError."""
         graphs = self.cells.graphs(case.cell)
@@ -192,8 +173,8 @@ class CaseRuns:
                     cell = case.cell
                     await self._reconcile(case)
                 return
-            except UnknownCaseError:
-                await self.cells.let_go(case_id)  # its creation failed, but may have reached a cluster
+            except (UnknownCaseError, ForgottenError):
+                await self.cells.let_go(case_id)  # its creation failed but may have reached a cluster; or it was erased
                 return
             except (ClusterError, ServiceError, OSError, FutureCancelledError) as error:
                 if cell and cell not in self.cells.up:
@@ -225,8 +206,8 @@ class CaseRuns:
         if len(case.uploaded) == len(case.steps):
             self._watch(run, "verdict", self._verdict(run))
 
-    def _begin(self, case: Case, old: _Run | None) -> _Run:
-        run = _Run(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
+    def _begin(self, case: Case, old: CaseRun | None) -> CaseRun:
+        run = CaseRun(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
         self._runs[case.id] = run
         if old is not None:  # the graph of a retake: what both share is not run again, because it is still held
             run.delivered = {step for step in old.delivered if old.spec.attempts[step] == case.attempts[step]}
@@ -236,7 +217,7 @@ class CaseRuns:
             old.release()
         return run
 
-    async def _deliver(self, case: Case, run: _Run) -> None:
+    async def _deliver(self, case: Case, run: CaseRun) -> None:
         """Hand over the uploads that the cluster waits for, each when it has a place."""
         graphs = self.cells.graphs(case.cell)
         waiting = await graphs.waiting([run.key(step) for step in case.uploaded])
@@ -250,11 +231,11 @@ class CaseRuns:
             await graphs.deliver(case.id, step, upload.attempt, media)
             run.delivered.add(step)
 
-    def _leave(self, run: _Run) -> None:
+    def _leave(self, run: CaseRun) -> None:
         for step in run.spec.attempts:
             self._admission[run.cell].leave(run.key(step))
 
-    def _watch(self, run: _Run, name: str, watcher: Coroutine[Any, Any, None]) -> None:
+    def _watch(self, run: CaseRun, name: str, watcher: Coroutine[Any, Any, None]) -> None:
         if name in run.watched:
             watcher.close()
             return
@@ -265,7 +246,7 @@ class CaseRuns:
 
     # --- results ---
 
-    async def _quality(self, run: _Run, step: Step) -> None:
+    async def _quality(self, run: CaseRun, step: Step) -> None:
         case_id = run.spec.case_id
         try:
             result: CheckResult = await run.futures.quality[step]
@@ -284,7 +265,7 @@ class CaseRuns:
             ),
         )
 
-    async def _verdict(self, run: _Run) -> None:
+    async def _verdict(self, run: CaseRun) -> None:
         case_id = run.spec.case_id
         try:
             verdict: Verdict = await run.futures.verdict
@@ -296,7 +277,7 @@ class CaseRuns:
             verdict = without_result(profile(run.spec.profile).policy.version)
         await self._decide(run, verdict)
 
-    async def _submit_again(self, run: _Run) -> None:
+    async def _submit_again(self, run: CaseRun) -> None:
         """The cluster dropped the graph though the connection stands (or it does not, and `_resume` will do this)."""
         case_id = run.spec.case_id
         if run.cell not in self.cells.up or self._runs.get(case_id) is not run:
@@ -313,7 +294,7 @@ class CaseRuns:
             run.release()
             self.changed(case_id)
 
-    async def _decide(self, run: _Run, verdict: Verdict) -> None:
+    async def _decide(self, run: CaseRun, verdict: Verdict) -> None:
         case_id = run.spec.case_id
         mine = self._checks.taken(case_id)
         attempts = dict(run.spec.attempts)
@@ -338,7 +319,7 @@ class CaseRuns:
                 log.error("result_not_stored", case_id=case_id, error=type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
 
-    async def _after(self, run: _Run) -> None:
+    async def _after(self, run: CaseRun) -> None:
         """When nobody waits any more: keep the findings, then, unless a retake was asked for, let the graph go."""
         await self._keep_findings(run.spec, run.futures)
         case_id = run.spec.case_id
@@ -357,6 +338,8 @@ class CaseRuns:
                 await self._evidence.keep_findings(spec.case_id, step, attempt, found.arrays, found.attributes)
             except FutureCancelledError:
                 continue  # a retake came first, and its findings take the place of these
+            except ForgottenError:
+                continue  # the case was redacted meanwhile
             except Exception as error:
                 log.error("findings_not_kept", case_id=spec.case_id, step=step, error=type(error).__name__)
 

@@ -13,7 +13,7 @@ from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
 from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
 from service.listing import ListedCase
-from service.store import StoredEvent
+from service.rows import StoredEvent, Upload
 from service.wire import jsonable
 
 # Printable text only: a NUL or a lone surrogate could be stored by one database and not by another.
@@ -135,8 +135,15 @@ class TimingsView(BaseModel):
     decision_ms: float | None
 
 
+class RedactionView(BaseModel):
+    """How far the erasure of what speaks of the person has come."""
+
+    requested_at: datetime = Field(description="Since then nothing sealed can be opened any more.")
+    completed_at: datetime | None = Field(description="Since then nothing is left; null while something is away.")
+
+
 class CaseView(BaseModel):
-    """A case."""
+    """A case. A redacted one has no reference, metadata, steps, checks and decision any more."""
 
     id: str
     status: Status
@@ -148,6 +155,7 @@ class CaseView(BaseModel):
     checks: list[CheckView]
     decision: DecisionView | None
     timings: TimingsView
+    redaction: RedactionView | None
     created_at: datetime
     updated_at: datetime
     expires_at: datetime
@@ -176,10 +184,29 @@ class CaseView(BaseModel):
                 decided_at=recorded.decided_at if recorded else None,
                 decision_ms=waited,
             ),
+            redaction=RedactionView(requested_at=case.updated_at, completed_at=case.erased_at)
+            if case.status == "redacted"
+            else None,
             created_at=case.created_at,
             updated_at=case.updated_at,
             expires_at=case.expires_at,
         )
+
+
+class UploadView(BaseModel):
+    """A media that was taken."""
+
+    id: str
+    step: Step
+    attempt: int
+    sha256: str = Field(description="Of the media as it was received, hexadecimal.")
+    info: dict[str, Any] = Field(description="What its header says: type, size, duration.")
+    received_at: datetime
+
+    @classmethod
+    def of(cls, upload: Upload) -> UploadView:
+        """From the store."""
+        return cls(**{name: getattr(upload, name) for name in cls.model_fields})
 
 
 class ClientSecretView(BaseModel):
@@ -231,6 +258,9 @@ class ProfileView(BaseModel):
     accepts: dict[Step, list[Literal["video", "image"]]]
     challenge_actions: int
     open_seconds: int
+    retention_days: int | None = Field(
+        description="From the end of a case until it is redacted unasked; null keeps it until somebody asks."
+    )
     max_attempts: int
     policy_version: str
 
@@ -244,6 +274,7 @@ class ProfileView(BaseModel):
             accepts={step: list(kinds) for step, kinds in profile.accepts.items()},  # type: ignore[arg-type]
             challenge_actions=profile.challenge_actions,
             open_seconds=profile.open_seconds,
+            retention_days=profile.retention_days,
             max_attempts=profile.policy.max_attempts,
             policy_version=profile.policy.version,
         )

@@ -7,18 +7,18 @@ machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that ever
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import WIDEST, MediaLimits
-from service.identifiers import KEY_BYTES
+from service.errors import SettingsError
+from service.identifiers import SERVICE_KEY_BYTES
+from service.keyring import keyring_of
+from service.settings_checks import host_of, is_loopback, readable
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         default=Path("var"),
         title="Data folder",
-        description="Case store, evidence and the service's own key live here.",
+        description="Case store, evidence and the service's own keys live here.",
     )
     database_url: str = Field(
         default="",
@@ -58,6 +58,13 @@ class Settings(BaseSettings):
         title="Service key",
         description="File of 32 random bytes that client secrets come from, the same for all API processes; empty "
         "means one that is made in the data folder.",
+    )
+    encryption_keys_file: Path | None = Field(
+        default=None,
+        title="Encryption keys",
+        description="File of keys that seal evidence and case store, one a line as id:base64 of 32 random bytes, the "
+        "same for all API processes; the first one seals, the others only open. Empty means one that is made in the "
+        "data folder.",
     )
     host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
     port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
@@ -174,6 +181,13 @@ class Settings(BaseSettings):
         title="Upload time-out",
         description="From the request to the last byte of its body.",
     )
+    resumable_s: int = Field(
+        default=3600,
+        ge=1,
+        le=604_800,
+        title="Life of an unfinished resumable upload",
+        description="From its last bytes on; then they are removed.",
+    )
     min_free_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,
@@ -269,9 +283,16 @@ class Settings(BaseSettings):
             self._safe_scheduler(address)
         self._safe_evidence()
         if self.service_key_file is not None:
-            _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
-            if self.service_key_file.stat().st_size != KEY_BYTES:
-                raise ValueError(f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {KEY_BYTES} bytes")
+            readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
+            if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
+                raise ValueError(
+                    f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
+                )
+        if self.encryption_keys_file is not None:
+            try:
+                keyring_of(self.encryption_keys_file, self.data_dir)
+            except SettingsError as error:
+                raise ValueError(f"VERIDASK_ENCRYPTION_KEYS_FILE: {error.detail}") from error
         if self.scheduler and max(self.max_cpu_workers, self.max_gpu_workers) > 1:
             raise ValueError(
                 "VERIDASK_MAX_CPU_WORKERS and VERIDASK_MAX_GPU_WORKERS are for the cluster that `serve` starts; "
@@ -289,7 +310,7 @@ class Settings(BaseSettings):
                     f"scheduler {address} wants certificates: set {', '.join(missing)}; `veridask certs` makes them"
                 )
             for name, path in files.items():
-                _readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
+                readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
             self._usable()
         elif scheme not in ("", "tcp"):
             raise ValueError(f"scheduler {address} must begin with tls:// or tcp://")
@@ -298,7 +319,7 @@ class Settings(BaseSettings):
                 f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
                 "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
             )
-        elif not self.allow_plaintext and not _is_loopback(_host_of(rest)):
+        elif not self.allow_plaintext and not is_loopback(host_of(rest)):
             raise ValueError(
                 f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
                 "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
@@ -313,7 +334,7 @@ class Settings(BaseSettings):
         if not self.evidence_url.startswith("s3://"):
             raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
         scheme, _, rest = self.evidence_endpoint.partition("://")
-        if scheme != "https" and not (scheme == "http" and _is_loopback(_host_of(rest))):
+        if scheme != "https" and not (scheme == "http" and is_loopback(host_of(rest))):
             raise ValueError(
                 "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
                 "pictures of people and their documents"
@@ -343,7 +364,7 @@ class Settings(BaseSettings):
     @property
     def binds_loopback(self) -> bool:
         """Whether nobody on another machine reaches the service."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -355,30 +376,3 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The case store's SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
-
-
-def _host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""  # what cannot be read is not loopback
-
-
-def _readable(setting: str, path: Path, *, secret: bool) -> None:
-    try:
-        with path.open("rb"):
-            mode = path.stat().st_mode
-    except OSError as error:
-        raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
-    if secret and mode & stat.S_IROTH:
-        raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything

@@ -1,73 +1,71 @@
 """The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
 from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
 
-It does not hold media (`service.evidence`) nor decide what a change is (`service.lifecycle`). The webhooks that are due
-on a change are written with it (`service.webhook_outbox`); how the database is opened says `service.database`.
+What speaks of a person is sealed with a data key of its case (`service.rows`, `service.data_keys`). It does not hold
+media (`service.evidence`) nor decide what a change is (`service.lifecycle`). The webhooks that are due on a change are
+written with it (`service.webhook_outbox`); how the database is opened says `service.database`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, delete, func, inspect, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service import webhook_outbox
+from service import audit, data_keys, webhook_outbox
 from service.database import Database, in_a_thread, unavailable_is_said
-from service.errors import SettingsError, StoreUnavailableError, UnknownCaseError
+from service.erasure import Erasures
+from service.errors import ForgottenError, SettingsError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
+from service.keyring import Keyring
 from service.keys import Keys
 from service.lifecycle import OPEN, Case, Change, Event
 from service.listing import CaseFilter, ListedCase, listed, page_query
-from service.rows import Upload, case_of, columns_of, upload_columns, upload_of
-from service.tables import Base, CaseRow, EventRow, ReplicaRow, RequestRow, UploadRow
-from service.wire import jsonable
+from service.rows import (
+    StoredEvent,
+    StoredRequest,
+    Upload,
+    case_of,
+    columns_of,
+    event_columns,
+    event_of,
+    request_columns,
+    request_of,
+    upload_columns,
+    upload_of,
+)
+from service.sealing import Values
+from service.tables import Base, CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
 
 _REVISION_TRIES = 10
 _AT_ONCE = 500
 """Ids in one query: databases bound the number of parameters."""
 
 
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event with its place in the order of the case."""
-
-    id: int
-    case_id: str
-    type: str
-    data: Mapping[str, Any]
-    at: datetime
-
-
-@dataclass(frozen=True)
-class StoredRequest:
-    """A request under its Idempotency-Key, and the answer that it got."""
-
-    key: str
-    fingerprint: str
-    case_id: str
-    answer: Mapping[str, Any]
-
-
 class Store:
-    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed."""
+    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed. `keyring`
+    wraps and opens the cases' data keys. Whatever reads a case may raise KeyMissingError, ForgottenError and
+    SealBrokenError as well.
+    """
 
-    def __init__(self, url: str, told: Callable[[str], None]) -> None:
+    def __init__(self, url: str, told: Callable[[str], None], keyring: Keyring) -> None:
         self.database = Database(url)
         self.threads = self.database.threads
         self._engine = self.database.engine
         self._reading, self._writing = self.database.reading, self.database.writing
         self._listener = told
+        self._keyring = keyring
         self.keys = Keys(self.database)
+        self.audit = audit.AuditLog(self.database)
+        self.erasures = Erasures(self.database, self._told)
 
     async def start(self) -> None:
-        """Make the tables that are absent. Raises StoreUnavailableError, and SettingsError for those of an older build:
-        nothing changes tables yet.
+        """Make the tables that are absent. Raises StoreUnavailableError; SettingsError for those of an older build
+        (nothing changes tables yet); KeyMissingError when a key that sealed some of the cases is not in the keyring.
         """
         self._loop = asyncio.get_running_loop()
         await self._made()
@@ -77,6 +75,8 @@ class Store:
         with unavailable_is_said(), self._engine.begin() as connection:
             Base.metadata.create_all(connection)
             _require_columns(connection)
+        with self._reading() as session:
+            data_keys.require_known(session, self._keyring)
 
     async def close(self) -> None:
         """Wait for what is under way, and give back all connections."""
@@ -93,8 +93,10 @@ class Store:
             connection.execute(text("SELECT 1"))
 
     @in_a_thread
-    def create(self, change: Change, request: StoredRequest | None = None) -> StoredRequest | None:
-        """Store a new case with its first events.
+    def create(
+        self, change: Change, request: StoredRequest | None = None, *, by: str = audit.SERVICE
+    ) -> StoredRequest | None:
+        """Store a new case with its first events. by: who asked for it, for the audit log.
 
         With a request whose key is known already nothing is stored, and the earlier request is given back.
         """
@@ -103,13 +105,20 @@ class Store:
             if request is not None:
                 known = session.get(RequestRow, request.key)
                 if known is not None:
-                    return StoredRequest(known.key, known.fingerprint, known.case_id, known.answer)
-            session.add(CaseRow(id=case.id, revision=0, **columns_of(case)))
+                    return self._request(session, known)
+            key = self._keyring.made(case.id)
+            row = CaseRow(id=case.id, revision=0, key_id=key.key_id, data_key=key.sealed)
+            values = Values(data_keys.data_key(row, self._keyring))
+            for name, value in columns_of(case, values).items():
+                setattr(row, name, value)
+            session.add(row)
             session.flush()  # the rows below refer to it
             if request is not None:
-                session.add(RequestRow(**vars(request), created_at=case.created_at))
-            _add_events(session, case.id, change.events, case.updated_at)
+                session.add(RequestRow(**request_columns(request, values), created_at=case.created_at))
+            _add_events(session, case.id, change.events, case.updated_at, values)
             webhook_outbox.put(session, change)
+            created = audit.Entry(by, "case.created", case.id, {"profile": case.profile})
+            audit.append(session, case.created_at, [created])
         self._told(case.id)
         return None
 
@@ -118,7 +127,7 @@ class Store:
         """The request that was made under that Idempotency-Key."""
         with self._reading() as session:
             row = session.get(RequestRow, key)
-        return StoredRequest(row.key, row.fingerprint, row.case_id, row.answer) if row else None
+            return self._request(session, row) if row else None
 
     @in_a_thread
     def delete(self, case_id: str) -> None:
@@ -126,7 +135,9 @@ class Store:
         with self._writing() as session:
             row = session.get(CaseRow, case_id)
             if row is not None:
+                now = datetime.now(UTC)
                 session.delete(row)
+                audit.append(session, now, [audit.Entry(audit.SERVICE, "case.taken_back", case_id)])
 
     @in_a_thread
     def get(self, case_id: str) -> Case:
@@ -137,7 +148,7 @@ class Store:
             row = session.get(CaseRow, case_id)
         if row is None:
             raise UnknownCaseError("there is no such case")
-        return case_of(row)
+        return self._case(row)
 
     @in_a_thread
     def change(
@@ -147,45 +158,52 @@ class Store:
         *,
         upload: Callable[[Case], Upload] | None = None,
         before: Sequence[Event] = (),
+        by: str = audit.SERVICE,
     ) -> Change | None:
         """Apply a transition in one transaction; gives what it gave, once that is durable.
 
         upload: makes, from the changed case, the upload to store with it. before: events to tell ahead of the
-        transition's own. The transition may be called again when another writer was faster.
+        transition's own. by: who asked for it, for the audit log. The transition may be called again when another
+        writer was faster. Raises ForgottenError when it changes a redacted case.
         """
         for _ in range(_REVISION_TRIES):
             with self._writing() as session:
                 row = session.get(CaseRow, case_id)
                 if row is None:
                     raise UnknownCaseError("there is no such case")
-                change = transition(case_of(row))
+                sealing = self._values(row)
+                change = transition(case_of(row, sealing))
                 if change is None:
                     return None
+                if sealing is None:
+                    raise ForgottenError("the case was redacted")
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
-                values = {"revision": row.revision + 1, **columns_of(change.case)}
+                values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
                 session.expunge(row)
                 done = session.execute(update(CaseRow).where(fresh).values(**values))
                 if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
                     session.rollback()
                     continue
                 if upload is not None:
-                    session.add(UploadRow(**upload_columns(upload(change.case))))
+                    session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
                     session.flush()
-                _add_events(session, case_id, (*before, *change.events), change.case.updated_at)
+                _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
                 webhook_outbox.put(session, change)
+                audit.append(session, change.case.updated_at, audit.entries_of(change, by))
             self._told(case_id)
             return change
         raise StoreUnavailableError("the case is changed too often at once")
 
     @in_a_thread
     def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
-        """Store events that change no case, in one transaction. Events of unknown cases are dropped."""
+        """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
-            known = set((session.scalars(select(CaseRow.id).where(CaseRow.id.in_(ids)))).all())
+            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids))
+            known = {row.id: values for row in session.execute(query) if (values := self._values(row)) is not None}
             for case_id, item in events:
                 if case_id in known:
-                    _add_events(session, case_id, (item,), now)
+                    _add_events(session, case_id, (item,), now, known[case_id])
         for case_id in known:
             self._told(case_id)
 
@@ -195,7 +213,8 @@ class Store:
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-        return [StoredEvent(row.id, row.case_id, row.type, row.data, row.at) for row in rows]
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [event_of(row, values) for row in rows] if values else []
 
     @in_a_thread
     def uploads(self, case_id: str) -> list[Upload]:
@@ -203,13 +222,14 @@ class Store:
         query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-        return [upload_of(row) for row in rows]
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [upload_of(row, values) for row in rows] if values else []
 
     @in_a_thread
     def evidence_keys(self) -> set[str]:
-        """Where the evidence of every upload is."""
+        """Where the evidence of every upload is, and the pieces of those that have not come whole yet."""
         with self._reading() as session:
-            return set((session.scalars(select(UploadRow.evidence_key))).all())
+            return {*session.scalars(select(UploadRow.evidence_key)), *session.scalars(select(PieceRow.evidence_key))}
 
     @in_a_thread
     def overdue(self, now: datetime, uploaded_before: datetime) -> list[Case]:
@@ -218,14 +238,15 @@ class Store:
         stuck = (CaseRow.status == "processing") & (CaseRow.last_received_at <= uploaded_before)
         with self._reading() as session:
             rows = (session.scalars(select(CaseRow).where(expired | stuck).order_by(CaseRow.id))).all()
-        return [case_of(row) for row in rows]
+        return [self._case(row) for row in rows]
 
     @in_a_thread
     def page(self, wanted: CaseFilter, limit: int, after: str | None) -> tuple[list[ListedCase], bool]:
         """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
         with self._reading() as session:
             rows = session.execute(page_query(wanted, limit + 1, after)).all()
-        return [listed(row) for row in rows[:limit]], len(rows) > limit
+        # One case that was erased must not hide the others of its page.
+        return [listed(row, self._values(row) if row.data_key else None) for row in rows[:limit]], len(rows) > limit
 
     @in_a_thread
     def processing(self) -> int:
@@ -259,6 +280,38 @@ class Store:
             rows = (session.execute(query)).all()
         return (rows[-1][0] if rows else last), {case_id for _, case_id in rows}
 
+    # --- the keys ---
+
+    def _values(self, row: data_keys.Keyed) -> Values | None:
+        """What seals and opens for a case; None for one that was redacted."""
+        return Values(data_keys.data_key(row, self._keyring)) if row.data_key is not None else None
+
+    def _request(self, session: Session, row: RequestRow) -> StoredRequest:
+        return request_of(row, Values(data_keys.data_key(data_keys.keyed(session, row.case_id), self._keyring)))
+
+    def _case(self, row: CaseRow) -> Case:
+        return case_of(row, self._values(row))
+
+    @in_a_thread
+    def data_key(self, case_id: str) -> bytes:
+        """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError."""
+        with self._reading() as session:
+            return data_keys.data_key(data_keys.keyed(session, case_id), self._keyring)
+
+    @in_a_thread
+    def sealed_by_others(self) -> int:
+        """How many data keys are wrapped by another encryption key than the first."""
+        with self._reading() as session:
+            return data_keys.wrapped_by_others(session, self._keyring)
+
+    @in_a_thread
+    def reseal(self, most: int) -> int:
+        """Wrap that many of these data keys at most again, with the first key; gives how many. Raises KeyMissingError;
+        none was changed then.
+        """
+        with self._writing() as session:
+            return data_keys.rewrap(session, self._keyring, most)
+
     # --- the API processes on this store ---
 
     @in_a_thread
@@ -282,7 +335,7 @@ class Store:
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
-            return [case_of(row) for row in rows.all()]
+            return [self._case(row) for row in rows.all()]
 
     @in_a_thread
     def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
@@ -300,7 +353,7 @@ class Store:
         query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
-            return [case_of(row) for row in rows.all()]
+            return [self._case(row) for row in rows.all()]
 
 
 def _require_columns(connection: Connection) -> None:
@@ -312,11 +365,9 @@ def _require_columns(connection: Connection) -> None:
         )
 
 
-def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime) -> None:
+def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:
     if events:
-        rows = [
-            {"case_id": case_id, "type": e.type, "data": jsonable(e.data), "once": e.once, "at": now} for e in events
-        ]
+        rows = [event_columns(case_id, event, now, values) for event in events]
         dialect = session.get_bind().dialect.name
         insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
         session.execute(insert(EventRow).on_conflict_do_nothing(index_elements=["case_id", "once"]), rows)

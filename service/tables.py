@@ -1,4 +1,10 @@
-"""The tables of the case store: cases, uploads, events, requests that may be repeated, API keys, replicas, webhooks."""
+"""The tables of the case store: cases, uploads, those that go on after a lost connection, events, requests that may be
+repeated, API keys, replicas, webhooks, the audit log.
+
+Columns of bytes are sealed with the data key of their row or case (`service.rows` says how each is bound to its place):
+who copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status,
+times, digests, and what the customer calls a case or a request (`client_reference_id`, Idempotency-Key).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    DDL,
     JSON,
     BigInteger,
     DateTime,
@@ -17,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -41,11 +49,14 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Base(DeclarativeBase):
     """All tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, list[Any]: JSON, dict[str, Any]: JSON}  # noqa: RUF012
 
 
 class CaseRow(Base):
-    """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all."""
+    """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all.
+    data_key: wrapped by the encryption key `key_id`; both are empty once the case was redacted, and the sealed columns
+    too; erased_at: when the media and all else that lies elsewhere were gone as well.
+    """
 
     __tablename__ = "cases"
 
@@ -54,12 +65,14 @@ class CaseRow(Base):
     profile: Mapped[str] = mapped_column(String(64))
     status: Mapped[str] = mapped_column(String(24), index=True)
     client_reference_id: Mapped[str | None] = mapped_column(String(255), index=True)
-    case_metadata: Mapped[dict[str, Any]]
+    key_id: Mapped[str] = mapped_column(String(64), index=True)
+    data_key: Mapped[bytes | None]
+    case_metadata: Mapped[bytes]
     challenge: Mapped[list[Any]]
     max_attempts: Mapped[int]
-    steps: Mapped[dict[str, Any]]
-    checks: Mapped[list[Any]]
-    recorded: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    steps: Mapped[bytes]
+    checks: Mapped[bytes]
+    recorded: Mapped[bytes | None]
     outcome: Mapped[str | None] = mapped_column(String(24), index=True)
     created_at: Mapped[datetime] = mapped_column(index=True)
     updated_at: Mapped[datetime]
@@ -67,6 +80,7 @@ class CaseRow(Base):
     last_received_at: Mapped[datetime | None]
     cell: Mapped[str] = mapped_column(String(64))
     replica: Mapped[str] = mapped_column(String(40), index=True)
+    erased_at: Mapped[datetime | None]
 
 
 class KeyRow(Base):
@@ -104,8 +118,37 @@ class UploadRow(Base):
     attempt: Mapped[int]
     evidence_key: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64))
-    info: Mapped[dict[str, Any]]
+    info: Mapped[bytes]
     received_at: Mapped[datetime]
+
+
+class ResumableRow(Base):
+    """An upload that goes on after a lost connection. offset: bytes of it that are durable, fewer than length: the last
+    ones are stored with the whole media alone. It was accepted when `uploads` has its id; ended_at: since when nothing
+    more is taken for it.
+    """
+
+    __tablename__ = "resumable_uploads"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
+    step: Mapped[str] = mapped_column(String(16))
+    media_type: Mapped[str] = mapped_column(String(64))
+    length: Mapped[int] = mapped_column(BigInteger)
+    offset: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+    ended_at: Mapped[datetime | None]
+
+
+class PieceRow(Base):
+    """Bytes of such an upload from `start` on. `evidence_key` says where the evidence has them."""
+
+    __tablename__ = "upload_pieces"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("resumable_uploads.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    evidence_key: Mapped[str] = mapped_column(String(200))
 
 
 class EventRow(Base):
@@ -123,8 +166,32 @@ class EventRow(Base):
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), index=True)
     type: Mapped[str] = mapped_column(String(24))
     once: Mapped[str | None] = mapped_column(String(100))
-    data: Mapped[dict[str, Any]]
+    data: Mapped[bytes]
     at: Mapped[datetime]
+
+
+class AuditRow(Base):
+    """A line of the audit log (`service.audit`). No key to the case: the line outlives it."""
+
+    __tablename__ = "audit"
+
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    actor: Mapped[str] = mapped_column(String(80))
+    action: Mapped[str] = mapped_column(String(40))
+    case_id: Mapped[str | None] = mapped_column(String(40), index=True)
+    details: Mapped[dict[str, Any]]
+    hash: Mapped[str] = mapped_column(String(64))
+
+
+class AuditHeadRow(Base):
+    """The newest line's number and hash: one row, which those who write lines wait for."""
+
+    __tablename__ = "audit_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[str] = mapped_column(String(64))
 
 
 class RequestRow(Base):
@@ -135,13 +202,13 @@ class RequestRow(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"))
-    answer: Mapped[dict[str, Any]]
+    answer: Mapped[bytes]
     created_at: Mapped[datetime]
 
 
 class EndpointRow(Base):
     """Where a customer takes webhooks. events: the types wanted, all of them where it is null; previous_secret: signs
-    as well until previous_until, while the receiver learns the new one.
+    as well until previous_until, while the receiver learns the new one. data_key: seals both, as in a case.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -150,8 +217,10 @@ class EndpointRow(Base):
     url: Mapped[str] = mapped_column(Text)
     events: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
     description: Mapped[str | None] = mapped_column(String(255))
-    secret: Mapped[str] = mapped_column(Text)
-    previous_secret: Mapped[str | None] = mapped_column(Text)
+    key_id: Mapped[str] = mapped_column(String(64))
+    data_key: Mapped[bytes]
+    secret: Mapped[bytes]
+    previous_secret: Mapped[bytes | None]
     previous_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     disabled_at: Mapped[datetime | None]
@@ -188,3 +257,25 @@ class DeliveryRow(Base):
     claimed_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+
+
+def _append_only(name: str) -> None:
+    """Have the database refuse to change or delete rows of a table."""
+    table, refusal = Base.metadata.tables[name], f"the table {name} is append-only"
+    for does in ("UPDATE", "DELETE"):
+        sqlite = (
+            f"CREATE TRIGGER {name}_{does.lower()} BEFORE {does} ON {name} BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
+        )
+        event.listen(table, "after_create", DDL(sqlite).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
+    function = (
+        f"CREATE FUNCTION {name}_append_only() RETURNS trigger AS $$ BEGIN RAISE '{refusal}'; END $$ LANGUAGE plpgsql"
+    )
+    trigger = (
+        f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION {name}_append_only()"
+    )
+    for statement in (function, trigger):
+        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
+
+
+_append_only(AuditRow.__tablename__)

@@ -22,6 +22,7 @@ EventType = Literal[
     "case.in_review",
     "case.canceled",
     "case.expired",
+    "case.redacted",
 ]
 """One for each status of a case."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
 
-from service.access import REFUSED, Parts, needs
+from service.access import REFUSED, Parts, caller, needs
 from service.openapi import problems
 from service.webhook_schemas import DeliveriesView, DeliveryView, EndpointSecretView, EndpointView, NewEndpointBody
 from service.webhook_store import DeliveryState
@@ -24,10 +24,10 @@ DeliveryId = Annotated[str, Path(description="The `webhook-id`: `msg_` and 26 ch
 
 
 @router.post("", status_code=201, responses=problems(409, 422, 503))
-async def create_webhook_endpoint(parts: Parts, body: NewEndpointBody) -> EndpointSecretView:
+async def create_webhook_endpoint(request: Request, parts: Parts, body: NewEndpointBody) -> EndpointSecretView:
     """Make an endpoint. It is told of what happens to cases from now on. Its signing secret is shown here alone."""
     await parts.destinations.addresses(parts.destinations.parsed(body.url))
-    made = await parts.webhooks.add(body.url, body.events, body.description, datetime.now(UTC))
+    made = await parts.webhooks.add(body.url, body.events, body.description, datetime.now(UTC), by=caller(request))
     return EndpointSecretView.with_secret(*made)
 
 
@@ -44,21 +44,23 @@ async def get_webhook_endpoint(parts: Parts, endpoint_id: EndpointId) -> Endpoin
 
 
 @router.delete("/{endpoint_id}", status_code=204, responses=problems(404, 422, 503))
-async def delete_webhook_endpoint(parts: Parts, endpoint_id: EndpointId) -> None:
+async def delete_webhook_endpoint(request: Request, parts: Parts, endpoint_id: EndpointId) -> None:
     """Remove an endpoint, with its deliveries: what was not sent yet is not sent."""
-    await parts.webhooks.remove(endpoint_id)
+    await parts.webhooks.remove(endpoint_id, datetime.now(UTC), by=caller(request))
 
 
 @router.post("/{endpoint_id}/rotate_secret", responses=problems(404, 422, 503))
-async def rotate_webhook_secret(parts: Parts, endpoint_id: EndpointId) -> EndpointSecretView:
+async def rotate_webhook_secret(request: Request, parts: Parts, endpoint_id: EndpointId) -> EndpointSecretView:
     """Give an endpoint a new signing secret. For 24 hours deliveries are signed with the old one as well."""
-    return EndpointSecretView.with_secret(*await parts.webhooks.rotate(endpoint_id, datetime.now(UTC)))
+    return EndpointSecretView.with_secret(
+        *await parts.webhooks.rotate(endpoint_id, datetime.now(UTC), by=caller(request))
+    )
 
 
 @router.post("/{endpoint_id}/enable", responses=problems(404, 422, 503))
-async def enable_webhook_endpoint(parts: Parts, endpoint_id: EndpointId) -> EndpointView:
+async def enable_webhook_endpoint(request: Request, parts: Parts, endpoint_id: EndpointId) -> EndpointView:
     """Send again to an endpoint that was disabled. What was given up meanwhile can be replayed."""
-    return EndpointView.of(await parts.webhooks.enable(endpoint_id))
+    return EndpointView.of(await parts.webhooks.enable(endpoint_id, datetime.now(UTC), by=caller(request)))
 
 
 @router.get("/{endpoint_id}/deliveries", responses=problems(404, 422, 503))

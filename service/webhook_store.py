@@ -1,7 +1,8 @@
 """Endpoints and deliveries of webhooks in the case store. Due deliveries are claimed by compare-and-set for a bounded
 time: of several API processes normally one sends each, and when that one dies another goes on.
 
-Signing secrets are read and written here alone. What is due on a change is written by `service.webhook_outbox`.
+Signing secrets are read and written here alone, and sealed with a data key of their endpoint. What is due on a change
+is written by `service.webhook_outbox`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,13 @@ from typing import Literal
 from sqlalchemy import ColumnElement, Select, delete, func, literal, select, update
 from sqlalchemy.orm import Session, aliased
 
+from service import audit
+from service.data_keys import data_key
 from service.database import Database, in_a_thread
 from service.errors import EndpointDisabledError, TooManyEndpointsError, UnknownDeliveryError, UnknownEndpointError
 from service.identifiers import time_ordered
+from service.keyring import Keyring
+from service.sealing import Values
 from service.tables import DeliveryRow, EndpointRow, UtcDateTime
 
 DeliveryState = Literal["pending", "delivered", "failed"]
@@ -86,9 +91,12 @@ class Outcome:
 
 
 class WebhookStore:
-    """Endpoints and deliveries in the database of the case store. Each call raises StoreUnavailableError."""
+    """Endpoints and deliveries in the database of the case store. Each call raises StoreUnavailableError; those that
+    need a signing secret also KeyMissingError and SealBrokenError.
+    """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._keyring = keyring
         self.threads = database.threads
         self._reading, self._writing = database.reading, database.writing
 
@@ -96,22 +104,36 @@ class WebhookStore:
 
     @in_a_thread
     def add(
-        self, url: str, events: Sequence[str] | None, description: str | None, now: datetime
+        self,
+        url: str,
+        events: Sequence[str] | None,
+        description: str | None,
+        now: datetime,
+        *,
+        by: str = audit.SERVICE,
     ) -> tuple[Endpoint, str]:
-        """Make an endpoint; gives it and its signing secret. Raises TooManyEndpointsError."""
+        """Make an endpoint; gives it and its signing secret. by: who asks, for the audit log, here and below.
+
+        Raises TooManyEndpointsError.
+        """
         with self._writing() as session:
             if session.scalars(select(func.count()).select_from(EndpointRow)).one() >= MOST_ENDPOINTS:
                 raise TooManyEndpointsError(f"there are {MOST_ENDPOINTS} endpoints already")
+            endpoint_id, secret = time_ordered("endpoint"), _new_secret()
+            key = self._keyring.made(endpoint_id)
             row = EndpointRow(
-                id=time_ordered("endpoint"),
+                id=endpoint_id,
                 url=url,
                 events=None if events is None else list(dict.fromkeys(events)),
                 description=description,
-                secret=_new_secret(),
+                key_id=key.key_id,
+                data_key=key.sealed,
                 created_at=now,
             )
+            row.secret = self._values(row).seal(secret, _place(row))
             session.add(row)
-        return _endpoint(row), row.secret
+            audit.append(session, now, [_entry(by, "created", endpoint_id)])
+        return _endpoint(row), secret
 
     @in_a_thread
     def endpoints(self) -> list[Endpoint]:
@@ -126,27 +148,39 @@ class WebhookStore:
             return _endpoint(_known(session, endpoint_id))
 
     @in_a_thread
-    def remove(self, endpoint_id: str) -> None:
+    def remove(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> None:
         """Delete an endpoint with its deliveries. Raises UnknownEndpointError."""
         with self._writing() as session:
             session.delete(_known(session, endpoint_id))
+            audit.append(session, now, [_entry(by, "removed", endpoint_id)])
 
     @in_a_thread
-    def rotate(self, endpoint_id: str, now: datetime) -> tuple[Endpoint, str]:
+    def rotate(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> tuple[Endpoint, str]:
         """Give an endpoint a new secret; the old one signs as well for a day. Raises UnknownEndpointError."""
         with self._writing() as session:
             row = _known(session, endpoint_id)
             row.previous_secret, row.previous_until = row.secret, now + _OVERLAP
-            row.secret = _new_secret()
-        return _endpoint(row), row.secret
+            secret = _new_secret()
+            row.secret = self._values(row).seal(secret, _place(row))
+            audit.append(session, now, [_entry(by, "secret_rotated", endpoint_id)])
+        return _endpoint(row), secret
 
     @in_a_thread
-    def enable(self, endpoint_id: str) -> Endpoint:
+    def enable(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> Endpoint:
         """Send to a disabled endpoint again, from now on; harmless when repeated. Raises UnknownEndpointError."""
         with self._writing() as session:
             row = _known(session, endpoint_id)
             row.disabled_at = None
+            audit.append(session, now, [_entry(by, "enabled", endpoint_id)])
         return _endpoint(row)
+
+    def _values(self, row: EndpointRow) -> Values:
+        return Values(data_key(row, self._keyring))
+
+    def _secrets(self, row: EndpointRow, now: datetime) -> tuple[str, ...]:
+        old = row.previous_secret if row.previous_until is not None and row.previous_until > now else None
+        values, place = self._values(row), _place(row)
+        return tuple(values.open(sealed, place) for sealed in (row.secret, old) if sealed)
 
     # --- deliveries ---
 
@@ -212,7 +246,7 @@ class WebhookStore:
                     values = {"claimed_until": until, "attempts": row.attempts + 1, "tries": row.tries + 1}
                     done = session.execute(update(DeliveryRow).where(unclaimed).values(**values))
                     if done.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
-                        signing = _secrets(endpoint, now)
+                        signing = self._secrets(endpoint, now)
                         again = row.ended_at is not None
                         claims.append(Claim(_delivery(row), endpoint.url, signing, row.tries + 1, until, again))
         return claims
@@ -309,6 +343,10 @@ def _first_end(now: datetime) -> ColumnElement[datetime]:
     return func.coalesce(DeliveryRow.ended_at, literal(now, UtcDateTime()))
 
 
+def _entry(by: str, what: str, endpoint_id: str) -> audit.Entry:
+    return audit.Entry(by, f"webhook_endpoint.{what}", None, {"endpoint": endpoint_id})
+
+
 def _known(session: Session, endpoint_id: str) -> EndpointRow:
     row = session.get(EndpointRow, endpoint_id)
     if row is None:
@@ -328,9 +366,9 @@ def _new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def _secrets(row: EndpointRow, now: datetime) -> tuple[str, ...]:
-    old = row.previous_secret if row.previous_until is not None and row.previous_until > now else None
-    return (row.secret, old) if old else (row.secret,)
+def _place(row: EndpointRow) -> str:
+    """Where a secret is sealed for: the same for both, because one becomes the other."""
+    return f"webhook_endpoints.secret/{row.id}"
 
 
 def _endpoint(row: EndpointRow) -> Endpoint:

@@ -12,9 +12,11 @@ import pytest
 from graphs.reasons import reason
 from graphs.records import CheckResult, Decision, Verdict
 from service.identifiers import time_ordered
+from service.keyring import Keyring
 from service.lifecycle import Case, Change, Event, StepState
 from service.store import Store
 
+KEYS = Keyring({"a": bytes(32)})
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 VERDICT = Verdict(
@@ -60,7 +62,7 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
-    store = Store(store_url, lambda _: None)
+    store = Store(store_url, lambda _: None, KEYS)
     await store.start()
     yield store
     await store.close()

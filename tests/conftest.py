@@ -16,7 +16,7 @@ from service.client import VeridaskClient
 from service.server import LocalServer, Running
 from workers.cluster import EmbeddedCluster
 
-pytest_plugins = ["postgres", "object_storage", "case_stores", "brought_embedder"]
+pytest_plugins = ["postgres", "object_storage", "case_stores", "brought_embedder", "scenario_films"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -34,9 +34,19 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/cases"): READ,
     ("GET", "/v1/cases/{case_id}"): READ | {"own secret"},
     ("PUT", "/v1/cases/{case_id}/uploads/{step}"): WRITE | {"own secret"},
+    ("OPTIONS", "/v1/cases/{case_id}/uploads/{step}/tus"): OPEN,
+    ("POST", "/v1/cases/{case_id}/uploads/{step}/tus"): WRITE | {"own secret"},
+    ("OPTIONS", "/v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"): OPEN,
+    ("HEAD", "/v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"): WRITE | {"own secret"},
+    ("PATCH", "/v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"): WRITE | {"own secret"},
+    ("DELETE", "/v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"): WRITE | {"own secret"},
+    ("POST", "/v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"): WRITE | {"own secret"},
     ("GET", "/v1/cases/{case_id}/events"): READ | {"own secret"},
     ("POST", "/v1/cases/{case_id}/cancel"): WRITE,
     ("POST", "/v1/cases/{case_id}/client_secret"): WRITE,
+    ("GET", "/v1/cases/{case_id}/evidence"): frozenset({"evidence:read", "admin"}),
+    ("GET", "/v1/cases/{case_id}/evidence/{upload_id}"): frozenset({"evidence:read", "admin"}),
+    ("POST", "/v1/cases/{case_id}/redact"): ADMIN,
     ("GET", "/v1/profiles"): ALL_KEYS,
     ("POST", "/v1/webhook_endpoints"): ADMIN,
     ("GET", "/v1/webhook_endpoints"): ADMIN,
@@ -122,7 +132,13 @@ def test_every_route_with_every_credential(
         # Who may cancel does so to a case that is not there: the others want this one.
         gone = path.endswith("/cancel") and name in ALLOWED[method, path]
         case_id = "case_" + "0" * 26 if gone else cases[0].id
-        names = {"case_id": case_id, "step": "front", "endpoint_id": "endpoint_none", "delivery_id": "msg_none"}
+        names = {
+            "case_id": case_id,
+            "step": "front",
+            "endpoint_id": "endpoint_none",
+            "delivery_id": "msg_none",
+            "upload_id": "upload_none",
+        }
         got[name] = status(method, server.url + path.format(**names), credentials[name])
     inside = {name for name, answered in got.items() if answered not in (401, 403)}
     assert inside == ALLOWED[method, path], got

@@ -135,6 +135,7 @@ def test_each_part_holds_its_own_key_alone() -> None:
         "gpu-worker": worker,
         "cuda-worker": worker,
     }
+    assert [name for name, service in SERVICES.items() if "encryption.keys" in service.get("secrets", [])] == ["api"]
     assert "ca-key.pem" not in (DOCKER / "compose.yaml").read_text("utf-8")
 
 

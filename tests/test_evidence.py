@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -10,22 +11,28 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from case_stores import KEYS, new_case
 from object_storage import BUCKET
 
 from benchmarks.media_bases import bomb
+from graphs.records import Step
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
 from models.media import MediaLimits
-from service.errors import EvidenceUnavailableError
+from service.errors import EvidenceUnavailableError, SealBrokenError
 from service.evidence import Evidence
 from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
-from service.findings import group_root
+from service.findings import ROOT_GROUP, decoded, encoded, group_root
 from service.identifiers import is_case_id, service_key, time_ordered
+from service.lifecycle import Change
 from service.probing import Prober
+from service.sealing import Sealer
+from service.store import Store
 
 CASE = "case_01kb0000000000000000000000"
 
@@ -33,6 +40,20 @@ CASE = "case_01kb0000000000000000000000"
 async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
     for part in parts:
         yield part
+
+
+async def kept(evidence: Evidence, content: bytes, case_id: str, step: Step) -> str:
+    return await evidence.keep(await evidence.receive(chunks(content), 100, case_id, step, 1))
+
+
+@pytest.fixture
+async def keys(tmp_path: Path) -> AsyncIterator[Store]:
+    """A case store that holds the data key of the case."""
+    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None, KEYS)
+    await store.start()
+    await store.create(Change(replace(new_case(), id=CASE), ()))
+    yield store
+    await store.close()
 
 
 @pytest.fixture
@@ -52,8 +73,8 @@ def store(tmp_path: Path, request: pytest.FixtureRequest) -> EvidenceStore:
 
 
 @pytest.fixture
-def evidence(tmp_path: Path, store: EvidenceStore) -> Evidence:
-    evidence = Evidence(tmp_path / "evidence", store=store)
+def evidence(tmp_path: Path, keys: Store, store: EvidenceStore) -> Evidence:
+    evidence = Evidence(tmp_path / "evidence", keys, store=store)
     evidence.start(set())
     return evidence
 
@@ -69,12 +90,29 @@ def files(evidence: Evidence, root: Path) -> list[str]:
     return sorted(kept + [p.relative_to(root).as_posix() for p in (root / "incoming").iterdir()])
 
 
+async def test_a_piece_is_sealed_for_itself_and_swept_like_media(evidence: Evidence, root: Path) -> None:
+    content = os.urandom(200_000)
+    one, other = await evidence.keep_piece(CASE, content), await evidence.keep_piece(CASE, content)
+    assert await evidence.read(one) == await evidence.read(other) == content
+    raw = [b"".join(evidence.store.pieces(key)) for key in (one, other)]
+    assert raw[0] != raw[1]
+    assert content[:16] not in raw[0] + raw[1]
+    assert files(evidence, root) == sorted([one, other])
+    full = Evidence(root, evidence._keys, 2**62, evidence.store)
+    with pytest.raises(EvidenceUnavailableError):
+        await full.keep_piece(CASE, content)
+    with pytest.raises(ValueError, match="id of a case"):
+        await evidence.keep_piece("../x", content)
+    await asyncio.to_thread(evidence.store.remove_case, CASE)
+    assert files(evidence, root) == []
+
+
 async def test_a_media_is_kept_as_it_was_received(evidence: Evidence, root: Path) -> None:
     parts = [os.urandom(700_000) for _ in range(5)]
-    incoming = await evidence.receive(chunks(*parts), 4_000_000)
+    incoming = await evidence.receive(chunks(*parts), 4_000_000, CASE, "front", 1)
     assert (incoming.size, incoming.sha256) == (3_500_000, hashlib.sha256(b"".join(parts)).hexdigest())
     await evidence.sync(incoming)
-    key = await evidence.keep(incoming, CASE, "front", 1)
+    key = await evidence.keep(incoming)
     assert await evidence.read(key) == b"".join(parts)
     assert files(evidence, root) == [key]
     evidence.discard(incoming)
@@ -88,7 +126,7 @@ async def test_a_refused_media_leaves_nothing(
     evidence: Evidence, root: Path, parts: list[bytes], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        await evidence.receive(chunks(*parts), 100)
+        await evidence.receive(chunks(*parts), 100, CASE, "front", 1)
     assert files(evidence, root) == []
 
 
@@ -102,7 +140,7 @@ async def test_a_body_is_refused_as_soon_as_it_is_too_large(evidence: Evidence, 
             yield b"x" * 1000
 
     with pytest.raises(MediaTooLargeError):
-        await evidence.receive(endless(), 10_000)
+        await evidence.receive(endless(), 10_000, CASE, "front", 1)
     assert taken == 11_000
 
 
@@ -112,46 +150,48 @@ async def test_a_sender_that_goes_away_leaves_nothing(evidence: Evidence, root: 
         raise ConnectionResetError
 
     with pytest.raises((ConnectionResetError, EvidenceUnavailableError)):
-        await evidence.receive(broken(), 10_000_000)
+        await evidence.receive(broken(), 10_000_000, CASE, "front", 1)
     assert files(evidence, root) == []
 
 
-async def test_a_start_removes_what_was_never_acknowledged(root: Path) -> None:
-    evidence = Evidence(root)
+async def test_a_start_removes_what_was_never_acknowledged(root: Path, keys: Store) -> None:
+    evidence = Evidence(root, keys)
     evidence.start(set())
-    known = await evidence.keep(await evidence.receive(chunks(b"known"), 100), CASE, "front", 1)
-    orphan = await evidence.keep(await evidence.receive(chunks(b"orphan"), 100), CASE, "back", 1)
-    await evidence.receive(chunks(b"half"), 100)
+    known = await kept(evidence, b"known", CASE, "front")
+    orphan = await kept(evidence, b"orphan", CASE, "back")
+    await evidence.receive(chunks(b"half"), 100, CASE, "front", 1)
     evidence.close()  # a process that is killed lets go of its lock as well
-    after = Evidence(root)
+    after = Evidence(root, keys)
     assert after.start({known}) == [orphan]
     assert files(after, root) == [known]
 
 
-async def test_a_start_leaves_what_a_living_process_has_under_way(root: Path) -> None:
-    evidence = Evidence(root)
+async def test_a_start_leaves_what_a_living_process_has_under_way(root: Path, keys: Store) -> None:
+    evidence = Evidence(root, keys)
     evidence.start(set())
-    half = await evidence.receive(chunks(b"half"), 100)
-    young = await evidence.keep(await evidence.receive(chunks(b"young"), 100), CASE, "front", 1)
-    forgotten = await evidence.keep(await evidence.receive(chunks(b"old"), 100), CASE, "back", 1)
+    half = await evidence.receive(chunks(b"half"), 100, CASE, "front", 1)
+    young = await kept(evidence, b"young", CASE, "front")
+    forgotten = await kept(evidence, b"old", CASE, "back")
     os.utime(root / forgotten, (0, 0))
-    other = Evidence(root)
+    other = Evidence(root, keys)
     assert other.start(set()) == [forgotten]
     assert half.path.exists()
     assert files(other, root) == sorted([young, half.path.relative_to(root).as_posix()])
     evidence.close()
-    third = Evidence(root)
+    third = Evidence(root, keys)
     third.start(set())
     assert not half.path.exists()
     assert (root / young).exists(), "the second process may be about to record it"
 
 
-async def test_a_start_leaves_young_objects_that_another_host_may_record(root: Path, bucket: EvidenceBucket) -> None:
-    evidence = Evidence(root, store=bucket)
+async def test_a_start_leaves_young_objects_that_another_host_may_record(
+    root: Path, keys: Store, bucket: EvidenceBucket
+) -> None:
+    evidence = Evidence(root, keys, store=bucket)
     evidence.start(set())
-    young = await evidence.keep(await evidence.receive(chunks(b"young"), 100), CASE, "front", 1)
+    young = await kept(evidence, b"young", CASE, "front")
     evidence.close()
-    assert Evidence(root, store=bucket).start(set()) == []
+    assert Evidence(root, keys, store=bucket).start(set()) == []
     assert await evidence.read(young) == b"young"
     await evidence.remove(young)
     await evidence.remove(young)
@@ -159,42 +199,42 @@ async def test_a_start_leaves_young_objects_that_another_host_may_record(root: P
         await evidence.read(young)
 
 
-async def test_object_storage_that_is_away_says_so(root: Path, bucket: EvidenceBucket) -> None:
+async def test_object_storage_that_is_away_says_so(root: Path, keys: Store, bucket: EvidenceBucket) -> None:
     """Within seconds: the default of the library is to try for three minutes, while the sender waits for an answer."""
     away = EvidenceBucket("s3://evidence/x", "http://127.0.0.1:1")
-    evidence = Evidence(root, store=away)
+    evidence = Evidence(root, keys, store=away)
     with pytest.raises(EvidenceUnavailableError):
         evidence.start(set())
-    incoming = await evidence.receive(chunks(b"x"), 100)
+    incoming = await evidence.receive(chunks(b"x"), 100, CASE, "front", 1)
     began = time.monotonic()
     with pytest.raises(EvidenceUnavailableError):
-        await evidence.keep(incoming, CASE, "front", 1)
+        await evidence.keep(incoming)
     assert time.monotonic() - began < 30
     assert incoming.path.exists(), "it can be tried again"
     with pytest.raises(EvidenceUnavailableError):
         await evidence.require_usable()
 
 
-async def test_a_bucket_that_is_not_there_says_so(root: Path, s3: str) -> None:
-    evidence = Evidence(root, store=EvidenceBucket("s3://nothing-here/x", s3))
+async def test_a_bucket_that_is_not_there_says_so(root: Path, keys: Store, s3: str) -> None:
+    evidence = Evidence(root, keys, store=EvidenceBucket("s3://nothing-here/x", s3))
     with pytest.raises(EvidenceUnavailableError):
         evidence.start(set())
     with pytest.raises(EvidenceUnavailableError):
         await evidence.require_usable()
     with pytest.raises(EvidenceUnavailableError):
-        await evidence.keep(await evidence.receive(chunks(b"x"), 100), CASE, "front", 1)
+        await kept(evidence, b"x", CASE, "front")
 
 
-async def test_a_full_or_unwritable_store_says_so(tmp_path: Path) -> None:
-    full = Evidence(tmp_path / "evidence", min_free=2**62)
+async def test_a_full_or_unwritable_store_says_so(tmp_path: Path, keys: Store) -> None:
+    full = Evidence(tmp_path / "evidence", keys, min_free=2**62)
     full.start(set())
     with pytest.raises(EvidenceUnavailableError, match="full"):
-        await full.receive(chunks(b"x"), 100)
+        await full.receive(chunks(b"x"), 100, CASE, "front", 1)
     with pytest.raises(EvidenceUnavailableError, match="full"):
         await full.require_usable()
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EvidenceUnavailableError):
-        Evidence(tmp_path / "file" / "evidence").start(set())
+        Evidence(tmp_path / "file" / "evidence", keys).start(set())
 
 
 FULL_DISK = """
@@ -203,16 +243,20 @@ from pathlib import Path
 from service.errors import EvidenceUnavailableError
 from service.evidence import Evidence
 
+class Keys:
+    async def data_key(self, case_id):
+        return bytes(32)
+
 async def parts():
     for _ in range(64):
         yield bytes(1024 * 1024)
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8 * 1024 * 1024, 8 * 1024 * 1024))
-evidence = Evidence(Path(sys.argv[1]))
+evidence = Evidence(Path(sys.argv[1]), Keys())
 evidence.start(set())
 try:
-    asyncio.run(evidence.receive(parts(), 2**30))
+    asyncio.run(evidence.receive(parts(), 2**30, "case_01kb0000000000000000000000", "front", 1))
 except EvidenceUnavailableError:
     print(sorted(p.name for p in Path(sys.argv[1]).rglob("*") if p.is_file() and p.suffix != ".lock"))
 """
@@ -230,7 +274,7 @@ def test_a_write_that_fails_half_way_leaves_nothing(tmp_path: Path) -> None:
 async def test_only_ids_become_paths(evidence: Evidence, case_id: str) -> None:
     assert not is_case_id(case_id)
     with pytest.raises(ValueError, match="not the id"):
-        await evidence.keep(await evidence.receive(chunks(b"x"), 100), case_id, "front", 1)
+        await kept(evidence, b"x", case_id, "front")
     with pytest.raises(ValueError, match="not the id"):
         group_root(case_id)
 
@@ -254,12 +298,12 @@ def test_the_service_key_is_made_once_and_is_private(tmp_path: Path) -> None:
 async def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence, root: Path) -> None:
     frames = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
     with pytest.raises(FileNotFoundError):
-        evidence.store.group(group_root(CASE))
+        await evidence.group(CASE)
     await evidence.keep_findings(CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")})
     chips: dict[str, np.ndarray] = {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}
     await evidence.keep_findings(CASE, "face", 1, chips, {})
     await evidence.keep_findings(CASE, "front", 2, {"pages": frames[:1]}, {"pages": 1})
-    group = evidence.store.group(group_root(CASE))
+    group = await evidence.group(CASE)
     assert sorted(group.group_keys()) == ["face", "front"]
     front = group["front"]
     assert isinstance(front, zarr.Group)
@@ -274,6 +318,25 @@ async def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence, root
         assert [p.name for p in (root / "cases" / CASE).iterdir()] == ["findings.zarr"]
 
 
+def test_a_step_that_is_being_written_is_not_seen() -> None:
+    """Object storage gets file by file, the group's own metadata last; zarr warned of the files without it."""
+    step = encoded({"values": np.arange(3)}, {"attempt": 1})
+    whole = {"zarr.json": ROOT_GROUP, **{f"face/{path}": content for path, content in step.items()}}
+    half = {f"front/{path}": content for path, content in step.items() if path != "zarr.json"}
+    group = decoded({**whole, **half})
+    assert list(group.group_keys()) == ["face"]
+    np.testing.assert_array_equal(np.asarray(group["face/values"]), np.arange(3))
+    with pytest.raises(FileNotFoundError):
+        decoded({})
+
+
+def write(path: Path, content: bytes) -> bytes:
+    """Write a sealed media; gives the key that opens it."""
+    sealer = Sealer(bytes(32), "place")
+    path.write_bytes(b"".join((*sealer.update(content), *sealer.finish())))
+    return sealer.key
+
+
 @pytest.fixture
 async def prober() -> AsyncIterator[Prober]:
     prober = Prober(1, 5.0, MediaLimits())
@@ -286,24 +349,26 @@ async def test_the_probe_answers_and_survives_its_child(
     prober: Prober, tmp_path: Path, video: bytes, picture: bytes
 ) -> None:
     path = tmp_path / "media"
-    path.write_bytes(video)
-    info = await prober.probe(path, "video/mp4")
+    key = write(path, video)
+    info = await prober.probe(path, key, "video/mp4")
     assert (info.kind, info.width, info.height, info.size_bytes) == ("video", 64, 64, len(video))
     with pytest.raises(MediaTypeError):
-        await prober.probe(path, "video/webm")
-    path.write_bytes(b"")
+        await prober.probe(path, key, "video/webm")
+    with pytest.raises(SealBrokenError):
+        await prober.probe(path, bytes(32), "video/mp4")
+    key = write(path, b"")
     with pytest.raises(EmptyMediaError):
-        await prober.probe(path, "video/mp4")
+        await prober.probe(path, key, "video/mp4")
     for child in prober._alive:
         child.kill()
-    path.write_bytes(picture)
+    key = write(path, picture)
     for _ in range(2):  # the first question may still reach the dying child; the next has a new one
         try:
-            assert (await prober.probe(path, "image/jpeg")).kind == "image"
+            assert (await prober.probe(path, key, "image/jpeg")).kind == "image"
             break
         except UndecodableMediaError:
             continue
-    assert (await prober.probe(path, "image/jpeg")).kind == "image"
+    assert (await prober.probe(path, key, "image/jpeg")).kind == "image"
 
 
 async def test_media_that_stalls_the_decoder_is_undecodable(tmp_path: Path, video: bytes) -> None:
@@ -313,11 +378,11 @@ async def test_media_that_stalls_the_decoder_is_undecodable(tmp_path: Path, vide
     os.mkfifo(tmp_path / "stalls")
     started = time.monotonic()
     with pytest.raises(UndecodableMediaError):
-        await prober.probe(tmp_path / "stalls", "video/mp4")
+        await prober.probe(tmp_path / "stalls", bytes(32), "video/mp4")
     assert time.monotonic() - started < 3
-    (tmp_path / "media").write_bytes(video)
+    key = write(tmp_path / "media", video)
     prober._timeout_s = 5.0
-    assert (await prober.probe(tmp_path / "media", "video/mp4")).kind == "video"
+    assert (await prober.probe(tmp_path / "media", key, "video/mp4")).kind == "video"
     await prober.close()
 
 
@@ -331,12 +396,12 @@ async def test_media_that_becomes_large_takes_no_more_than_it_may(tmp_path: Path
     """390 KB of text in a PNG became 400 MB and more, of 3 GB that were allowed: more than an API's container has."""
     prober = Prober(1, 30.0, MediaLimits(), memory_bytes=256 * 1024**2)
     await prober.start()
-    (tmp_path / "bomb").write_bytes(bomb("PNG with 400 MB of text").data)
+    key = write(tmp_path / "bomb", bomb("PNG with 400 MB of text").data)
     with contextlib.suppress(UndecodableMediaError):  # or the picture is shown, without its text
-        await prober.probe(tmp_path / "bomb", "image/png")
+        await prober.probe(tmp_path / "bomb", key, "image/png")
     assert int(re.findall(r"VmHWM:\s+(\d+) kB", told(prober, "status"))[0]) < 320 * 1024, "and the libraries"
-    (tmp_path / "media").write_bytes(picture)
-    assert (await prober.probe(tmp_path / "media", "image/jpeg")).kind == "image"
+    key = write(tmp_path / "media", picture)
+    assert (await prober.probe(tmp_path / "media", key, "image/jpeg")).kind == "image"
     await prober.close()
 
 

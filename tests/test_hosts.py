@@ -1,11 +1,13 @@
-"""API processes on several hosts, which share no folder: PostgreSQL, object storage and the service's key instead."""
+"""API processes on several hosts, which share no folder: PostgreSQL, object storage and the keys instead."""
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import os
 import signal
-import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -13,10 +15,10 @@ import pytest
 from object_storage import BUCKET
 
 from graphs.records import Step
+from service.assembly import opened_stores
 from service.client import VeridaskClient
-from service.evidence_store import EvidenceBucket
-from service.findings import group_root
 from service.server import LocalServer
+from service.settings import Settings
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 STEPS: tuple[Step, ...] = ("front", "back", "face")
@@ -28,11 +30,15 @@ def test_a_host_dies_and_another_decides_from_shared_stores(
     key = tmp_path / "service.key"
     key.write_bytes(os.urandom(32))
     key.chmod(0o600)
+    encryption = tmp_path / "encryption.keys"
+    encryption.write_text(f"first:{base64.b64encode(os.urandom(32)).decode()}\n")
+    encryption.chmod(0o600)
     shared = {
         "database_url": postgres_database,
         "evidence_url": f"s3://{BUCKET}/hosts",
         "evidence_endpoint": s3,
         "service_key_file": key,
+        "encryption_keys_file": encryption,
     }
     hosts = [LocalServer(tmp_path / name, cluster, **shared) for name in ("one", "other")]
     with hosts[0], hosts[1]:
@@ -57,15 +63,19 @@ def test_a_host_dies_and_another_decides_from_shared_stores(
             kinds = Counter(kind for (kind,) in store.execute("SELECT type FROM events"))
             keys = [evidence for (evidence,) in store.execute("SELECT evidence_key FROM uploads")]
         assert kinds["decision"] == 1
-        kept = EvidenceBucket(f"s3://{BUCKET}/hosts", s3)
-        assert sorted(found for found, _ in kept.media()) == sorted(keys)
-        assert {kept.read(found) for found in keys} == {video}
-        while not all(has_findings(kept, created.id, step) for step in STEPS):  # written when nobody waits any more
-            time.sleep(0.1)
+        settings = Settings(data_dir=tmp_path / "other", scheduler=cluster, **shared)  # type: ignore[arg-type]
+        media, steps = asyncio.run(evidence_of(settings, created.id, keys))
+    assert media == {video}
+    assert steps == set(STEPS)
 
 
-def has_findings(kept: EvidenceBucket, case_id: str, step: Step) -> bool:
-    try:
-        return step in kept.group(group_root(case_id))
-    except FileNotFoundError:
-        return False
+async def evidence_of(settings: Settings, case_id: str, keys: list[str]) -> tuple[set[bytes], set[str]]:
+    """The media at these keys, which are all that is kept, and the steps that have findings."""
+    async with opened_stores(settings) as (_, evidence):
+        assert sorted(found for found, _ in evidence.store.media()) == sorted(keys)
+        steps: set[str] = set()
+        while steps != set(STEPS):  # written when nobody waits any more
+            with suppress(FileNotFoundError):
+                steps = set((await evidence.group(case_id)).group_keys())
+            await asyncio.sleep(0.1)
+        return {await evidence.read(key) for key in keys}, steps

@@ -66,9 +66,11 @@ def test_pod_is_bounded_and_has_no_rights(part: str) -> None:
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
     assert mounts["certificates"]["readOnly"]
-    (secret,) = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
+    secret, *others = [volume["secret"] for volume in pod["volumes"] if "secret" in volume]
     owner = {"cpu": "worker", "gpu": "worker", "autoscaler": "api"}.get(part, part)
     assert secret == {"secretName": f"veridask-{owner}-tls", "defaultMode": 0o440}
+    encryption = {"secretName": "veridask-encryption", "defaultMode": 0o440}
+    assert others == ([encryption] if part == "api" else []), "workers hold no key of evidence or case store"
 
 
 def test_probes_ask_routes_that_exist() -> None:

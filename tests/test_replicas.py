@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -16,7 +15,7 @@ import pytest
 from schedulers import scheduler, states, until
 
 from benchmarks.topology import free_port
-from service.assembly import assembled
+from service.assembly import assembled, opened_stores
 from service.cases import NewCase
 from service.client import VeridaskClient
 from service.errors import BacklogError
@@ -39,11 +38,12 @@ def replicas(cluster: str, tmp_path: Path) -> Iterator[Pair]:
 
 def told(folder: Path, case_id: str) -> Counter[str]:
     """How often each thing was told of a case: decisions, and checks by name."""
-    store = sqlite3.connect(folder / "cases.sqlite")
-    query = "SELECT type, json_extract(data, '$.check') FROM events WHERE case_id = ?"
-    found = Counter(check or kind for kind, check in store.execute(query, (case_id,)))
-    store.close()
-    return found
+
+    async def events() -> Counter[str]:
+        async with opened_stores(Settings(data_dir=folder)) as (store, _):
+            return Counter(event.data.get("check") or event.type for event in await store.events(case_id))
+
+    return asyncio.run(events())
 
 
 def test_a_case_goes_on_at_another_replica(replicas: Pair, tmp_path: Path, video: bytes) -> None:
@@ -92,7 +92,7 @@ async def test_a_new_case_goes_to_the_cell_with_the_fewest(tmp_path: Path) -> No
     settings = Settings(data_dir=tmp_path, scheduler=cells, cluster_timeout_s=5)
 
     async def cell_of_new() -> str:
-        created = await service.cases.create(NewCase("standard", None, {}), None)
+        created = await service.cases.create(NewCase("standard", None, {}), None, by="test")
         return (await service.store.get(str(created.answer["id"]))).cell
 
     stack = AsyncExitStack()
@@ -122,7 +122,7 @@ async def test_new_cases_are_refused_while_too_many_wait(tmp_path: Path, video: 
         yield video
 
     async def created() -> Case:
-        answer = (await service.cases.create(NewCase("recorded", None, {}), None)).answer
+        answer = (await service.cases.create(NewCase("recorded", None, {}), None, by="test")).answer
         return await service.store.get(str(answer["id"]))
 
     port = free_port()
@@ -132,16 +132,16 @@ async def test_new_cases_are_refused_while_too_many_wait(tmp_path: Path, video: 
             await until(lambda: service.runs.cells.up)
             first, second = await created(), await created()
             for step in first.steps:
-                await service.cases.upload(first, step, "video/mp4", len(video), body())
+                await service.cases.upload(first, step, "video/mp4", len(video), body(), by="test")
             with pytest.raises(BacklogError):
                 await created()
             for step in second.steps:
-                second = await service.cases.upload(second, step, "video/mp4", len(video), body())
+                second = await service.cases.upload(second, step, "video/mp4", len(video), body(), by="test")
             assert second.status == "processing"
-            await service.cases.cancel(first.id)
+            await service.cases.cancel(first.id, by="test")
             with pytest.raises(BacklogError):
                 await created()
-            await service.cases.cancel(second.id)
+            await service.cases.cancel(second.id, by="test")
             assert (await created()).is_open
 
 
@@ -153,7 +153,7 @@ async def test_what_a_dead_process_left_on_the_cluster_is_let_go(tmp_path: Path)
         async with assembled(settings) as service:
             await until(lambda: service.runs.cells.up)
             graphs = service.runs.cells.graphs("main")
-            created = [await service.cases.create(NewCase("standard", None, {}), None) for _ in range(3)]
+            created = [await service.cases.create(NewCase("standard", None, {}), None, by="test") for _ in range(3)]
             ended, foreign, _ = [str(one.answer["id"]) for one in created]
             now = datetime.now(UTC)
             await service.store.change(ended, lambda case: cancel(case, now))
@@ -179,14 +179,14 @@ async def test_a_case_that_another_process_ended_is_over_in_every_one(
     settings = Settings(data_dir=tmp_path, scheduler=cluster)
     async with assembled(settings) as one, assembled(settings) as other:
         await until(lambda: one.runs.cells.up and other.runs.cells.up)
-        created = await one.cases.create(NewCase("recorded", None, {}), None)
+        created = await one.cases.create(NewCase("recorded", None, {}), None, by="test")
         case = await one.store.get(str(created.answer["id"]))
-        await one.cases.upload(case, "front", "video/mp4", len(video), body())
+        await one.cases.upload(case, "front", "video/mp4", len(video), body(), by="test")
         async with asyncio.timeout(60):  # until all that can be done of it is done
             while (await one.store.get(case.id)).steps["front"].state != "retake":
                 await asyncio.sleep(0.1)
         assert one.runs.working_on == [case.id]
-        await other.cases.cancel(case.id)
+        await other.cases.cancel(case.id, by="test")
         await until(lambda: one.runs.working_on == [])
         async with asyncio.timeout(20):
             while any(case.id in key for key in await states(cluster)):

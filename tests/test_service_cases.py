@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import subprocess
@@ -18,11 +19,12 @@ import zarr
 from typer.testing import CliRunner
 
 from graphs.profile import profiles
+from service.assembly import opened_stores
 from service.cli import app
 from service.client import CaseEvent, ProblemError, VeridaskClient
-from service.findings import group_root
 from service.schemas import CaseView
 from service.server import Running
+from service.settings import Settings
 
 pytestmark = pytest.mark.cluster
 
@@ -130,16 +132,20 @@ def test_videos_that_show_nothing_are_asked_for_again_until_a_human_must_look(
     assert client.case(case.id) == final
     with pytest.raises(ProblemError):
         client.cancel(case.id)
-    found = server_folder / "evidence" / group_root(case.id) / "face"
-    deadline = time.monotonic() + 30  # they are written when nobody waits any more
-    while time.monotonic() < deadline and not (
-        found.exists() and zarr.open_group(found, mode="r").attrs.get("attempt") == attempts["face"]
-    ):
-        time.sleep(0.1)  # what an earlier attempt left may still be there
-    group = zarr.open_group(found, mode="r")
-    assert group.attrs["attempt"] == attempts["face"]
+    group = asyncio.run(findings(server_folder, case.id, attempts["face"]))
     assert len(list(group.array_keys())) > 0
     assert list((server_folder / "evidence" / "incoming").iterdir()) == []
+
+
+async def findings(folder: Path, case_id: str, attempt: int) -> zarr.Group:
+    """The findings of the face. They are written when nobody waits any more, and replace an earlier attempt's."""
+    async with asyncio.timeout(30), opened_stores(Settings(data_dir=folder)) as (_, evidence):
+        while True:
+            with contextlib.suppress(FileNotFoundError, KeyError):
+                found = (await evidence.group(case_id))["face"]
+                if isinstance(found, zarr.Group) and found.attrs["attempt"] == attempt:
+                    return found
+            await asyncio.sleep(0.1)
 
 
 def test_the_openapi_page_is_true(http: httpx.Client) -> None:

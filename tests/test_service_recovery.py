@@ -21,7 +21,7 @@ from schedulers import scheduler, states, until
 
 from benchmarks.topology import free_port
 from graphs.case import node_key
-from service.assembly import assembled
+from service.assembly import assembled, opened_stores
 from service.cases import NewCase
 from service.client import VeridaskClient
 from service.schemas import CaseView
@@ -49,7 +49,7 @@ def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path:
     with LocalServer(tmp_path, cluster) as local:
         running = local.start()
         with VeridaskClient(running.url, running.key) as client:
-            case = client.create("recorded", metadata={"kept": "yes"})
+            case = client.create("recorded", metadata={"kept": "Ottilie-Marker-Sample"})
             for step in case.steps:
                 client.upload(case.id, step.step, video, "video/mp4")
         os.kill(running.processes["api"], signal.SIGKILL)
@@ -60,7 +60,7 @@ def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path:
         assert list((tmp_path / "evidence" / "incoming").iterdir()) == []
         with VeridaskClient(running.url, case.client_secret) as client:
             after = judged(client, case.id, *(step.step for step in case.steps))
-            assert after.metadata == {"kept": "yes"}
+            assert after.metadata == {"kept": "Ottilie-Marker-Sample"}
             assert {step.attempts for step in after.steps} == {1}
     with sqlite3.connect(tmp_path / "cases.sqlite") as store:
         rows = store.execute("SELECT evidence_key, sha256 FROM uploads").fetchall()
@@ -68,9 +68,15 @@ def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path:
     store.close()
     assert kinds["decision"] <= 1
     assert {digest for _, digest in rows} == {hashlib.sha256(video).hexdigest()}
-    assert [hashlib.sha256((tmp_path / "evidence" / key).read_bytes()).hexdigest() for key, _ in rows] == [
-        digest for _, digest in rows
-    ]
+    assert asyncio.run(media(tmp_path, [key for key, _ in rows])) == [video] * len(rows)
+    plain = (b"Ottilie-Marker-Sample", video[100:140], video[-40:])
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or not any(marker in path.read_bytes() for marker in plain), path
+
+
+async def media(folder: Path, keys: list[str]) -> list[bytes]:
+    async with opened_stores(Settings(data_dir=folder)) as (_, evidence):
+        return [await evidence.read(key) for key in keys]
 
 
 def test_an_upload_that_dies_with_its_worker_is_delivered_again(
@@ -102,15 +108,15 @@ async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None
         await until(lambda: not service.runs.cells.up)
         assert await service.missing() == ["scheduler"]
         with pytest.raises(ClusterError):
-            await service.cases.create(NewCase("standard", None, {}), None)
+            await service.cases.create(NewCase("standard", None, {}), None, by="test")
         assert await service.store.abandoned(datetime.now(UTC), 10) == []
         with scheduler(port):
             await until(lambda: service.runs.cells.up)
             assert await service.missing() == ["worker:CPU", "worker:GPU"]
-            created = await service.cases.create(NewCase("standard", None, {}), None)
+            created = await service.cases.create(NewCase("standard", None, {}), None, by="test")
             case = await service.store.get(str(created.answer["id"]))
-            closed = await service.cases.create(NewCase("standard", None, {}), None)
-            await service.cases.cancel(str(closed.answer["id"]))
+            closed = await service.cases.create(NewCase("standard", None, {}), None, by="test")
+            await service.cases.cancel(str(closed.answer["id"]), by="test")
             async with asyncio.timeout(10):  # the canceled case's graph is let go
                 while str(closed.answer["id"]) in str(first := await states(settings.scheduler)):
                     await asyncio.sleep(0.1)
@@ -147,10 +153,10 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
     with scheduler(port):
         async with assembled(settings) as service:
             await until(lambda: service.runs.cells.up)
-            created = await service.cases.create(NewCase("recorded", None, {}), None)
+            created = await service.cases.create(NewCase("recorded", None, {}), None, by="test")
             case = await service.store.get(str(created.answer["id"]))
             for step in case.steps:
-                case = await service.cases.upload(case, step, "video/mp4", len(video), body())
+                case = await service.cases.upload(case, step, "video/mp4", len(video), body(), by="test")
             assert case.status == "processing"
             now = datetime.now(UTC)
             await service.cases.sweep_once(now + timedelta(seconds=30))
@@ -161,7 +167,7 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
             assert ended.recorded is not None
             assert ended.recorded.decided_by == "deadline"
             assert [reason.code for reason in ended.recorded.decision.reasons] == ["check_not_clear"]
-            forgotten = await service.cases.create(NewCase("recorded", None, {}), None)
+            forgotten = await service.cases.create(NewCase("recorded", None, {}), None, by="test")
             await service.cases.sweep_once(now + timedelta(days=2))
             assert (await service.store.get(str(forgotten.answer["id"]))).status == "expired"
             await until(lambda: not service.runs._runs)

@@ -13,15 +13,15 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 import pytest
-from case_stores import NOW, VERDICT, created, new_case
+from case_stores import KEYS, NOW, VERDICT, created, new_case
 from sqlalchemy import event
 
 from graphs.records import Step
 from service.errors import CaseClosedError, StepTakenError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import time_ordered
 from service.lifecycle import Case, Change, Event, StepState, accept, cancel, decide
-from service.rows import Upload
-from service.store import Store, StoredRequest
+from service.rows import StoredRequest, Upload
+from service.store import Store
 
 
 def upload_of(step: str) -> object:
@@ -99,7 +99,7 @@ async def test_a_failed_transition_changes_nothing(store: Store) -> None:
 
 
 async def test_two_processes_on_one_store_do_not_lose_a_change(store: Store, store_url: str) -> None:
-    other = Store(store_url, lambda _: None)
+    other = Store(store_url, lambda _: None, KEYS)
     await other.start()
     case = await created(store)
     changes = [
@@ -125,7 +125,7 @@ async def test_a_repeated_request_finds_the_first_one(store: Store) -> None:
 
 async def test_events_continue_after_an_id_and_wake_listeners(store_url: str) -> None:
     told: list[str] = []
-    store = Store(store_url, told.append)
+    store = Store(store_url, told.append, KEYS)
     await store.start()
     case = await created(store)
     await store.tell([(case.id, Event("check", {"check": "a"})), ("case_unknown", Event("check"))], NOW)
@@ -148,7 +148,7 @@ async def test_overdue_cases_are_found(store: Store) -> None:
 
 async def test_a_store_that_is_locked_or_full_is_unavailable(tmp_path: Path) -> None:
     path = tmp_path / "cases.sqlite"
-    store = Store(f"sqlite:///{path}", lambda _: None)
+    store = Store(f"sqlite:///{path}", lambda _: None, KEYS)
     await store.start()
     case = await created(store)
     limit = sqlite3.connect(path, isolation_level=None)
@@ -166,11 +166,11 @@ async def test_a_store_that_is_locked_or_full_is_unavailable(tmp_path: Path) -> 
 
 async def test_what_is_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'cases.sqlite'}"
-    store = Store(url, lambda _: None)
+    store = Store(url, lambda _: None, KEYS)
     await store.start()
     case = await created(store)
     await store.close()
-    again = Store(url, lambda _: None)
+    again = Store(url, lambda _: None, KEYS)
     await again.start()
     assert await again.get(case.id) == case
     await again.close()

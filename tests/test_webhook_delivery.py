@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from case_stores import VERDICT, created
+from case_stores import KEYS, VERDICT, created
 from receiver import DRIPS, ENDLESS, HANGS, Hook, Receiver
 
 from benchmarks.topology import free_port
@@ -61,9 +61,9 @@ class Sending:
 @asynccontextmanager
 async def sending(folder: Path, retries: int = 20, timeout_s: float = 5.0) -> AsyncIterator[Sending]:
     news = asyncio.Event()
-    store = Store(f"sqlite:///{folder / 'cases.sqlite'}", lambda _: news.set())
+    store = Store(f"sqlite:///{folder / 'cases.sqlite'}", lambda _: news.set(), KEYS)
     await store.start()
-    webhooks = WebhookStore(store.database)
+    webhooks = WebhookStore(store.database, KEYS)
     destinations = Destinations(allow_private=False, allow_loopback=True)
     sender = WebhookSender(webhooks, destinations, news, [0.05] * retries, timeout_s)
     sender.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from case_stores import NOW, VERDICT, created, new_case
+from case_stores import KEYS, NOW, VERDICT, created, new_case
 from standardwebhooks import Webhook
 
 from service.errors import (
@@ -22,6 +22,7 @@ from service.errors import (
 )
 from service.lifecycle import Case, Status, StepState, accept, cancel, decide
 from service.store import Store
+from service.tables import EndpointRow
 from service.webhook_outbox import EventType, body_of
 from service.webhook_store import MOST_ENDPOINTS, Claim, Endpoint, Outcome, WebhookStore
 from service.webhooks import judged
@@ -31,7 +32,7 @@ LATER = NOW + timedelta(minutes=1)
 
 @pytest.fixture
 def webhooks(store: Store) -> WebhookStore:
-    return WebhookStore(store.database)
+    return WebhookStore(store.database, KEYS)
 
 
 async def made(webhooks: WebhookStore, events: list[str] | None = None) -> Endpoint:
@@ -115,9 +116,9 @@ async def test_of_two_processes_one_claims(store: Store, webhooks: WebhookStore,
     await made(webhooks)
     for _ in range(5):
         await created(store)
-    other = Store(store_url, lambda _: None)
+    other = Store(store_url, lambda _: None, KEYS)
     await other.start()
-    again = WebhookStore(other.database)
+    again = WebhookStore(other.database, KEYS)
     first, second = await claimed(webhooks, 3), await claimed(again)
     assert (len(first), len(second)) == (3, 2)
     assert len({claim.delivery.id for claim in (*first, *second)}) == 5
@@ -199,7 +200,7 @@ async def test_an_endpoint_that_is_gone_gets_nothing_until_it_is_enabled(store: 
     ]
     with pytest.raises(EndpointDisabledError):
         await webhooks.replay(endpoint.id, claim.delivery.id, NOW)
-    assert (await webhooks.enable(endpoint.id)).disabled_at is None
+    assert (await webhooks.enable(endpoint.id, NOW)).disabled_at is None
     await webhooks.replay(endpoint.id, claim.delivery.id, NOW)
     assert types(await claimed(webhooks, minutes=2)) == ["case.requires_input"]
 
@@ -223,6 +224,9 @@ async def test_the_log_is_newest_first_and_in_parts(store: Store, webhooks: Webh
 async def test_secrets_are_good_and_the_old_one_signs_for_a_day(store: Store, webhooks: WebhookStore) -> None:
     endpoint, secret = await webhooks.add("https://example.org/", None, "ours", NOW)
     assert secret.startswith("whsec_")
+    with store.database.reading() as session:
+        row = session.get_one(EndpointRow, endpoint.id)
+        assert secret.encode() not in row.secret + row.data_key
     assert Webhook(secret).sign("id", NOW, "body") != Webhook("whsec_AAAA").sign("id", NOW, "body")
     _, new = await webhooks.rotate(endpoint.id, NOW)
     await created(store)
@@ -239,9 +243,9 @@ async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_boun
     with pytest.raises(TooManyEndpointsError):
         await made(webhooks)
     await created(store)
-    await webhooks.remove(endpoints[0].id)
+    await webhooks.remove(endpoints[0].id, NOW)
     with pytest.raises(UnknownEndpointError):
-        await webhooks.remove(endpoints[0].id)
+        await webhooks.remove(endpoints[0].id, NOW)
     assert [e.id for e in await webhooks.endpoints()] == [e.id for e in endpoints[1:]]
     assert len(await claimed(webhooks)) == MOST_ENDPOINTS - 1
 
@@ -250,7 +254,7 @@ async def test_an_endpoint_that_is_deleted_meanwhile_fails_no_case(store: Store,
     """Its row is locked while a delivery that points to it is written; without that PostgreSQL fails the change."""
     endpoints = [await made(webhooks) for _ in range(MOST_ENDPOINTS)]
     cases = (created(store) for _ in range(4 * MOST_ENDPOINTS))
-    await asyncio.gather(*cases, *(webhooks.remove(endpoint.id) for endpoint in endpoints))
+    await asyncio.gather(*cases, *(webhooks.remove(endpoint.id, NOW) for endpoint in endpoints))
     assert await webhooks.endpoints() == []
 
 
@@ -266,9 +270,9 @@ async def test_what_ended_long_ago_is_let_go(store: Store, webhooks: WebhookStor
 
 
 async def test_a_store_that_is_away_is_said_to_be(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None)  # its tables were never made
+    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None, KEYS)  # its tables were never made
     with pytest.raises(StoreUnavailableError):
-        await WebhookStore(store.database).claim(NOW, NOW, 1, {})
+        await WebhookStore(store.database, KEYS).claim(NOW, NOW, 1, {})
     await store.close()
 
 

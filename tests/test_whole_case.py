@@ -7,33 +7,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 
 import pytest
 from distributed import Client
+from scenario_films import GENUINE, SEED, STEPS, filmed
 
 from graphs.records import Step
-from models.specimens.scenarios import SCENARIOS, Scenario, film_step
+from models.specimens.scenarios import SCENARIOS, film_step
 from service.client import VeridaskClient
 from service.schemas import CaseView
 from service.server import Running
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
-
-SEED = 9200
-MOVES = ("turn_left", "look_up")
-STEPS: tuple[Step, ...] = ("front", "back", "face")
-GENUINE = SCENARIOS[0]
-
-
-def filmed(scenario: Scenario, step: Step) -> bytes:
-    return film_step(scenario, step, MOVES, seed=SEED, today=datetime.now(UTC).date())
-
-
-@pytest.fixture(scope="session")
-def films() -> dict[Step, bytes]:
-    """A genuine person's films, made once."""
-    return {step: filmed(GENUINE, step) for step in STEPS}
 
 
 @pytest.fixture

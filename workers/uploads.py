@@ -39,12 +39,13 @@ logger = logging.getLogger(__name__)
 TESTED_VERSIONS = frozenset({"2026.8.0"})
 UPLOAD_RESOURCE = "UPLOAD"
 HOLD, LET_GO, WAITING = "veridask_hold", "veridask_let_go", "veridask_waiting"
-HELD, COUNT = "veridask_held", "veridask_count"
+HELD, COUNT, FORGET = "veridask_held", "veridask_count", "veridask_forget"
 """Names of the scheduler's handlers of `UploadPlugin`, for `getattr(client.scheduler, HOLD)(…)`."""
 HOLDER = "veridask"
 """The client that the scheduler believes to want what is held. It has no connection, so it never goes away."""
 GRAPH_SECONDS = 60.0
 """Longest wait for a graph that its client says to have sent."""
+FORGET_SECONDS = 10.0
 SEND_INTERVAL = 0.0002
 """Seconds between two sends on a stream. The stock 2–10 ms cost about 6 ms for each level of a graph."""
 
@@ -83,6 +84,7 @@ class UploadPlugin(SchedulerPlugin):
             WAITING: self.waiting,
             HELD: self.held,
             COUNT: self.count,
+            FORGET: self.forget,
         }
         self.stock_status_change = scheduler.handle_worker_status_change
         scheduler.stream_handlers["worker-status-change"] = self.status_change
@@ -111,6 +113,22 @@ class UploadPlugin(SchedulerPlugin):
         """Want nothing more for a case: what no other client wants is forgotten. Harmless when repeated."""
         self._release_for(case, keep=set())
         self.keys.pop(case, None)
+
+    async def forget(self, case: str) -> int:
+        """Drop all tasks whose keys name a case, whoever wants them, from this scheduler and its workers.
+
+        Gives how many are left after `FORGET_SECONDS`: a task that runs is dropped at its end.
+        """
+        self.let_go(case)
+        end = time() + FORGET_SECONDS
+        while left := [task for key, task in self.scheduler.tasks.items() if case in str(key)]:
+            for task in left:
+                for client in list(task.who_wants or ()):
+                    self.scheduler.client_releases_keys(keys=[task.key], client=client.client_key)
+            if time() > end:
+                break
+            await asyncio.sleep(0.05)
+        return len(left)
 
     def held(self) -> list[str]:
         """The cases that something is held for."""

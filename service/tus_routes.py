@@ -1,0 +1,142 @@
+"""Resumable uploads over tus 1.0, thin: who may ask, what the request says (`service.tus`), what `service.resumable`
+makes of it. Every answer names the version. Locations are relative: they hold behind any proxy.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from models.errors import MediaTypeError
+from service import tus
+from service.access import REFUSED, Parts, caller
+from service.api import CaseToFill
+from service.lifecycle import Case
+from service.openapi import problems
+from service.resumable_store import Resumable
+
+_UPLOADS = "/v1/cases/{case_id}/uploads/{step}/tus"
+_UPLOAD = _UPLOADS + "/{upload_id}"
+_BODY = {"content": {tus.BODY_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+_TAKEN = (408, 409, 410, 412, 413, 415, 422, 423, 460, 503)
+"""What may come of bytes that are sent."""
+
+
+class TusRoute(APIRoute):
+    """Says the version with every answer, with problems as well."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Tus-Resumable"] = tus.VERSION
+                if message["status"] == 412:
+                    headers["Tus-Version"] = tus.VERSION
+            await send(message)
+
+        await super().handle(scope, receive, told)
+
+
+router = APIRouter(route_class=TusRoute, tags=["resumable uploads"])
+
+Step = Annotated[str, Path(max_length=32)]
+UploadId = Annotated[str, Path(max_length=64)]
+
+
+async def _tus_case(request: Request, case: CaseToFill) -> Case:
+    """The case, to who may fill it and speaks this version."""
+    tus.require_version(request.headers)
+    return case
+
+
+TusCase = Annotated[Case, Depends(_tus_case)]
+
+
+@router.options(_UPLOADS, status_code=204)
+@router.options(_UPLOAD, status_code=204)
+async def get_abilities(parts: Parts) -> Response:
+    """Version, extensions and the largest upload; the same whatever case or step is named."""
+    return Response(status_code=204, headers=tus.discovery(parts.settings.max_upload_bytes))
+
+
+@router.post(
+    _UPLOADS,
+    status_code=201,
+    responses=problems(*REFUSED, 400, 404, *_TAKEN),
+    openapi_extra={"requestBody": _BODY},
+)
+async def create_upload(request: Request, parts: Parts, case: TusCase, step: Step) -> Response:
+    """Begin an upload of `Upload-Length` bytes; `filetype` in `Upload-Metadata` is its media type. A body is its first
+    bytes. `Location` says where the upload goes on.
+    """
+    headers = request.headers
+    media_type, length = tus.media_type_of(headers), tus.length_of(headers)
+    upload = await parts.resumable.create(case, step, media_type, length)
+    if _brings_bytes(request):
+        upload = await _appended(request, parts, case, step, upload.id, 0)
+    return Response(status_code=201, headers={"Location": f"tus/{upload.id}", **_progress(upload)})
+
+
+@router.head(_UPLOAD, responses=problems(*REFUSED, 404, 410, 412, 503))
+async def get_upload_offset(parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
+    """How far the upload has come. `Upload-Offset` is `Upload-Length` once the case has it, and not before."""
+    upload = await parts.resumable.get(case, step, upload_id)
+    return Response(headers={"Upload-Length": str(upload.length), **_progress(upload)})
+
+
+@router.patch(
+    _UPLOAD,
+    status_code=204,
+    responses=problems(*REFUSED, 400, 404, *_TAKEN),
+    openapi_extra={"requestBody": {"required": True, **_BODY}},
+)
+async def append_to_upload(request: Request, parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
+    """Send the bytes from `Upload-Offset` on. With the last one the media is taken as by `PUT …/uploads/{step}`: 204
+    once it is durable and the case has it, or why it is refused; a refused upload has ended.
+    """
+    if not _brings_bytes(request):
+        raise MediaTypeError(f"send Content-Type: {tus.BODY_TYPE}")
+    offset = tus.offset_of(request.headers)
+    upload = await _appended(request, parts, case, step, upload_id, offset)
+    return Response(status_code=204, headers=_progress(upload))
+
+
+@router.delete(_UPLOAD, status_code=204, responses=problems(*REFUSED, 404, 409, 410, 412, 423, 503))
+async def end_upload(parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
+    """Throw away an upload that has not come whole."""
+    await parts.resumable.end(case, step, upload_id)
+    return Response(status_code=204)
+
+
+@router.post(_UPLOAD, status_code=204, responses=problems(*REFUSED, 400, 404, 405, *_TAKEN))
+async def post_to_upload(request: Request, parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
+    """For clients that can send neither PATCH nor DELETE: the one that `X-HTTP-Method-Override` names."""
+    meant = request.headers.get("x-http-method-override", "")
+    if meant == "PATCH":
+        return await append_to_upload(request, parts, case, step, upload_id)
+    if meant == "DELETE":
+        return await end_upload(parts, case, step, upload_id)
+    raise HTTPException(405, "X-HTTP-Method-Override is PATCH or DELETE")
+
+
+def _brings_bytes(request: Request) -> bool:
+    return request.headers.get("content-type", "").strip().lower() == tus.BODY_TYPE
+
+
+async def _appended(request: Request, parts: Parts, case: Case, step: str, upload_id: str, offset: int) -> Resumable:
+    length, checksum = tus.content_length_of(request.headers), tus.Checksum.of(request.headers)
+    return await parts.resumable.append(
+        case, step, upload_id, offset, length, checksum, request.stream(), caller(request)
+    )
+
+
+def _progress(upload: Resumable) -> dict[str, str]:
+    so_far = {"Upload-Offset": str(upload.offset)}
+    return so_far if upload.accepted else {**so_far, "Upload-Expires": tus.http_date(upload.expires_at)}
