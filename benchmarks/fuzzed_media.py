@@ -36,6 +36,7 @@ from rich.table import Table
 from benchmarks.media_mutations import Mutant, mutant
 from graphs.records import Step
 from service.client import VeridaskClient
+from service.schemas import CheckView
 from service.server import LocalServer, Running
 
 AT_ONCE = 4
@@ -45,29 +46,40 @@ JUDGED_S = 300.0
 """A case counts as hung when it is not judged and no other one was in so many seconds."""
 LOOK_S = 0.25
 _CHILDREN = {"service.probe_child": "probe", "workers.decoder_child": "decoder"}
+_PEAK_KIB = re.compile(r"VmHWM:\s+(\d+) kB")
 _NODE_FAILED = re.compile(r" - ERROR - (\w+) failed with (\w+) at ")
 _DECODER_ENDED = re.compile(r"a decoding process ended with (\S+) on (\w+)")
 
 
 class Watch:
-    """Looks at the processes of a service again and again: which there are, and the most memory that each kind took."""
+    """Looks at the processes of a service again and again: which there are, and the most memory that each kind took, by
+    the kernel's own high-water mark. A process that came and went between two looks is missed.
+    """
 
     def __init__(self, processes: dict[str, int]) -> None:
         self._roots = {role: psutil.Process(pid) for role, pid in processes.items()}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._look_on, daemon=True)
+        self.start_mib: dict[str, float] = {}
+        self.end_mib: dict[str, float] = {}
         self.peak_mib: dict[str, float] = {}
         self.children: dict[str, set[int]] = {kind: set() for kind in _CHILDREN.values()}
         self.gone: list[str] = []
 
     def __enter__(self) -> Watch:
         self._look()
+        self.start_mib = self._resident()
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._ending.set()
         self._thread.join()
+        self._look()
+        self.end_mib = self._resident()
+
+    def _resident(self) -> dict[str, float]:
+        return {role: root.memory_info().rss / 2**20 for role, root in self._roots.items() if role not in self.gone}
 
     def _look_on(self) -> None:
         while not self._ending.wait(LOOK_S):
@@ -97,7 +109,12 @@ class Watch:
     def _note(self, kind: str, process: psutil.Process) -> None:
         if process.status() == psutil.STATUS_ZOMBIE:
             raise psutil.NoSuchProcess(process.pid)
-        self.peak_mib[kind] = max(self.peak_mib.get(kind, 0.0), process.memory_info().rss / 2**20)
+        try:
+            told = Path(f"/proc/{process.pid}/status").read_text("ascii", "replace")
+        except OSError as gone:
+            raise psutil.NoSuchProcess(process.pid) from gone
+        if found := _PEAK_KIB.search(told):
+            self.peak_mib[kind] = max(self.peak_mib.get(kind, 0.0), int(found[1]) / 2**10)
 
 
 @dataclass
@@ -111,13 +128,14 @@ class Report:
     answers: Counter[str] = field(default_factory=Counter)
     passed: Counter[str] = field(default_factory=Counter)
     made: Counter[str] = field(default_factory=Counter)
+    judged: Counter[str] = field(default_factory=Counter)
     cases: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     kept: set[int] = field(default_factory=set)
     children: dict[str, int] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
-    peak_mib: dict[str, float] = field(default_factory=dict)
+    mib: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -216,12 +234,18 @@ def judge_all(
         outcome = view.decision.outcome if view.decision else "waits for uploads"
         report.cases[f"{'full' if case_id in full else 'partial'}: {view.status}, {outcome}"] += 1
         report.checks.update(check.result for check in view.checks)
+        report.judged.update(_judged(check) for check in view.checks if check.name in {f"quality_{s}" for s in steps})
         errors = [check.name for check in view.checks if check.result == "error"]
         if errors:
             report.broken.append(f"case {case_id}: {', '.join(errors)} in error, files {list(steps.values())}")
             report.kept.update(steps.values())
         if view.status == "requires_input":
             client.cancel(case_id)
+
+
+def _judged(check: CheckView) -> str:
+    refused = any(reason.code == "undecodable_media" for reason in check.reasons)
+    return "refused by the decoder" if refused else check.result
 
 
 def read_logs(folder: Path, report: Report) -> None:
@@ -258,7 +282,10 @@ def fuzz(files: int, seed: int, console: Console, keep: Path | None = None) -> R
         read_logs(folder, report)
     report.broken += [f"the process {role} ended" for role in watch.gone]
     report.children = {kind: len(pids) for kind, pids in watch.children.items()}
-    report.peak_mib = {kind: round(mib) for kind, mib in sorted(watch.peak_mib.items())}
+    report.mib = {
+        kind: (round(watch.start_mib.get(kind, 0)), round(watch.end_mib.get(kind, 0)), round(peak))
+        for kind, peak in sorted(watch.peak_mib.items())
+    }
     report.seconds = round(time.monotonic() - began)
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
@@ -283,11 +310,15 @@ def show(report: Report, console: Console) -> None:
     table.add_row("all", str(sum(report.made.values())), str(sum(report.passed.values())))
     console.print(table)
     console.print(_rows("answer", dict(report.answers)))
+    console.print(_rows("taken, then by the quality check", dict(report.judged)))
     console.print(_rows("case", dict(report.cases)))
     console.print(_rows("results of checks", dict(report.checks)))
     console.print(_rows("children that were ended by a bound or by a file", dict(report.ends)))
     console.print(_rows("processes seen", report.children))
-    console.print(_rows("most memory, MiB resident", report.peak_mib))
+    table = Table("MiB resident", "at start", "at end", "most")
+    for kind, (start, end, most) in report.mib.items():
+        table.add_row(kind, *(str(mib or "") for mib in (start, end)), str(most))
+    console.print(table)
     console.print(
         f"{report.files} files, seed {report.seed}: {len(report.broken)} promises broken, {report.seconds:.0f} s"
     )

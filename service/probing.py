@@ -35,7 +35,9 @@ PROBE_MEMORY_BYTES = 512 * 1024**2
 
 
 class Prober:
-    """A fixed number of probe processes. timeout_s, memory_bytes: what one may take over a media."""
+    """A fixed number of probe processes. timeout_s, memory_bytes: what one may take for one media, of memory beside it
+    and its copies.
+    """
 
     def __init__(
         self, processes: int, timeout_s: float, limits: MediaLimits, memory_bytes: int = PROBE_MEMORY_BYTES

@@ -227,8 +227,8 @@ class Settings(BaseSettings):
         ge=256 * 1024 * 1024,
         le=2**34,
         title="Memory of a probe process",
-        description="Media that takes more to open is undecodable. Twice the largest upload and 360 MB for the first "
-        "frame of 16 megapixels are enough.",
+        description="Beside twice the media itself; media that takes more to open is undecodable. The first frame of "
+        "16 megapixels takes up to 360 MB.",
     )
     decision_timeout_s: float = Field(
         default=300.0,

@@ -6,6 +6,10 @@ import contextlib
 import os
 import re
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -23,7 +27,7 @@ from models.media import WIDEST, Frames, MediaLimits, sample_frames
 from service.client import VeridaskClient
 from service.settings import Settings
 from workers.cluster import EmbeddedCluster
-from workers.decoding import Decoders
+from workers.decoding import Decoders, _frames
 from workers.pool import models
 
 SLOW = png(4096, 3904, 16, 6)
@@ -133,6 +137,66 @@ def test_a_child_whose_worker_died_ends_by_itself() -> None:
     found = re.search(r"Max cpu time +(\d+) ", Path(f"/proc/{pid}/limits").read_text("ascii"))
     assert found is not None
     assert 7 <= int(found[1]) <= 7 + 12
+
+
+def test_a_child_ends_with_its_worker_in_the_midst_of_a_media() -> None:
+    """It went on to the end of its media, up to 45 s of a core for nobody."""
+    decoders = Decoders()
+    decoders.warm(1)
+    (pid,) = decoders.pids
+    (child,) = decoders._idle
+
+    def ask() -> None:
+        with pytest.raises(UndecodableMediaError):
+            decoded(decoders, SLOW)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    process = psutil.Process(pid)
+    began = process.cpu_times().user
+    while process.cpu_times().user < began + 0.2:
+        time.sleep(0.01)
+    child._channel.shutdown(socket.SHUT_RDWR)  # what the kernel does for a worker that is killed
+    asking.join()
+    assert child.status == -signal.SIGIO
+
+
+def test_what_was_freed_goes_back_while_there_is_nothing_to_do() -> None:
+    """A child kept remains of the last person's media in freed memory for as long as it waited for the next one."""
+    script = (
+        "import psutil, workers.confinement as confinement\n"
+        "confinement.FORGET_S = 0.1\n"
+        "held = [b'1' * 65536 for _ in range(1000)]\n"
+        "top = bytes(100)\n"
+        "del held[:-1]\n"
+        "print(psutil.Process().memory_info().rss, flush=True)\n"
+        "confinement.wait(0)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    before, taken = int(process.stdout.readline()), psutil.Process(process.pid)
+    deadline = time.monotonic() + 20
+    while (now := taken.memory_info().rss) > before - 50 * 2**20 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.communicate()
+    assert process.returncode == 0
+    assert now < before - 50 * 2**20
+
+
+def test_the_memory_of_a_media_itself_is_not_counted() -> None:
+    """A film of a size that the service may be set to take was undecodable on workers, whatever was in it."""
+    decoders = Decoders(memory_bytes=112 * 1024**2)
+    padded = MP4 + (8 + 200_000_000).to_bytes(4, "big") + b"free" + bytes(200_000_000)
+    frames = decoders.sample_frames(padded, rate_hz=20, max_frames=12, max_side=512, limits=WIDEST)
+    assert len(frames.images) > 1
+
+
+def test_no_answer_of_a_child_is_taken_for_addresses() -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(64))
+        file.flush()
+        with pytest.raises(ValueError, match="addresses"):
+            _frames({"arrays": {"images": ("|O", (2,), 0)}, "info": {}}, file.fileno())
 
 
 def test_a_film_of_many_reference_frames_stays_within_its_memory() -> None:

@@ -2,7 +2,7 @@
 
 Run by `workers.decoding` as `python -m workers.decoder_child SOCKET`. Each message is a line of JSON with one file
 descriptor: the media comes as an anonymous file, the frames' arrays go back as another one. Ends when the other end of
-the socket is closed, so it never outlives its worker by more than one media.
+the socket is closed, so it never outlives its worker.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import MediaError
-from models.media import Frames, MediaLimits, sample_frames
-from workers.confinement import allow_seconds, confine
+from models.media import WIDEST, Frames, MediaLimits, sample_frames
+from workers.confinement import allow, confine, ended_with_parent, wait
 
 _LARGEST_MESSAGE = 64 * 1024
 _ALIGNED = 64
@@ -56,11 +56,11 @@ def _write(file: int, array: npt.NDArray[Any], at: int) -> int:
     return -(-at // _ALIGNED) * _ALIGNED
 
 
-def _answer(question: Mapping[str, Any], media: int) -> tuple[dict[str, Any], int | None]:
-    allow_seconds(question["seconds"])
-    with os.fdopen(media, "rb") as file:
-        data = file.read()
+def _answer(question: Mapping[str, Any], media: int, memory_bytes: int) -> tuple[dict[str, Any], int | None]:
     try:
+        with os.fdopen(media, "rb") as file:
+            allow(memory_bytes + os.fstat(media).st_size, question["seconds"])
+            data = file.read()
         return shared(sample_frames(data, **question["sample"], limits=MediaLimits(**question["limits"])))
     except MediaError as error:
         return {"error": type(error).__name__, "detail": error.detail}, None
@@ -70,14 +70,16 @@ def _answer(question: Mapping[str, Any], media: int) -> tuple[dict[str, Any], in
 
 def main(descriptor: int, memory_bytes: int) -> None:
     """Answer until the other end is closed."""
-    confine(memory_bytes)
+    confine(memory_bytes, WIDEST.max_bytes)
     with socket.socket(fileno=descriptor) as channel:
         channel.send(b"{}")  # ready
         while True:
+            wait(descriptor)
             question, files, _, _ = socket.recv_fds(channel, _LARGEST_MESSAGE, 1)
             if not question:
                 return
-            answer, file = _answer(json.loads(question), files[0])
+            with ended_with_parent(descriptor):
+                answer, file = _answer(json.loads(question), files[0], memory_bytes)
             message = json.dumps(answer).encode()
             if file is None:
                 channel.send(message)

@@ -33,7 +33,9 @@ from workers.confinement import quiet_environment
 logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 768 * 1024**2
-"""Of one child. 16 megapixels in the most common coding, 8 bits and 4:2:0, with 16 reference frames take 520 MB."""
+"""Of one child, beside the media itself. 16 megapixels in the most common coding, 8 bits and 4:2:0, with 16 reference
+frames take 520 MB.
+"""
 LONGEST_S = 45.0
 """For one media, less than a node's time. Ten seconds of 1920 × 1080 take one to two."""
 _START_S = 30.0
@@ -44,7 +46,9 @@ _ERRORS: Mapping[str, type[MediaError]] = {
 
 
 class Decoders:
-    """As many child processes as calls at the same time. memory_bytes, longest_s: what each may take for one media."""
+    """As many child processes as calls at the same time. memory_bytes, longest_s: what each may take for one media, of
+    memory beside the media itself.
+    """
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, longest_s: float = LONGEST_S) -> None:
         self._memory_bytes = memory_bytes
@@ -150,15 +154,16 @@ class _Child:
         finally:
             os.close(media)
         message, files, _, _ = socket.recv_fds(self._channel, _LARGEST_MESSAGE, 1)
-        if not message:
-            raise ConnectionError("the decoding process ended")
-        answer = json.loads(message)
-        if "error" in answer:
-            raise _ERRORS[answer["error"]](answer["detail"])
         try:
+            if not message:
+                raise ConnectionError("the decoding process ended")
+            answer = json.loads(message)
+            if "error" in answer:
+                raise _ERRORS[answer["error"]](answer["detail"])
             return _frames(answer, files[0])
         finally:
-            os.close(files[0])
+            for file in files:
+                os.close(file)
 
 
 def _frames(answer: Mapping[str, Any], file: int) -> Frames:
@@ -166,6 +171,8 @@ def _frames(answer: Mapping[str, Any], file: int) -> Frames:
     who keeps the few times of a film would keep its forty megabytes of images with them.
     """
     memory = mmap.mmap(file, 0, access=mmap.ACCESS_COPY)
+    if any(np.dtype(dtype).hasobject for dtype, _, _ in answer["arrays"].values()):
+        raise ValueError("addresses of another process's objects")
     arrays: dict[str, npt.NDArray[Any]] = {
         name: np.ndarray(shape, dtype, memory, offset) for name, (dtype, shape, offset) in answer["arrays"].items()
     }
