@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -78,9 +78,13 @@ class Decoders:
         """
         sample = {"rate_hz": rate_hz, "max_frames": max_frames, "max_side": max_side, "details": details}
         question = {"sample": sample, "limits": asdict(limits), "seconds": self._longest_s}
+        with _in_shared_memory(data) as media:
+            return self._ask(question, media)
+
+    def _ask(self, question: Mapping[str, Any], media: int) -> Frames:
         child = self._taken()
         try:
-            frames = child.ask(question, data, self._longest_s)
+            frames = child.ask(question, media, self._longest_s)
         except MediaError:
             self._put_back(child)
             raise
@@ -141,18 +145,10 @@ class _Child:
         if not self._channel.recv(_LARGEST_MESSAGE):
             raise ConnectionError("the decoding process did not start")
 
-    def ask(self, question: Mapping[str, Any], data: bytes, longest_s: float) -> Frames:
+    def ask(self, question: Mapping[str, Any], media: int, longest_s: float) -> Frames:
         """The frames of one media. Raises MediaError, OSError, and what broken answers raise."""
         self._channel.settimeout(longest_s)
-        media = os.memfd_create("media")
-        try:
-            os.truncate(media, len(data))
-            if data:
-                with mmap.mmap(media, len(data)) as view:
-                    view[:] = data
-            socket.send_fds(self._channel, [json.dumps(question).encode()], [media])
-        finally:
-            os.close(media)
+        socket.send_fds(self._channel, [json.dumps(question).encode()], [media])
         message, files, _, _ = socket.recv_fds(self._channel, _LARGEST_MESSAGE, 1)
         try:
             if not message:
@@ -164,6 +160,22 @@ class _Child:
         finally:
             for file in files:
                 os.close(file)
+
+
+@contextlib.contextmanager
+def _in_shared_memory(data: bytes) -> Iterator[int]:
+    """The descriptor of an anonymous file of these bytes. Raises OSError when there is no memory for it, which is not
+    the media's fault.
+    """
+    file = os.memfd_create("media")
+    try:
+        os.truncate(file, len(data))
+        if data:
+            with mmap.mmap(file, len(data)) as view:
+                view[:] = data
+        yield file
+    finally:
+        os.close(file)
 
 
 def _frames(answer: Mapping[str, Any], file: int) -> Frames:
