@@ -156,7 +156,13 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)
-        prober = Prober(settings.probe_processes, settings.probe_timeout_s, settings.media_limits, telemetry)
+        prober = Prober(
+            settings.probe_processes,
+            settings.probe_timeout_s,
+            settings.media_limits,
+            settings.probe_memory_bytes,
+            telemetry,
+        )
         stack.push_async_callback(prober.close)
         await prober.start()
         me = time_ordered("replica")

@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.media import MediaLimits
+from models.media import WIDEST, MediaLimits
 from service.errors import SettingsError
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
@@ -137,19 +137,23 @@ class Settings(BaseSettings):
         description="One idle worker less after each such time in which one less would have done.",
     )
     max_upload_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=1024, le=2**31, title="Largest upload", description="More is answered with 413."
+        default=64 * 1024 * 1024,
+        ge=1024,
+        le=WIDEST.max_bytes,
+        title="Largest upload",
+        description="More is answered with 413.",
     )
     max_media_seconds: float = Field(
         default=30.0,
         gt=0,
-        le=600,
+        le=WIDEST.max_seconds,
         title="Longest video",
         description="By the container's header; more is answered with 413.",
     )
     max_media_side: int = Field(
         default=4096,
         ge=64,
-        le=16384,
+        le=WIDEST.max_side,
         title="Largest width or height",
         description="In pixels; more is answered with 413.",
     )
@@ -228,6 +232,14 @@ class Settings(BaseSettings):
         le=120,
         title="Probe time-out",
         description="Media that takes longer to open is undecodable.",
+    )
+    probe_memory_bytes: int = Field(
+        default=512 * 1024 * 1024,
+        ge=256 * 1024 * 1024,
+        le=2**34,
+        title="Memory of a probe process",
+        description="Beside twice the media itself; media that takes more to open is undecodable. The first frame of "
+        "16 megapixels takes up to 360 MB.",
     )
     decision_timeout_s: float = Field(
         default=300.0,

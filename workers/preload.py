@@ -97,7 +97,7 @@ async def _prepare(worker: Worker) -> None:
     settings = torch_settings(os.environ) if label == GPU else TorchSettings()
     embedder = embedder_settings(os.environ) if label == GPU else None
     pool = open_pool(settings, embedder)
-    await asyncio.to_thread(pool.warm, label)
+    await asyncio.to_thread(pool.warm, label, worker.state.nthreads)
     worker.metrics[BATCHES] = lambda _worker: pool.figures()
     told = str(pool.face_embedder.model) if label == GPU else ""
     worker.metrics[EMBEDDER] = lambda _worker: told
