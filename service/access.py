@@ -27,6 +27,9 @@ _SKEW = timedelta(seconds=30)
 REFUSED = (401, 403, 429)
 """What every route answers to who may not ask, or not so often."""
 
+CLIENT_SECRET = "client_secret"  # noqa: S105  it names the credential
+"""Who asks with the secret of the case, for the audit log."""
+
 CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
 Bearer = HTTPBearer(
     auto_error=False, description="An API key (`vd_…`), or, where the route says so, the `client_secret` of the case."
@@ -77,7 +80,7 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
             _require_secret(parts, given.credentials, case_id)
             if not or_secret:
                 raise ForbiddenError("a client secret does not open this; use an API key")
-            _is_asked_by(request, "client_secret")
+            _is_asked_by(request, CLIENT_SECRET)
         if is_case_id(case_id):
             parts.limits.count_case(case_id)
         return await parts.store.get(case_id)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from service import api, evidence_routes, openapi, problems, tus_routes, webhook_routes
+from service import api, evidence_routes, openapi, problems, review_routes, tus_routes, webhook_routes
 from service.assembly import assembled
 from service.requests import RequestLog
 from service.settings import Settings
@@ -38,6 +38,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan)
     app.include_router(api.router)
     app.include_router(evidence_routes.router)
+    app.include_router(review_routes.router)
     app.include_router(tus_routes.router)
     app.include_router(webhook_routes.router)
     app.add_middleware(RequestLog)

@@ -1,4 +1,4 @@
-"""What can be asked of a case: create, take an upload, look, cancel, and the sweep that ends what is overdue.
+"""What can be asked of a case: create, take an upload, look, cancel, review, and the sweep that ends what is overdue.
 
 Each operation is: read, one pure transition (`service.lifecycle`), one transaction (`service.store`), then tell the
 cluster's side (`service.runs`) that there is something new. A media is durable in the evidence, and its row in the
@@ -30,12 +30,14 @@ from service.lifecycle import (
     Case,
     Change,
     Event,
+    Opinion,
     StepState,
     accept,
     cancel,
     decide,
     expire,
     require_wanted,
+    review,
     without_result,
 )
 from service.probing import Prober
@@ -253,6 +255,20 @@ class Cases:
         change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)), by=by)
         assert change is not None  # noqa: S101  `cancel` gives a change or raises
         self._runs.changed(case_id)
+        return change.case
+
+    async def review(self, case: Case, opinion: Opinion, by: str) -> Case:
+        """A person decides a case that is in review; harmless when repeated. by: the id of his API key.
+
+        Raises as `lifecycle.review`, UnknownCaseError, StoreUnavailableError. A case that is opened again goes on with
+        its next upload: until then nothing of it is on the cluster.
+        """
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=profile(case.profile).open_seconds)
+        change = await self._store.change(case.id, lambda known: review(known, opinion, by, now, until), by=by)
+        assert change is not None  # noqa: S101  `review` gives a change or raises
+        if change.events:
+            log.info("case_reviewed", case_id=case.id, outcome=opinion.outcome, status=change.case.status)
         return change.case
 
     async def sweep(self) -> None:

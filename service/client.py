@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 
@@ -130,6 +130,23 @@ class VeridaskClient:
     def cancel(self, case_id: str) -> CaseView:
         """End a case that is not decided yet."""
         return CaseView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/cancel")).json())
+
+    def review(
+        self,
+        case_id: str,
+        outcome: Literal["approved", "declined", "resubmission_requested"],
+        explanation: str,
+        *,
+        reasons: Sequence[str | tuple[str, Step]] = (),
+        retake: Sequence[Step] = (),
+        note: str | None = None,
+    ) -> CaseView:
+        """Decide a case that is in review. reasons: codes, each with the step that it speaks of where it does; retake:
+        the steps to upload again, with `resubmission_requested`.
+        """
+        given = [{"code": r} if isinstance(r, str) else {"code": r[0], "step": r[1]} for r in reasons]
+        body = {"outcome": outcome, "explanation": explanation, "reasons": given, "retake": list(retake), "note": note}
+        return CaseView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/review", json=body)).json())
 
     def wait(self, case_id: str, timeout_s: float = 120.0) -> CaseView:
         """Wait until the case wants something (a retake) or has ended; follows its events, so nothing is polled.

@@ -39,6 +39,8 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.TooManyRequestsError: (429, "Too many requests"),
     errors.CaseClosedError: (409, "The case is not open"),
     errors.CaseOpenError: (409, "The case has not ended"),
+    errors.NotInReviewError: (409, "The case is not in review"),
+    errors.NoAttemptsError: (409, "No attempts are left"),
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from graphs.flow import steps_of
 from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
-from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
+from service.lifecycle import Case, Recorded, Review, Status, StepState, StepStatus
 from service.listing import ListedCase
 from service.rows import StoredEvent, Upload
 from service.wire import jsonable
@@ -104,19 +104,20 @@ class CheckView(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """The decision; it may change only by a retake that it asks for."""
+    """The decision; it may change only by a retake that it asks for, and by a person's review."""
 
     outcome: Outcome
     reasons: list[ReasonView]
     retake: list[Step]
     policy_version: str
     decided_at: datetime
-    decided_by: str
+    decided_by: str = Field(description="`policy`, `deadline`, or the id of the API key of who reviewed the case.")
+    review: PersonsReview | None = Field(description="Where a person decided; not shown to the case's client secret.")
 
     @classmethod
     def of(cls, recorded: Recorded) -> DecisionView:
         """From a record."""
-        decision = recorded.decision
+        decision, review = recorded.decision, recorded.review
         return cls(
             outcome=decision.outcome,
             reasons=[ReasonView.of(reason) for reason in decision.reasons],
@@ -124,15 +125,31 @@ class DecisionView(BaseModel):
             policy_version=decision.policy_version,
             decided_at=recorded.decided_at,
             decided_by=recorded.decided_by,
+            review=PersonsReview.of(review) if review else None,
         )
 
 
+class PersonsReview(BaseModel):
+    """What a person said, and what had been decided before."""
+
+    explanation: str
+    note: str | None
+    replaced: DecisionView
+
+    @classmethod
+    def of(cls, review: Review) -> PersonsReview:
+        """From a record."""
+        opinion = review.opinion
+        return cls(explanation=opinion.explanation, note=opinion.note, replaced=DecisionView.of(review.replaced))
+
+
 class TimingsView(BaseModel):
-    """How long a person waited: from the last byte of the last upload to the recorded decision."""
+    """How long a person waited: from the last byte of the last upload to the recorded decision, not to a review."""
 
     last_upload_at: datetime | None
     decided_at: datetime | None
     decision_ms: float | None
+    reviewed_at: datetime | None
 
 
 class RedactionView(BaseModel):
@@ -166,9 +183,9 @@ class CaseView(BaseModel):
         recorded, checks = case.recorded, [CheckView.of(check) for check in case.checks]
         if recorded is None:
             checks = CheckView.so_far(so_far)
-        waited = None
-        if recorded is not None and case.last_received_at is not None:
-            waited = (recorded.decided_at - case.last_received_at).total_seconds() * 1000
+        judged, waited = recorded.review.replaced if recorded and recorded.review else recorded, None
+        if judged is not None and case.last_received_at is not None:
+            waited = (judged.decided_at - case.last_received_at).total_seconds() * 1000
         return cls(
             id=case.id,
             status=case.status,
@@ -181,8 +198,9 @@ class CaseView(BaseModel):
             decision=DecisionView.of(recorded) if recorded else None,
             timings=TimingsView(
                 last_upload_at=case.last_received_at,
-                decided_at=recorded.decided_at if recorded else None,
+                decided_at=judged.decided_at if judged else None,
                 decision_ms=waited,
+                reviewed_at=recorded.decided_at if recorded and recorded.review else None,
             ),
             redaction=RedactionView(requested_at=case.updated_at, completed_at=case.erased_at)
             if case.status == "redacted"
@@ -191,6 +209,12 @@ class CaseView(BaseModel):
             updated_at=case.updated_at,
             expires_at=case.expires_at,
         )
+
+    def without_review(self) -> CaseView:
+        """The same for the person's device: what reviewers write is not for it."""
+        if self.decision is None:
+            return self
+        return self.model_copy(update={"decision": self.decision.model_copy(update={"review": None})})
 
 
 class UploadView(BaseModel):

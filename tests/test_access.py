@@ -47,6 +47,7 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/cases/{case_id}/evidence"): frozenset({"evidence:read", "admin"}),
     ("GET", "/v1/cases/{case_id}/evidence/{upload_id}"): frozenset({"evidence:read", "admin"}),
     ("POST", "/v1/cases/{case_id}/redact"): ADMIN,
+    ("POST", "/v1/cases/{case_id}/review"): frozenset({"review:write", "admin"}),
     ("GET", "/v1/profiles"): ALL_KEYS,
     ("POST", "/v1/webhook_endpoints"): ADMIN,
     ("GET", "/v1/webhook_endpoints"): ADMIN,
