@@ -22,6 +22,7 @@ from service.limits import Limits
 from service.probing import Prober
 from service.redaction import Redaction
 from service.replica import Replica
+from service.report import Reports
 from service.resumable import ResumableUploads
 from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
@@ -47,6 +48,7 @@ class Service:
     store: Store
     evidence: Evidence
     evidence_reader: EvidenceReader
+    reports: Reports
     board: EventBoard
     runs: CaseRuns
     cases: Cases
@@ -165,11 +167,13 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
             stack.callback(asyncio.create_task(work).cancel)
         limits = Limits(settings.key_rate, settings.case_rate)
+        reader = EvidenceReader(store, evidence)
         yield Service(
             settings,
             store,
             evidence,
-            EvidenceReader(store, evidence),
+            reader,
+            Reports(store, reader),
             board,
             runs,
             cases,

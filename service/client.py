@@ -148,6 +148,10 @@ class VeridaskClient:
         body = {"outcome": outcome, "explanation": explanation, "reasons": given, "retake": list(retake), "note": note}
         return CaseView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/review", json=body)).json())
 
+    def report(self, case_id: str) -> str:
+        """The case as a page that a person can read, in HTML."""
+        return _good(self._http.get(f"/v1/cases/{case_id}/report")).text
+
     def wait(self, case_id: str, timeout_s: float = 120.0) -> CaseView:
         """Wait until the case wants something (a retake) or has ended; follows its events, so nothing is polled.
 

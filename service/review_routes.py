@@ -1,10 +1,11 @@
-"""The routes of who looks at cases himself: his decision on one that was left to a person."""
+"""The routes of who looks at cases himself: the report of a case, and his decision on one that was left to a person."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from graphs.reasons import REASONS, reason
@@ -12,10 +13,12 @@ from graphs.records import Reason, Step
 from service.access import REFUSED, Parts, caller, case_for
 from service.lifecycle import Case, Opinion
 from service.openapi import problems
+from service.report import POLICY
 from service.schemas import CaseView
 
 router = APIRouter(tags=["review"])
 
+CaseToLookAt = Annotated[Case, Depends(case_for("evidence:read"))]
 CaseToReview = Annotated[Case, Depends(case_for("review:write"))]
 
 REVIEW = "review"
@@ -85,3 +88,12 @@ async def review_case(request: Request, parts: Parts, case: CaseToReview, body: 
     and shows the policy's as `review.replaced`. Of two reviewers one wins. Harmless when repeated.
     """
     return CaseView.of(await parts.cases.review(case, body.opinion, caller(request)))
+
+
+@router.get("/v1/cases/{case_id}/report", response_class=HTMLResponse, responses=problems(*REFUSED, 404, 410, 503))
+async def get_report(request: Request, parts: Parts, case: CaseToLookAt) -> HTMLResponse:
+    """The case as a page that a person can read: decision, pictures, checks, timeline. One HTML file that loads nothing
+    and runs nothing. Who reads it is written to the audit log.
+    """
+    page = await parts.reports.page(case, caller(request))
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

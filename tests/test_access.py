@@ -46,6 +46,7 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/cases/{case_id}/client_secret"): WRITE,
     ("GET", "/v1/cases/{case_id}/evidence"): frozenset({"evidence:read", "admin"}),
     ("GET", "/v1/cases/{case_id}/evidence/{upload_id}"): frozenset({"evidence:read", "admin"}),
+    ("GET", "/v1/cases/{case_id}/report"): frozenset({"evidence:read", "admin"}),
     ("POST", "/v1/cases/{case_id}/redact"): ADMIN,
     ("POST", "/v1/cases/{case_id}/review"): frozenset({"review:write", "admin"}),
     ("GET", "/v1/profiles"): ALL_KEYS,
