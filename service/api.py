@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from pydantic import AwareDatetime
 from sse_starlette import EventSourceResponse
 
-from graphs.profile import profiles
 from graphs.records import Outcome
 from service.access import CLIENT_SECRET, REFUSED, Parts, caller, case_for, needs
 from service.cases import MEDIA_TYPES, NewCase
@@ -163,9 +162,9 @@ async def create_client_secret(parts: Parts, case: CaseToChange) -> ClientSecret
     responses=problems(*REFUSED, 503),
     dependencies=[Depends(needs(None))],
 )
-async def get_profiles() -> list[ProfileView]:
+async def get_profiles(parts: Parts) -> list[ProfileView]:
     """The configurations that cases can be created with."""
-    return [ProfileView.of(profile) for profile in profiles().values()]
+    return [ProfileView.of(profile) for profile in parts.cases.offered()]
 
 
 @router.get("/healthz", tags=["health"])

@@ -120,6 +120,8 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
     """
     profiles()  # a broken profile refuses to start, and so does a build of Dask that was not tested
     require_tested_build()
+    if settings.sandbox:
+        log.warning("sandbox_is_on", detail="cases of sandbox profiles are taken; nothing is checked in them")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         board, webhook_news, keys = EventBoard(), asyncio.Event(), keyring(settings)

@@ -18,8 +18,10 @@ from typing import Any
 
 import structlog
 
-from graphs.profile import Profile, profile
+from graphs.errors import ProfileError
+from graphs.profile import Profile, profile, profiles
 from graphs.records import Step
+from graphs.sandbox import marker_of, parse
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
 from models.liveness.challenge import draw
 from models.media import MediaInfo
@@ -113,12 +115,13 @@ class Cases:
         """Create a case and submit its graph; a repeated key gives the first answer again. by: who asks, for the audit
         log, here and below.
 
-        Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
+        Raises ProfileError, MarkerError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case
+        is left then.
         """
         fingerprint = new.fingerprint(self._secrets)
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
-            held = profile(new.profile)
+            held = self._offered(new)
             if await self._store.processing() >= self._settings.max_backlog:
                 raise BacklogError("too many cases wait for their decision")
             cell = await self._runs.cells.best()  # all away: say so before anything is stored
@@ -140,6 +143,17 @@ class Cases:
         if known.fingerprint != fingerprint:
             raise IdempotencyError("the key was used for another request")
         return Created(known.answer, *self.secret_for(known.case_id))
+
+    def offered(self) -> list[Profile]:
+        """The profiles that cases can be created with here."""
+        return [held for held in profiles().values() if self._settings.sandbox or not held.sandbox]
+
+    def _offered(self, new: NewCase) -> Profile:
+        held = profile(new.profile)
+        if held.sandbox and not self._settings.sandbox:
+            raise ProfileError(f"profile {held.name} is a sandbox, and this service takes none (VERIDASK_SANDBOX)")
+        parse(marker_of(held.name, new.metadata), held.policy)
+        return held
 
     def secret_for(self, case_id: str) -> tuple[str, datetime]:
         """A client secret of that case from now on, and the end of its time."""

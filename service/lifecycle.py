@@ -15,8 +15,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from graphs.profile import is_sandbox
 from graphs.reasons import reason
 from graphs.records import CaseSpec, CheckResult, Decision, Outcome, Reason, Step, Verdict
+from graphs.sandbox import marker_of
 from service.errors import (
     CaseClosedError,
     CaseOpenError,
@@ -105,6 +107,11 @@ class Case:
         return self.status in OPEN
 
     @property
+    def livemode(self) -> bool:
+        """Whether something is checked: false in a sandbox."""
+        return not is_sandbox(self.profile)
+
+    @property
     def attempts(self) -> dict[Step, int]:
         """For each step the attempt that the graph waits for or works on."""
         return {name: max(1, step.attempts) for name, step in self.steps.items()}
@@ -112,7 +119,8 @@ class Case:
     @property
     def spec(self) -> CaseSpec:
         """What the case's graph is made from."""
-        return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date())
+        marker = marker_of(self.profile, self.metadata)
+        return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date(), marker)
 
     @property
     def uploaded(self) -> frozenset[Step]:

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from graphs.errors import ProfileError
+from graphs.errors import MarkerError, ProfileError
 from models.errors import MediaError, MediaTooLargeError, MediaTypeError, VeridaskError
 from service import errors
 from workers.errors import ClusterError
@@ -30,6 +30,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     MediaTypeError: (415, "Media of another type is wanted"),
     MediaTooLargeError: (413, "The media is too large"),
     ProfileError: (404, "Unknown profile"),
+    MarkerError: (422, "The sandbox cannot do this"),
     ClusterError: (503, "The cluster is not available"),
     errors.UnknownCaseError: (404, "Unknown case"),
     errors.UnknownStepError: (404, "Unknown step"),

@@ -22,7 +22,7 @@ from graphs.profile import profiles
 from service import report_words as words
 from service.evidence_reader import EvidenceReader
 from service.lifecycle import Case
-from service.report_drawing import BARS, TITLES, WIDTH, flat, gauge, timelines
+from service.report_drawing import BARS, TITLES, WIDTH, flat, gauge, number, timelines
 from service.report_pictures import Shown, shown
 from service.rows import StoredEvent
 from service.schemas import CaseView
@@ -53,6 +53,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["moment"] = _moment
+    environment.filters["number"] = number
     environment.filters["readable"] = lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True)
     environment.globals.update(
         check_title=words.check_title,
@@ -101,6 +102,8 @@ def page_of(view: CaseView, events: Sequence[StoredEvent], findings: zarr.Group 
     """The report of a case as HTML. events: all of it, oldest first. Blocks."""
     decision = view.decision
     title, sentence = words.headline(view.status, decision.outcome if decision else None)
+    if decision is not None and decision.review is not None:
+        sentence = "A person decided so."
     held = profiles().get(view.profile)
     policies = held.policy.checks if held else {}
     pictures: list[Shown] = shown(findings) if findings is not None else []

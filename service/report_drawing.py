@@ -52,11 +52,16 @@ def gauge(check: CheckView, policy: CheckPolicy | None) -> Gauge | None:
     end = _ROOM * max(abs(score), abs(threshold)) or 1.0
     at, limit = (WIDTH * min(1.0, max(0.0, value / end)) for value in (score, threshold))
     wanted = _wanted(threshold, policy)
-    text = f"{score:.3g}, threshold {threshold:.3g}" if wanted is None else f"{score:.3g}, {wanted} {threshold:.3g}"
+    text = f"{number(score)}, {wanted or 'threshold'} {number(threshold)}"
     if wanted is None:
         return Gauge(at, limit, None, None, text)
     start, stop = (limit, WIDTH) if wanted == "at least" else (0.0, limit)
     return Gauge(at, limit, start, stop - start, text)
+
+
+def number(value: float) -> str:
+    """A score in a few digits."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _wanted(threshold: float, policy: CheckPolicy | None) -> Wanted | None:

@@ -42,7 +42,7 @@ _CHECKS: Mapping[str, str] = {
     "review": "A person's review",
 }
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
-    "approved": ("Approved", "Every check that must be clear is clear, or a person approved the case."),
+    "approved": ("Approved", "Every check that must be clear is clear."),
     "declined": ("Declined", "Something was found that speaks against this person or document."),
     "resubmission_requested": ("To be taken again", "Some recordings are not good enough and are asked for again."),
     "review": ("A person must decide", "The checks alone do not settle this case."),

@@ -165,6 +165,7 @@ class CaseView(BaseModel):
     id: str
     status: Status
     profile: str
+    livemode: bool = Field(description="False in a sandbox: nothing was checked, the metadata say what comes out.")
     client_reference_id: str | None
     metadata: dict[str, str]
     challenge: list[str] = Field(description="What the person does in the face scan, in this order.")
@@ -190,6 +191,7 @@ class CaseView(BaseModel):
             id=case.id,
             status=case.status,
             profile=case.profile,
+            livemode=case.livemode,
             client_reference_id=case.client_reference_id,
             metadata=dict(case.metadata),
             challenge=list(case.challenge),
@@ -250,6 +252,7 @@ class ListedCaseView(BaseModel):
     id: str
     status: Status
     profile: str
+    livemode: bool
     client_reference_id: str | None
     metadata: dict[str, str]
     outcome: Outcome | None
@@ -278,6 +281,7 @@ class ProfileView(BaseModel):
 
     name: str
     title: str
+    livemode: bool
     steps: list[Step]
     accepts: dict[Step, list[Literal["video", "image"]]]
     challenge_actions: int
@@ -294,6 +298,7 @@ class ProfileView(BaseModel):
         return cls(
             name=profile.name,
             title=profile.title,
+            livemode=not profile.sandbox,
             steps=list(profile.steps),
             accepts={step: list(kinds) for step, kinds in profile.accepts.items()},  # type: ignore[arg-type]
             challenge_actions=profile.challenge_actions,

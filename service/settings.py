@@ -7,18 +7,17 @@ machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that ever
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import MediaLimits
 from service.errors import SettingsError
+from service.hosts import host_of, is_loopback
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
 from workers.errors import CertificateError
@@ -70,6 +69,11 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
     port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
+    sandbox: bool = Field(
+        default=False,
+        title="Sandbox",
+        description="Take cases of sandbox profiles, in which nothing is checked; off where people are verified.",
+    )
     allow_remote: bool = Field(
         default=False,
         title="Bind beyond loopback",
@@ -309,7 +313,7 @@ class Settings(BaseSettings):
                 f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
                 "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
             )
-        elif not self.allow_plaintext and not _is_loopback(_host_of(rest)):
+        elif not self.allow_plaintext and not is_loopback(host_of(rest)):
             raise ValueError(
                 f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
                 "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
@@ -324,7 +328,7 @@ class Settings(BaseSettings):
         if not self.evidence_url.startswith("s3://"):
             raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
         scheme, _, rest = self.evidence_endpoint.partition("://")
-        if scheme != "https" and not (scheme == "http" and _is_loopback(_host_of(rest))):
+        if scheme != "https" and not (scheme == "http" and is_loopback(host_of(rest))):
             raise ValueError(
                 "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
                 "pictures of people and their documents"
@@ -354,7 +358,7 @@ class Settings(BaseSettings):
     @property
     def binds_loopback(self) -> bool:
         """Whether nobody on another machine reaches the service."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -368,14 +372,6 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
 
 
-def _host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""  # what cannot be read is not loopback
-
-
 def _readable(setting: str, path: Path, *, secret: bool) -> None:
     try:
         with path.open("rb"):
@@ -384,12 +380,3 @@ def _readable(setting: str, path: Path, *, secret: bool) -> None:
         raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
     if secret and mode & stat.S_IROTH:
         raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything

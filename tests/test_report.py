@@ -77,13 +77,15 @@ def test_a_decided_case_says_why_and_draws_scores_and_times() -> None:
     checks = (
         replace(VERDICT.checks[0], threshold=0.54, started_at=NOW.timestamp(), duration_ms=40, worker="gpu-0"),
         CheckResult("mrz_back", "not_run"),
-        CheckResult("quality_front", "clear", score=80, threshold=50, started_at=NOW.timestamp() - 3600, duration_ms=9),
+        CheckResult(
+            "quality_front", "clear", score=1104.7, threshold=50, started_at=NOW.timestamp() - 3600, duration_ms=9
+        ),
     )
     shown = page(decided(replace(VERDICT, checks=checks)))
     assert "Declined" in shown.text
     assert REASONS["selfie_face_mismatch"] in shown.text
     assert "0.71, at most 0.54" in shown.text
-    assert "80, at least 50" in shown.text
+    assert "1105, at least 50" in shown.text
     assert "Machine-readable zone · Back of the document" in shown.text
     assert "2.0 s from the last upload" in shown.text
     assert "pair pair Clear" in shown.text, "what a check consists of"
@@ -130,7 +132,9 @@ def test_a_review_is_shown_with_what_it_took_the_place_of() -> None:
     assert "A person must decide" in page(case).text
     opinion = Opinion("approved", "Seen in daylight.\nTwice.", "by phone")
     text = page(review(case, opinion, "key_a", NOW, NOW).case).text
-    assert all(words in text for words in ("Approved", "by key_a", "Seen in daylight. Twice.", "by phone"))
+    assert all(
+        words in text for words in ("Approved A person decided so.", "by key_a", "Seen in daylight. Twice.", "by phone")
+    )
     assert f"Before the review A person must decide, {NOW + timedelta(seconds=2):%Y-%m-%d}" in text
     assert REASONS["no_hologram_seen"] in text
 
