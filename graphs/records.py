@@ -90,10 +90,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class CaseSpec:
-    """All that the graph of a case is made from. attempts: which attempt of each step the graph waits for, from 1."""
+    """All that the graph of a case is made from. attempts: which attempt of each step the graph waits for, from 1.
+    marker: in cases of sandbox profiles, what is to come out.
+    """
 
     case_id: str
     profile: str
     attempts: Mapping[Step, int]
     challenge: tuple[str, ...]
     opened_on: date
+    marker: str = ""

@@ -27,6 +27,9 @@ _SKEW = timedelta(seconds=30)
 REFUSED = (401, 403, 429)
 """What every route answers to who may not ask, or not so often."""
 
+CLIENT_SECRET = "client_secret"  # noqa: S105  it names the credential
+"""Who asks with the secret of the case, for the audit log."""
+
 CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
 ApiKey = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `vd_…`.")
 ClientSecret = HTTPBearer(
@@ -82,7 +85,7 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
             _require_secret(parts, given.credentials, case_id)
             if not or_secret:
                 raise ForbiddenError("a client secret does not open this; use an API key")
-            _is_asked_by(request, "client_secret")
+            _is_asked_by(request, CLIENT_SECRET)
         if not is_case_id(case_id):
             raise UnknownCaseError("there is no such case")
         parts.limits.count_case(case_id)

@@ -9,9 +9,8 @@ from prometheus_client.exposition import choose_encoder
 from sse_starlette import EventSourceResponse
 from starlette.responses import PlainTextResponse
 
-from graphs.profile import profiles
 from graphs.records import Outcome
-from service.access import REFUSED, Parts, caller, case_for, needs
+from service.access import CLIENT_SECRET, REFUSED, Parts, caller, case_for, needs
 from service.cases import MEDIA_TYPES, UNTOLD, NewCase
 from service.events import stream
 from service.lifecycle import Case, Status
@@ -96,10 +95,14 @@ async def list_cases(
 
 
 @router.get("/v1/cases/{case_id}", tags=["cases"], responses=problems(*REFUSED, 404, 503))
-async def get_case(parts: Parts, case: CaseToRead) -> CaseView:
+async def get_case(request: Request, parts: Parts, case: CaseToRead) -> CaseView:
     """Status, steps with the reasons for a retake, checks as far as they have come, decision and timings."""
     so_far = await parts.store.events(case.id) if case.recorded is None else []
-    return CaseView.of(case, so_far)
+    return _shown(request, CaseView.of(case, so_far))
+
+
+def _shown(request: Request, view: CaseView) -> CaseView:
+    return view.without_review() if caller(request) == CLIENT_SECRET else view
 
 
 @router.put(
@@ -125,7 +128,7 @@ async def put_upload(
     announced = request.headers.get("content-length", "")
     length = int(announced) if announced.isdecimal() else None
     taken = await parts.cases.upload(case, step, content_type, length, request.stream(), caller(request))
-    return CaseView.of(taken)
+    return _shown(request, CaseView.of(taken))
 
 
 @router.get(
@@ -180,9 +183,9 @@ async def create_client_secret(parts: Parts, case: CaseToChange) -> ClientSecret
     responses=problems(*REFUSED, 503),
     dependencies=[Depends(needs(None))],
 )
-async def get_profiles() -> list[ProfileView]:
+async def get_profiles(parts: Parts) -> list[ProfileView]:
     """The configurations that cases can be created with."""
-    return [ProfileView.of(profile) for profile in profiles().values()]
+    return [ProfileView.of(profile) for profile in parts.cases.offered()]
 
 
 @router.get("/healthz", tags=["health"])

@@ -24,6 +24,7 @@ from service.metrics import Metrics
 from service.probing import Prober
 from service.redaction import Redaction
 from service.replica import Replica
+from service.report import Reports
 from service.resumable import ResumableUploads
 from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
@@ -51,6 +52,7 @@ class Service:
     store: Store
     evidence: Evidence
     evidence_reader: EvidenceReader
+    reports: Reports
     board: EventBoard
     runs: CaseRuns
     replica: Replica
@@ -129,6 +131,8 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
     """
     profiles()  # a broken profile refuses to start, and so does a build of Dask that was not tested
     require_tested_build()
+    if settings.sandbox:
+        log.warning("sandbox_is_on", detail="cases of sandbox profiles are taken; nothing is checked in them")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
         telemetry = Telemetry(metrics, MEDIA_TYPES)
@@ -194,11 +198,13 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
         for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
             stack.callback(asyncio.create_task(work).cancel)
         limits = Limits(settings.key_rate, settings.case_rate, metrics)
+        reader = EvidenceReader(store, evidence)
         yield Service(
             settings,
             store,
             evidence,
-            EvidenceReader(store, evidence),
+            reader,
+            Reports(store, reader),
             board,
             runs,
             replica,

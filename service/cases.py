@@ -1,4 +1,4 @@
-"""What can be asked of a case: create, take an upload, look, cancel, and the sweep that ends what is overdue.
+"""What can be asked of a case: create, take an upload, look, cancel, review, and the sweep that ends what is overdue.
 
 Each operation is: read, one pure transition (`service.lifecycle`), one transaction (`service.store`), then tell the
 cluster's side (`service.runs`) that there is something new. A media is durable in the evidence, and its row in the
@@ -18,8 +18,10 @@ from typing import Any
 
 import structlog
 
-from graphs.profile import Profile, profile
+from graphs.errors import ProfileError
+from graphs.profile import Profile, profile, profiles
 from graphs.records import Step
+from graphs.sandbox import marker_of, parse
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
 from models.liveness.challenge import draw
 from models.media import MediaInfo
@@ -30,12 +32,14 @@ from service.lifecycle import (
     Case,
     Change,
     Event,
+    Opinion,
     StepState,
     accept,
     cancel,
     decide,
     expire,
     require_wanted,
+    review,
     without_result,
 )
 from service.probing import Prober
@@ -116,12 +120,13 @@ class Cases:
         """Create a case and submit its graph; a repeated key gives the first answer again. by: who asks, for the audit
         log, here and below.
 
-        Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
+        Raises ProfileError, MarkerError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case
+        is left then.
         """
         fingerprint = new.fingerprint(self._secrets)
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
-            held = profile(new.profile)
+            held = self._offered(new)
             if await self._store.processing() >= self._settings.max_backlog:
                 raise BacklogError("too many cases wait for their decision")
             cell = await self._runs.cells.best()  # all away: say so before anything is stored
@@ -144,6 +149,17 @@ class Cases:
         if known.fingerprint != fingerprint:
             raise IdempotencyError("the key was used for another request")
         return Created(known.answer, *self.secret_for(known.case_id))
+
+    def offered(self) -> list[Profile]:
+        """The profiles that cases can be created with here."""
+        return [held for held in profiles().values() if self._settings.sandbox or not held.sandbox]
+
+    def _offered(self, new: NewCase) -> Profile:
+        held = profile(new.profile)
+        if held.sandbox and not self._settings.sandbox:
+            raise ProfileError(f"profile {held.name} is a sandbox, and this service takes none (VERIDASK_SANDBOX)")
+        parse(marker_of(held.name, new.metadata), held.policy)
+        return held
 
     def secret_for(self, case_id: str) -> tuple[str, datetime]:
         """A client secret of that case from now on, and the end of its time."""
@@ -277,6 +293,20 @@ class Cases:
         change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)), by=by)
         assert change is not None  # noqa: S101  `cancel` gives a change or raises
         self._runs.changed(case_id)
+        return change.case
+
+    async def review(self, case: Case, opinion: Opinion, by: str) -> Case:
+        """A person decides a case that is in review; harmless when repeated. by: the id of his API key.
+
+        Raises as `lifecycle.review`, UnknownCaseError, StoreUnavailableError. A case that is opened again goes on with
+        its next upload: until then nothing of it is on the cluster.
+        """
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=profile(case.profile).open_seconds)
+        change = await self._store.change(case.id, lambda known: review(known, opinion, by, now, until), by=by)
+        assert change is not None  # noqa: S101  `review` gives a change or raises
+        if change.events:
+            log.info("case_reviewed", case_id=case.id, outcome=opinion.outcome, status=change.case.status)
         return change.case
 
     async def sweep(self) -> None:

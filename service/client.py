@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import IOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import httpx
@@ -124,6 +124,27 @@ class VeridaskClient(WebhookCalls):
     def cancel(self, case_id: str) -> CaseView:
         """End a case that is not decided yet."""
         return CaseView.model_validate(self._ask("POST", f"/v1/cases/{case_id}/cancel").json())
+
+    def review(
+        self,
+        case_id: str,
+        outcome: Literal["approved", "declined", "resubmission_requested"],
+        explanation: str,
+        *,
+        reasons: Sequence[str | tuple[str, Step]] = (),
+        retake: Sequence[Step] = (),
+        note: str | None = None,
+    ) -> CaseView:
+        """Decide a case that is in review. reasons: codes, each with the step that it speaks of where it does; retake:
+        the steps to upload again, with `resubmission_requested`.
+        """
+        given = [{"code": r} if isinstance(r, str) else {"code": r[0], "step": r[1]} for r in reasons]
+        body = {"outcome": outcome, "explanation": explanation, "reasons": given, "retake": list(retake), "note": note}
+        return CaseView.model_validate(self._ask("POST", f"/v1/cases/{case_id}/review", json=body).json())
+
+    def report(self, case_id: str) -> str:
+        """The case as a page that a person can read, in HTML."""
+        return self._ask("GET", f"/v1/cases/{case_id}/report").text
 
     def wait(self, case_id: str, timeout_s: float = 120.0) -> CaseView:
         """Wait until the case wants something (a retake) or has ended; follows its events, so nothing is polled.

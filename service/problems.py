@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from graphs.errors import ProfileError
+from graphs.errors import MarkerError, ProfileError
 from models.errors import MediaError, MediaTooLargeError, MediaTypeError, VeridaskError
 from service import errors
 from workers.errors import ClusterError
@@ -31,6 +31,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     MediaTypeError: (415, "Media of another type is wanted"),
     MediaTooLargeError: (413, "The media is too large"),
     ProfileError: (404, "Unknown profile"),
+    MarkerError: (422, "The sandbox cannot do this"),
     ClusterError: (503, "The cluster is not available"),
     errors.UnknownCaseError: (404, "Unknown case"),
     errors.UnknownStepError: (404, "Unknown step"),
@@ -40,6 +41,8 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.TooManyRequestsError: (429, "Too many requests"),
     errors.CaseClosedError: (409, "The case is not open"),
     errors.CaseOpenError: (409, "The case has not ended"),
+    errors.NotInReviewError: (409, "The case is not in review"),
+    errors.NoAttemptsError: (409, "No attempts are left"),
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),

@@ -4,12 +4,11 @@ which says the setting and what to do.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import stat
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from service.hosts import host_of, is_loopback
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -42,7 +41,7 @@ def require_safe_scheduler(
             f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
             "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
         )
-    elif not allow_plaintext and not is_loopback(_host_of(rest)):
+    elif not allow_plaintext and not is_loopback(host_of(rest)):
         raise ValueError(
             f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
             "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
@@ -59,7 +58,7 @@ def require_safe_evidence(url: str, endpoint: str) -> None:
     if not url.startswith("s3://"):
         raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
     scheme, _, rest = endpoint.partition("://")
-    if scheme != "https" and not (scheme == "http" and is_loopback(_host_of(rest))):
+    if scheme != "https" and not (scheme == "http" and is_loopback(host_of(rest))):
         raise ValueError(
             "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
             "pictures of people and their documents"
@@ -69,7 +68,7 @@ def require_safe_evidence(url: str, endpoint: str) -> None:
 def require_safe_origin(origin: str) -> None:
     """An origin whose pages may ask is named, and reached with TLS."""
     scheme, _, host = origin.partition("://")
-    if not _ORIGIN.fullmatch(origin) or (scheme == "http" and not is_loopback(_host_of(host))):
+    if not _ORIGIN.fullmatch(origin) or (scheme == "http" and not is_loopback(host_of(host))):
         raise ValueError(
             f"VERIDASK_CORS_ORIGINS: {origin} is no origin such as https://app.example or https://app.example:8443, in "
             "small letters; * would let every page ask whose reader has a credential, and a page that comes by http "
@@ -86,21 +85,3 @@ def require_readable(setting: str, path: Path, *, secret: bool) -> None:
         raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
     if secret and mode & stat.S_IROTH:
         raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody on another machine reaches what binds or names that host."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything
-
-
-def _host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""  # what cannot be read is not loopback

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from graphs.flow import steps_of
 from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
-from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
+from service.lifecycle import Case, Recorded, Review, Status, StepState, StepStatus
 from service.listing import ListedCase
 from service.rows import StoredEvent, Upload
 from service.wire import jsonable
@@ -137,19 +137,20 @@ class CheckView(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """The decision; it may change only by a retake that it asks for."""
+    """The decision; it may change only by a retake that it asks for, and by a person's review."""
 
     outcome: Outcome
     reasons: list[ReasonView]
     retake: list[Step]
     policy_version: str
     decided_at: datetime
-    decided_by: str
+    decided_by: str = Field(description="`policy`, `deadline`, or the id of the API key of who reviewed the case.")
+    review: PersonsReview | None = Field(description="Where a person decided; not shown to the case's client secret.")
 
     @classmethod
     def of(cls, recorded: Recorded) -> DecisionView:
         """From a record."""
-        decision = recorded.decision
+        decision, review = recorded.decision, recorded.review
         return cls(
             outcome=decision.outcome,
             reasons=[ReasonView.of(reason) for reason in decision.reasons],
@@ -157,15 +158,31 @@ class DecisionView(BaseModel):
             policy_version=decision.policy_version,
             decided_at=recorded.decided_at,
             decided_by=recorded.decided_by,
+            review=PersonsReview.of(review) if review else None,
         )
 
 
+class PersonsReview(BaseModel):
+    """What a person said, and what had been decided before."""
+
+    explanation: str
+    note: str | None
+    replaced: DecisionView
+
+    @classmethod
+    def of(cls, review: Review) -> PersonsReview:
+        """From a record."""
+        opinion = review.opinion
+        return cls(explanation=opinion.explanation, note=opinion.note, replaced=DecisionView.of(review.replaced))
+
+
 class TimingsView(BaseModel):
-    """How long a person waited: from the last byte of the last upload to the recorded decision."""
+    """How long a person waited: from the last byte of the last upload to the recorded decision, not to a review."""
 
     last_upload_at: datetime | None
     decided_at: datetime | None
     decision_ms: float | None
+    reviewed_at: datetime | None
 
 
 class RedactionView(BaseModel):
@@ -181,6 +198,7 @@ class CaseView(BaseModel):
     id: str
     status: Status
     profile: str
+    livemode: bool = Field(description="False in a sandbox: nothing was checked, the metadata say what comes out.")
     client_reference_id: str | None
     metadata: dict[str, str]
     challenge: list[str] = Field(description="What the person does in the face scan, in this order.")
@@ -199,13 +217,14 @@ class CaseView(BaseModel):
         recorded, checks = case.recorded, [CheckView.of(check) for check in case.checks]
         if recorded is None:
             checks = CheckView.so_far(so_far)
-        waited = None
-        if recorded is not None and case.last_received_at is not None:
-            waited = (recorded.decided_at - case.last_received_at).total_seconds() * 1000
+        judged, waited = recorded.review.replaced if recorded and recorded.review else recorded, None
+        if judged is not None and case.last_received_at is not None:
+            waited = (judged.decided_at - case.last_received_at).total_seconds() * 1000
         return cls(
             id=case.id,
             status=case.status,
             profile=case.profile,
+            livemode=case.livemode,
             client_reference_id=case.client_reference_id,
             metadata=dict(case.metadata),
             challenge=list(case.challenge),
@@ -214,8 +233,9 @@ class CaseView(BaseModel):
             decision=DecisionView.of(recorded) if recorded else None,
             timings=TimingsView(
                 last_upload_at=case.last_received_at,
-                decided_at=recorded.decided_at if recorded else None,
+                decided_at=judged.decided_at if judged else None,
                 decision_ms=waited,
+                reviewed_at=recorded.decided_at if recorded and recorded.review else None,
             ),
             redaction=RedactionView(requested_at=case.updated_at, completed_at=case.erased_at)
             if case.status == "redacted"
@@ -224,6 +244,12 @@ class CaseView(BaseModel):
             updated_at=case.updated_at,
             expires_at=case.expires_at,
         )
+
+    def without_review(self) -> CaseView:
+        """The same for the person's device: what reviewers write is not for it."""
+        if self.decision is None:
+            return self
+        return self.model_copy(update={"decision": self.decision.model_copy(update={"review": None})})
 
 
 class UploadView(BaseModel):
@@ -259,6 +285,7 @@ class ListedCaseView(BaseModel):
     id: str
     status: Status
     profile: str
+    livemode: bool
     client_reference_id: str | None
     metadata: dict[str, str]
     outcome: Outcome | None
@@ -287,6 +314,7 @@ class ProfileView(BaseModel):
 
     name: str
     title: str
+    livemode: bool
     steps: list[Step]
     accepts: dict[Step, list[Literal["video", "image"]]]
     challenge_actions: int
@@ -303,6 +331,7 @@ class ProfileView(BaseModel):
         return cls(
             name=profile.name,
             title=profile.title,
+            livemode=not profile.sandbox,
             steps=list(profile.steps),
             accepts={step: list(kinds) for step, kinds in profile.accepts.items()},  # type: ignore[arg-type]
             challenge_actions=profile.challenge_actions,

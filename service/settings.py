@@ -16,10 +16,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.media import WIDEST, MediaLimits
 from service.errors import SettingsError
+from service.hosts import is_loopback
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
 from service.safe_settings import (
-    is_loopback,
     require_readable,
     require_safe_evidence,
     require_safe_origin,
@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
     port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
+    sandbox: bool = Field(
+        default=False,
+        title="Sandbox",
+        description="Take cases of sandbox profiles, in which nothing is checked; off where people are verified.",
+    )
     allow_remote: bool = Field(
         default=False,
         title="Bind beyond loopback",

@@ -48,7 +48,7 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(cluster: str, server_folder: Path) -> Iterator[Running]:
     """`veridask serve` in its own process, joined to the session's cluster."""
-    with LocalServer(server_folder, cluster, sweep_interval_s=0.2) as local:
+    with LocalServer(server_folder, cluster, sweep_interval_s=0.2, sandbox=True) as local:
         yield local.start()
 
 
