@@ -18,6 +18,7 @@ TAGS = [
     {"name": "cases", "description": "A person's verification: made, filled with uploads, followed, decided."},
     {"name": "resumable uploads", "description": "Uploads that go on after a lost connection, by tus 1.0."},
     {"name": "evidence", "description": "What was uploaded, for who has to look at it, and its end."},
+    {"name": "review", "description": "For a person who looks at a case: its report, and his decision."},
     {"name": "profiles", "description": "The configurations that cases can be created with."},
     {"name": "webhooks", "description": "Where the news of cases is sent, and the log of it."},
     {"name": "health", "description": "For load balancers; without a credential."},

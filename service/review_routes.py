@@ -32,7 +32,9 @@ class GivenReason(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    code: str = Field(max_length=64, description="One of those that checks give.")
+    code: str = Field(
+        max_length=64, description="One of those that checks give.", json_schema_extra={"enum": sorted(REASONS)}
+    )
     step: Step | None = None
 
     @field_validator("code")
@@ -90,7 +92,12 @@ async def review_case(request: Request, parts: Parts, case: CaseToReview, body: 
     return CaseView.of(await parts.cases.review(case, body.opinion, caller(request)))
 
 
-@router.get("/v1/cases/{case_id}/report", response_class=HTMLResponse, responses=problems(*REFUSED, 404, 410, 503))
+@router.get(
+    "/v1/cases/{case_id}/report",
+    response_class=HTMLResponse,
+    response_description="The page",
+    responses=problems(*REFUSED, 404, 410, 503),
+)
 async def get_report(request: Request, parts: Parts, case: CaseToLookAt) -> HTMLResponse:
     """The case as a page that a person can read: decision, pictures, checks, timeline. One HTML file that loads nothing
     and runs nothing. Who reads it is written to the audit log.
