@@ -33,7 +33,7 @@ class GivenReason(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     code: str = Field(
-        max_length=64, description="One of those that checks give.", json_schema_extra={"enum": sorted(REASONS)}
+        max_length=64, description="One of those that checks give.", json_schema_extra={"enum": [*sorted(REASONS)]}
     )
     step: Step | None = None
 

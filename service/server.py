@@ -38,6 +38,7 @@ from service.errors import ServerStartError, SettingsError
 from service.keys import Keys
 from service.logs import configure
 from service.settings import Settings
+from workers import orphan
 from workers.autoscale import Autoscaler, Bounds, EmbeddedGroups, Rules
 from workers.cluster import EmbeddedCluster
 from workers.placement import CPU, GPU
@@ -150,6 +151,7 @@ class _Announcing(uvicorn.Server):
         await super().startup(sockets)
         if not self.started or not sockets:
             return
+        orphan.watch(self._settings.drain_s + self._settings.stop_s + _STOP_S)
         host, port = sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._announce(url)
@@ -217,7 +219,7 @@ def own_key(store_url: str) -> str:
 
 
 class LocalServer:
-    """`veridask serve` as a child process on a free loopback port, as a context manager.
+    """`veridask serve` as a child process on a free loopback port, as a context manager. It ends with this process.
 
     folder: its data folder, also for its log `server.log`. scheduler: of a cluster to join; empty starts an embedded
     one. settings: further settings by name, such as `max_upload_bytes`. `start` raises ServerStartError.
@@ -233,6 +235,7 @@ class LocalServer:
             "VERIDASK_HOST": "127.0.0.1",
             "VERIDASK_PORT": "0",
             "VERIDASK_SCHEDULER": scheduler,
+            orphan.PARENT: str(os.getpid()),
             **{f"VERIDASK_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None
