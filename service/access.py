@@ -35,8 +35,8 @@ Given = Annotated[HTTPAuthorizationCredentials | None, Security(Bearer)]
 
 
 async def service_of(request: Request) -> Service:
-    """The parts of the running service. A coroutine: FastAPI calls a plain function in a thread, and a busy machine lets
-    each request wait for that once more.
+    """The parts of the running service. A coroutine: FastAPI calls a plain function in a thread, and a busy machine
+    lets each request wait for that once more.
     """
     service: Service = request.app.state.service
     return service
