@@ -42,8 +42,10 @@ AlsoSecret = Annotated[HTTPAuthorizationCredentials | None, Security(ClientSecre
 """Says in the document that a secret opens it too; it comes in the same header, so what it holds is the same."""
 
 
-def service_of(request: Request) -> Service:
-    """The parts of the running service."""
+async def service_of(request: Request) -> Service:
+    """The parts of the running service. A coroutine: FastAPI calls a plain function in a thread, and a busy machine
+    lets each request wait for that once more.
+    """
     service: Service = request.app.state.service
     return service
 
@@ -98,7 +100,7 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
 
 
 async def _require_key(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:
-    parts = service_of(request)
+    parts = await service_of(request)
     if given is None:
         raise UnauthenticatedError("send an API key: Authorization: Bearer vd_…; `veridask keys create` makes one")
     key = await parts.store.keys.opened_by(given.credentials, datetime.now(UTC))

@@ -214,6 +214,7 @@ class InPieces:
                 self.told = came = int(answer.headers["upload-offset"])
 
 
+@pytest.mark.timeout(400)
 def test_no_acknowledged_upload_of_many_is_lost_when_the_api_is_killed(
     cluster: str, tmp_path: Path, video: bytes
 ) -> None:
