@@ -193,7 +193,7 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
             lambda c: CaseView.of(c).model_dump(mode="json"),
             telemetry,
         )
-        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s, telemetry)
+        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s, metrics)
         resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
         for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
             stack.callback(asyncio.create_task(work).cancel)

@@ -15,13 +15,14 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from graphs.profile import Profile
+from service import tracing
 from service.audit import SERVICE
 from service.erasure import Erasures
 from service.errors import CaseOpenError, ServiceError, StepTakenError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case
+from service.metrics import Metrics
 from service.runs import CaseRuns
-from service.telemetry import Telemetry
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -40,9 +41,9 @@ class Redaction:
         runs: CaseRuns,
         profiles: Mapping[str, Profile],
         every_s: float,
-        telemetry: Telemetry,
+        metrics: Metrics,
     ) -> None:
-        self._telemetry = telemetry
+        self._metrics = metrics
         self._erasures = erasures
         self._evidence = evidence
         self._runs = runs
@@ -63,14 +64,17 @@ class Redaction:
 
     async def _finish(self, case: Case) -> Case:
         try:
-            with self._telemetry.erasure(case.id):
+            with tracing.span("erase", veridask__case_id=case.id):
                 await self._runs.forget(case)
                 await self._evidence.erase(case.id)
-                erased_at = await self._erasures.erased(case.id, datetime.now(UTC))
+                now = datetime.now(UTC)
+                erased_at = await self._erasures.erased(case.id, now)
         except (ServiceError, ClusterError) as error:
             log.warning("redaction_unfinished", case_id=case.id, error=type(error).__name__)
             return case
-        log.info("case_erased", case_id=case.id)
+        if erased_at == now:  # else the sweep, or a request, was faster with the same case
+            self._metrics.erased.inc()
+            log.info("case_erased", case_id=case.id)
         return replace(case, erased_at=erased_at)
 
     async def sweep(self) -> None:

@@ -92,13 +92,6 @@ class Telemetry:
         """A resumable upload was begun, was accepted, or was thrown away before it was."""
         self.metrics.resumable.labels(step, state).inc()
 
-    @contextmanager
-    def erasure(self, case_id: str) -> Iterator[None]:
-        """Around the end of what is left of a redacted case outside the store."""
-        with tracing.span("erase", veridask__case_id=case_id):
-            yield
-        self.metrics.erased.inc()
-
     def stored(self, step: str, size: int) -> None:
         """An upload of so many bytes is durable."""
         self.metrics.upload_bytes.labels(step).inc(size)
