@@ -75,9 +75,7 @@ def test_each_line_of_a_resumable_upload_has_its_ids(
     headers = {"Authorization": f"Bearer {server.key}"}
     redacted = httpx.post(f"{server.url}/v1/cases/{case.id}/redact", headers=headers)
     found = lines(server_folder, redacted.headers["X-Request-ID"])
-    assert (
-        {"case_redacted", "request"} <= {line["event"] for line in found} <= {"case_redacted", "case_erased", "request"}
-    )
+    assert {line["event"] for line in found} - {"case_erased"} == {"case_redacted", "request"}, "the sweep may be faster"
     assert {line["case_id"] for line in found} == {case.id}
 
 

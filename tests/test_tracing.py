@@ -115,9 +115,9 @@ def test_a_resumable_upload_and_an_erasure(traced: tuple[Collector, Running, Pat
     assert {span.name for span in asked} == {"PATCH /v1/cases/{case_id}/uploads/{step}/tus/{upload_id}"}
     [upload] = named(spans, "upload", case.id)
     assert upload.parent == asked[1].id, "the last request makes it the case's"
-    [erasure] = named(spans, "erase", case.id)
-    assert by_id[erasure.parent].name == "POST /v1/cases/{case_id}/redact"
-    assert not erasure.failed
+    erasures = named(spans, "erase", case.id)  # the sweep may have come by as well
+    assert "POST /v1/cases/{case_id}/redact" in {by_id[span.parent].name for span in erasures if span.parent}
+    assert not any(span.failed for span in erasures)
 
 
 @pytest.mark.cluster
