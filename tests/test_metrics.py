@@ -74,7 +74,8 @@ def test_a_case_is_counted(server: Running, client: VeridaskClient, http: httpx.
         decided = client.decided(case.id)
         told = {event.data["check"]: event.data["worker"] for event in seen(client, case.id) if event.type == "check"}
         assert told == {check.name: check.worker for check in decided.checks}, "once an address here and a name there"
-        receiver.wait(3)
+        client.cancel(case.id)
+        receiver.wait(2)  # of its creation and of this; a case whose first quality came early was never `processing`
         client.delete_webhook_endpoint(endpoint.id)
     assert grown("cases_created_total", profile="recorded") == 1
     assert grown("uploads_total", result="accepted", type="video/mp4") == 3
@@ -96,8 +97,7 @@ def test_a_case_is_counted(server: Running, client: VeridaskClient, http: httpx.
         assert grown("checks_total", check=check.name, result=check.result) == 1, check.name
         assert grown("check_seconds_count", check=check.name) == (check.result != "not_run")
     assert grown("task_seconds_count", task="frames_face") == 1
-    assert grown("webhook_attempts_total", state="delivered") >= 3
-    client.cancel(case.id)
+    assert grown("webhook_attempts_total", state="delivered") >= 2
 
 
 @pytest.mark.cluster
