@@ -49,9 +49,12 @@ def test_a_whole_case_as_a_trace(traced: tuple[Collector, Running, Path], video:
         assert answer.status_code == 202
         decided = client.decided(case.id)
         client.cancel(case.id)
-        receiver.wait(2)  # of its creation and of this; a case whose first quality came early was never `processing`
         spans = collector.wait(
-            lambda found: bool(named(found, "case", case.id)) and len(named(found, "webhook attempt", case.id)) >= 2
+            lambda found: (
+                {span.parent for span in named(found, "webhook attempt", case.id)}
+                >= {span.id for span in named(found, "case", case.id)}
+                > set()
+            )
         )
     by_id = {span.id: span for span in spans}
     assert {span.service for span in spans} == {"veridask"}
