@@ -95,4 +95,5 @@ async def stream(store: Store, board: EventBoard, case_id: str, after: int) -> A
             if closed or board.ended:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # not wait_for, see `service.webhooks`
+                    await news.wait()

@@ -104,7 +104,9 @@ class WebhookSender:
                 self._under_way[task] = claim
                 task.add_done_callback(self._ended)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), _OTHERS_S)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the news (cpython 86296).
+                async with asyncio.timeout(_OTHERS_S):
+                    await self._news.wait()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
