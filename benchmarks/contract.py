@@ -23,6 +23,7 @@ LIFTED: Mapping[str, Any] = {"key_rate": 10_000, "case_rate": 10_000}
 """Settings of a service that is asked as fast as it answers."""
 PHASES = ("examples", "coverage", "fuzzing", "stateful")
 _CONFIGURATION = Path(__file__).with_suffix(".toml")
+_REPOSITORY = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def held_to_its_document(url: str, key: str, folder: Path, examples: int, seed: 
             *("--report", "json", "--report-json-path", str(report)),
         ],
         cwd=folder,
-        env={**os.environ, "VERIDASK_API_KEY": key},
+        # The hooks of the configuration are a module of the repository, which is not where it runs.
+        env={**os.environ, "VERIDASK_API_KEY": key, "PYTHONPATH": str(_REPOSITORY)},
         capture_output=True,
         text=True,
         check=False,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -105,6 +106,8 @@ def generated(document: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
             *("--path", "openapi.json", "--output-path", "veridask_api", "--config", "generator.yaml"),
         ],
         cwd=folder,
+        # It calls ruff by its name, and an environment need not be active for the tests to run in it.
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=False,

@@ -99,6 +99,12 @@ def with_marker(video: bytes, marker: bytes) -> bytes:
     return video + (8 + len(marker)).to_bytes(4, "big") + b"free" + marker
 
 
+def audit_command(folder: Path, *words: str) -> str:
+    """What `veridask audit` prints of a data folder's case store."""
+    command = [sys.executable, "-m", "service.cli", "audit", *words, "--data-dir", str(folder)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
 def test_nothing_is_left_of_a_redacted_person(
     server: Running, server_folder: Path, cluster: str, client: VeridaskClient, http: httpx.Client, video: bytes
 ) -> None:
@@ -136,13 +142,10 @@ def test_nothing_is_left_of_a_redacted_person(
     assert traces(server_folder, name.encode(), marker, *sums) == [], "store, evidence and logs"
     assert not list(server_folder.rglob(f"*{case['id']}*")), "no folder and no Zarr group"
     assert left_in_the_end(cluster, [marker], case["id"]) == [], "scheduler and workers"
-    shown_log = subprocess.run(
-        ["veridask", "audit", "show", "--case", case["id"], "--data-dir", server_folder],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
+    shown_log = audit_command(server_folder, "show", "--case", case["id"])
     assert all(what in shown_log for what in ("case.created", "evidence.read", "case.redacted", "case.erased"))
     assert name not in shown_log
-    subprocess.run(["veridask", "audit", "verify", "--data-dir", server_folder], check=True)
+    audit_command(server_folder, "verify")
 
 
 async def test_cases_whose_time_is_over_are_redacted_unasked(cluster: str, tmp_path: Path) -> None:
@@ -233,7 +236,7 @@ def test_nothing_is_left_of_a_person_who_was_approved(
     assert left_in_the_end(cluster, markers, case.id) == [], "scheduler and workers"
     assert traces(server_folder, *markers) == [], "store, evidence and logs"
     assert not list(server_folder.rglob(f"*{case.id}*")), "no folder and no Zarr group"
-    subprocess.run(["veridask", "audit", "verify", "--data-dir", server_folder], check=True)
+    audit_command(server_folder, "verify")
 
 
 async def kept_arrays(case_id: str, server: Running, folder: Path) -> list[bytes]:
