@@ -21,7 +21,7 @@ import structlog
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError, VeridaskError
 from models.media import MediaInfo, MediaLimits
 from service.errors import SealBrokenError, UnavailableError
-from workers.confinement import quiet_environment
+from workers.confinement import child_environment
 
 log = structlog.get_logger()
 
@@ -101,7 +101,7 @@ class Prober:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env=quiet_environment(),
+            env=child_environment(),
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
         self._alive.add(child)
