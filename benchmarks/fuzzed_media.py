@@ -36,7 +36,7 @@ from rich.table import Table
 from benchmarks.media_mutations import Mutant, mutant
 from graphs.records import Step
 from service.client import VeridaskClient
-from service.schemas import CheckView
+from service.schemas import CaseView
 from service.server import LocalServer, Running
 
 AT_ONCE = 4
@@ -47,7 +47,7 @@ JUDGED_S = 300.0
 LOOK_S = 0.25
 _CHILDREN = {"service.probe_child": "probe", "workers.decoder_child": "decoder"}
 _PEAK_KIB = re.compile(r"VmHWM:\s+(\d+) kB")
-_NODE_FAILED = re.compile(r" - ERROR - (\w+) failed with (\w+) at ")
+_NODE_FAILED = re.compile(r"\b(\w+) failed with (\w+) at ")
 _DECODER_ENDED = re.compile(r"a decoding process ended with (\S+) on (\w+)")
 
 
@@ -231,21 +231,26 @@ def judge_all(
                 report.kept.update(numbers)
                 break
             time.sleep(0.1)
-        outcome = view.decision.outcome if view.decision else "waits for uploads"
-        report.cases[f"{'full' if case_id in full else 'partial'}: {view.status}, {outcome}"] += 1
-        report.checks.update(check.result for check in view.checks)
-        report.judged.update(_judged(check) for check in view.checks if check.name in {f"quality_{s}" for s in steps})
-        errors = [check.name for check in view.checks if check.result == "error"]
-        if errors:
-            report.broken.append(f"case {case_id}: {', '.join(errors)} in error, files {list(steps.values())}")
-            report.kept.update(steps.values())
+    for case_id, steps in taken.items():  # what a step is to be taken again for is told a moment after its check
+        view = client.case(case_id)
+        tell(view, steps, "full" if case_id in full else "partial", report)
         if view.status == "requires_input":
             client.cancel(case_id)
 
 
-def _judged(check: CheckView) -> str:
-    refused = any(reason.code == "undecodable_media" for reason in check.reasons)
-    return "refused by the decoder" if refused else check.result
+def tell(view: CaseView, steps: dict[Step, int], kind: str, report: Report) -> None:
+    """Count what came of one case. steps: numbers of the files that were taken; kind: whether all were."""
+    outcome = view.decision.outcome if view.decision else "waits for uploads"
+    report.cases[f"{kind}: {view.status}, {outcome}"] += 1
+    results = {check.name: check.result for check in view.checks}
+    report.checks.update(results.values())
+    for step in view.steps:
+        if step.step in steps:
+            codes = ", ".join(sorted({reason.code for reason in step.reasons}))
+            report.judged[codes or results.get(f"quality_{step.step}", "nothing")] += 1
+    if errors := [name for name, result in results.items() if result == "error"]:
+        report.broken.append(f"case {view.id}: {', '.join(errors)} in error, files {list(steps.values())}")
+        report.kept.update(steps.values())
 
 
 def read_logs(folder: Path, report: Report) -> None:
@@ -310,7 +315,7 @@ def show(report: Report, console: Console) -> None:
     table.add_row("all", str(sum(report.made.values())), str(sum(report.passed.values())))
     console.print(table)
     console.print(_rows("answer", dict(report.answers)))
-    console.print(_rows("taken, then by the quality check", dict(report.judged)))
+    console.print(_rows("taken, and then", dict(report.judged)))
     console.print(_rows("case", dict(report.cases)))
     console.print(_rows("results of checks", dict(report.checks)))
     console.print(_rows("children that were ended by a bound or by a file", dict(report.ends)))

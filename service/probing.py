@@ -22,7 +22,7 @@ from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, U
 from models.media import MediaInfo, MediaLimits
 from service.errors import SealBrokenError, UnavailableError
 from service.telemetry import Telemetry
-from workers.confinement import quiet_environment
+from workers.confinement import child_environment
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class Prober:
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env=quiet_environment(),
+            env=child_environment(),
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
         self._alive.add(child)

@@ -125,6 +125,12 @@ def _scaling(settings: Settings, cluster: EmbeddedCluster | None) -> Autoscaler 
     return Autoscaler(settings.scheduler, EmbeddedGroups(cluster), bounds, rules)
 
 
+KEEP_ALIVE_S = 75
+"""Longer than clients and proxies keep an idle connection. By uvicorn's default of 5 s, which is httpx's too, a request
+could meet the end of its connection: the client was told that the server had disconnected.
+"""
+
+
 class _Announcing(uvicorn.Server):
     """Says where it listens once it does, and runs the scaling of the embedded cluster meanwhile."""
 
@@ -140,6 +146,7 @@ class _Announcing(uvicorn.Server):
                 log_config=None,
                 access_log=False,  # it would log whole URLs; `service.requests` logs templates of routes
                 timeout_graceful_shutdown=math.ceil(settings.stop_s),
+                timeout_keep_alive=KEEP_ALIVE_S,
                 server_header=False,
                 reset_contextvars=True,  # else a request may begin in the context of another, with its ids and its span
             )

@@ -183,6 +183,15 @@ def test_what_was_freed_goes_back_while_there_is_nothing_to_do() -> None:
     assert now < before - 50 * 2**20
 
 
+def test_a_child_keeps_freed_memory_for_the_next_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had its worker's environment from the nanny: each frame was fetched from the system and given back."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+    decoders = Decoders()
+    decoders.warm(1)
+    environment = Path(f"/proc/{decoders.pids[0]}/environ").read_bytes().split(b"\0")
+    assert b"MALLOC_TRIM_THRESHOLD_=134217728" in environment
+
+
 def test_the_memory_of_a_media_itself_is_not_counted() -> None:
     """A film of a size that the service may be set to take was undecodable on workers, whatever was in it."""
     decoders = Decoders(memory_bytes=112 * 1024**2)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from models.errors import EmptyMediaError, MediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
 from models.media import Frames, MediaInfo, MediaLimits
-from workers.confinement import quiet_environment
+from workers.confinement import child_environment
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class _Child:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env=quiet_environment(),
+                env=child_environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C is for the worker, which ends it
             )
