@@ -21,6 +21,7 @@ from models.media import MediaLimits
 from service.errors import SettingsError
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
+from service.revisions import Migrations
 from workers.errors import CertificateError
 from workers.transport import TlsFiles, security
 
@@ -43,6 +44,9 @@ class Settings(BaseSettings):
         default="",
         title="Case store",
         description="SQLAlchemy URL such as postgresql+psycopg://…; empty means SQLite in the data folder.",
+    )
+    migrations: Migrations = Field(
+        default="at_start", title="Upgrades of the tables", description="With by_command an older store is refused."
     )
     evidence_url: str = Field(
         default="",

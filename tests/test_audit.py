@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from service.audit import Anchor, AuditLog, Entry, chained
+from service.audit import Anchor, AuditLog, Entry, append, chained
 from service.cli import app
 from service.database import Database
 from service.errors import AuditBrokenError
@@ -101,6 +101,28 @@ async def test_lines_of_two_processes_that_write_at_once_make_one_chain(store: S
     await database.close()
 
 
+async def test_who_writes_beside_the_first_line_waits_for_it(store: Store) -> None:
+    """On PostgreSQL both found no head and made one, and the request of the second failed."""
+    with store.database.writing() as session:
+        append(session, NOW, [Entry("a", "b")])
+        session.flush()
+        beside = asyncio.create_task(store.audit.record(NOW, Entry("c", "d")))
+        await asyncio.sleep(0.3)
+        assert not beside.done()
+    await beside
+    assert [line.entry.actor for line in store.audit.verified()] == ["a", "c"]
+
+
+async def test_without_its_head_the_log_is_broken_and_takes_no_line(store: Store, store_url: str) -> None:
+    await some(store, 2)
+    execute(store_url, "DELETE FROM audit_head")
+    for asked in (store.audit.head(), store.audit.record(NOW, Entry("a", "b"))):
+        with pytest.raises(AuditBrokenError, match="newest is gone"):
+            await asked
+    with pytest.raises(AuditBrokenError, match="newest is gone"):
+        list(store.audit.verified())
+
+
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit WHERE number = 2"])
 async def test_the_database_refuses_to_change_lines(store: Store, store_url: str, statement: str) -> None:
     await some(store, 3)
@@ -133,7 +155,7 @@ async def test_a_log_that_was_written_anew_is_found_by_an_anchor(store: Store, s
     assert len(list(store.audit.verified([anchor]))) == 3
     first = next(iter(store.audit.verified()))
     unguarded(store_url, "DELETE FROM audit")
-    execute(store_url, "DELETE FROM audit_head")
+    execute(store_url, f"UPDATE audit_head SET number = 0, hash = '{'0' * 64}'")  # noqa: S608
     with pytest.raises(AuditBrokenError, match="lines after 0 are missing"):
         list(store.audit.verified([anchor]))
     for _ in range(3):

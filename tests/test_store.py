@@ -117,6 +117,11 @@ async def test_a_repeated_request_finds_the_first_one(store: Store) -> None:
     assert await store.create(Change(first, ()), request) is None
     again = await store.create(Change(second, ()), replace(request, case_id=second.id))
     assert again == request
+    cases = [new_case() for _ in range(6)]
+    at_once = [store.create(Change(case, ()), StoredRequest("key-2", "a" * 64, case.id, {"id": 2})) for case in cases]
+    answers = await asyncio.gather(*at_once)  # on PostgreSQL those that came second were refused
+    assert sum(answer is None for answer in answers) == 1
+    assert {answer.case_id for answer in answers if answer} == {cases[answers.index(None)].id}
     with pytest.raises(UnknownCaseError):
         await store.get(second.id)
     await store.delete(first.id)
