@@ -220,7 +220,10 @@ class Store:
         """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
-            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids))
+            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)
+            # Locked as by a change: of two that write at once on PostgreSQL the later could have the lower ids, and who
+            # has heard of the others would never hear of them. In order, or two that tell could wait for each other.
+            query = query.with_for_update(key_share=True)
             known = {row.id: values for row in session.execute(query) if (values := self._values(row)) is not None}
             for case_id, item in events:
                 if case_id in known:

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from case_stores import KEYS, NOW, VERDICT, created, new_case
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from graphs.records import Step
 from service.errors import CaseClosedError, StepTakenError, StoreUnavailableError, UnknownCaseError
@@ -22,6 +22,7 @@ from service.identifiers import time_ordered
 from service.lifecycle import Case, Change, Event, StepState, accept, cancel, decide
 from service.rows import StoredRequest, Upload
 from service.store import Store
+from service.tables import CaseRow
 
 
 def upload_of(step: str) -> object:
@@ -126,6 +127,18 @@ async def test_a_repeated_request_finds_the_first_one(store: Store) -> None:
         await store.get(second.id)
     await store.delete(first.id)
     assert await store.request("key-1") is None
+
+
+async def test_what_is_told_beside_a_change_comes_after_it(store: Store) -> None:
+    """On PostgreSQL it was committed later with a lower id, and a stream that had gone on never told it."""
+    case = await created(store)
+    with store.database.writing() as session:
+        session.execute(update(CaseRow).where(CaseRow.id == case.id).values(replica="replica_b"))
+        beside = asyncio.create_task(store.tell([(case.id, Event("check", {"check": "a"}))], NOW))
+        await asyncio.sleep(0.3)
+        assert not beside.done()
+    await beside
+    assert [event.type for event in await store.events(case.id)] == ["status", "check"]
 
 
 async def test_events_continue_after_an_id_and_wake_listeners(store_url: str) -> None:

@@ -12,11 +12,11 @@ from typing import Any, get_args
 
 import httpx
 import pytest
+from data_folders import server_in
 from receiver import HANGS, Hook, Receiver
 
 from benchmarks.topology import free_port
 from service.client import ProblemError, VeridaskClient
-from service.server import LocalServer
 from service.webhook_outbox import EventType
 from service.webhook_schemas import DeliveryView, EndpointSecretView
 
@@ -164,7 +164,7 @@ def test_an_endpoint_that_is_gone_must_be_enabled_before_a_replay(
 def test_a_process_that_is_killed_loses_no_webhook(cluster: str, tmp_path: Path) -> None:
     """Killed in the middle of an attempt that nobody answers, with others behind it and at a closed port."""
     closed = free_port()
-    with LocalServer(tmp_path, cluster, webhook_timeout_s=1, **RETRIES) as local:
+    with server_in(tmp_path, cluster, webhook_timeout_s=1, **RETRIES) as local:
         with Receiver(lambda _number, _body: HANGS) as deaf:
             running = local.start()
             with VeridaskClient(running.url, running.key) as client:
@@ -190,7 +190,7 @@ def test_a_process_that_is_killed_loses_no_webhook(cluster: str, tmp_path: Path)
 
 
 def test_two_api_processes_send_each_webhook_once(cluster: str, tmp_path: Path) -> None:
-    with Receiver() as receiver, LocalServer(tmp_path, cluster) as one, LocalServer(tmp_path, cluster) as other:
+    with Receiver() as receiver, server_in(tmp_path, cluster) as one, server_in(tmp_path, cluster) as other:
         first, second = (VeridaskClient(at.url, at.key) for at in (one.start(), other.start()))
         with first, second:
             made = first.create_webhook_endpoint(receiver.url)
