@@ -44,7 +44,8 @@ def postgres() -> Iterator[Path]:
             shutil.chown(root, user)
         if user and not _runs(folder, user, root):  # a virtual environment in root's home
             folder = Path(shutil.copytree(folder.parent, f"{root}/programs", symlinks=True)) / "bin"
-        data, options = f"{root}/data", f"-k {root} -c listen_addresses='' -c fsync=off"
+        # Another zone than UTC: what is read of a moment must not depend on it.
+        data, options = f"{root}/data", f"-k {root} -c listen_addresses='' -c fsync=off -c timezone=Asia/Kolkata"
         quiet = {"check": True, "stdout": subprocess.DEVNULL, "user": user, "cwd": root}
         kind = ["-U", OWNER, "--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"]
         subprocess.run([folder / "initdb", "-D", data, *kind], **quiet)  # type: ignore[call-overload]

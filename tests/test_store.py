@@ -7,7 +7,7 @@ import gc
 import random
 import sqlite3
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import anyio
@@ -38,6 +38,9 @@ async def test_a_case_comes_back_as_it_was_stored(store: Store) -> None:
     case = await created(store)
     assert await store.get(case.id) == case
     assert [e.data for e in await store.events(case.id)] == [{"status": "requires_input"}]
+    # In PostgreSQL's own zone, resumable uploads were answered with 500 and times were told in it.
+    assert (await store.get(case.id)).expires_at.isoformat() == "2026-03-01T13:00:00+00:00"
+    assert (await store.get(case.id)).expires_at.tzinfo is UTC
     assert [c.id for c in await store.abandoned(NOW, 10)] == [case.id]
 
 
