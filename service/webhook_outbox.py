@@ -49,9 +49,10 @@ def put(session: Session, change: Change) -> None:
     types = [f"case.{event.data['status']}" for event in change.events if event.type == "status"]
     if not types:
         return
-    # Locked where the database has such locks: an endpoint that is deleted now must not fail the case's change.
+    # Locked where the database has such locks: an endpoint that is deleted now must not fail the case's change, and one
+    # that is disabled now ends this delivery with its others.
     query = select(EndpointRow).where(EndpointRow.disabled_at.is_(None)).order_by(EndpointRow.id)
-    endpoints = session.scalars(query.with_for_update(read=True, key_share=True)).all()
+    endpoints = session.scalars(query.with_for_update(read=True)).all()
     for event_type in types:
         for endpoint in endpoints:
             if endpoint.events is None or event_type in endpoint.events:

@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, only what has to do with it: the rest has run on SQLite."""
+    """On PostgreSQL, only what has to do with it and does not take long for another reason: the rest ran on SQLite."""
     if config.getoption("case_store") == "postgresql":
         concerned = {id(item) for item in items if _concerns(item)}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in concerned])
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _concerns(item: pytest.Item) -> bool:
     used = {*getattr(item, "fixturenames", ()), *vars(getattr(item, "module", item))}
-    return not used.isdisjoint({"server", "settings_in", "server_in"})
+    return not used.isdisjoint({"server", "settings_in", "server_in"}) and item.get_closest_marker("vision") is None
 
 
 @pytest.fixture(scope="session", autouse=True)

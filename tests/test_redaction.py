@@ -215,6 +215,7 @@ def test_the_search_finds_texts_bytes_arrays_and_tensors(cluster: str) -> None:
     assert left_in_the_end(cluster, markers, "no case") == []
 
 
+@pytest.mark.vision
 @pytest.mark.timeout(300)
 def test_nothing_is_left_of_a_person_who_was_approved(
     server: Running, server_folder: Path, cluster: str, client: VeridaskClient, http: httpx.Client

@@ -23,7 +23,7 @@ from service.errors import (
 from service.lifecycle import Case, Status, StepState, accept, cancel, decide
 from service.store import Store
 from service.tables import EndpointRow
-from service.webhook_outbox import EventType, body_of
+from service.webhook_outbox import EventType, body_of, put
 from service.webhook_store import MOST_ENDPOINTS, Claim, Endpoint, Outcome, WebhookStore
 from service.webhooks import judged
 
@@ -248,6 +248,23 @@ async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_boun
         await webhooks.remove(endpoints[0].id, NOW)
     assert [e.id for e in await webhooks.endpoints()] == [e.id for e in endpoints[1:]]
     assert len(await claimed(webhooks)) == MOST_ENDPOINTS - 1
+
+
+async def test_what_becomes_due_while_its_endpoint_is_disabled_ends_as_well(
+    store: Store, webhooks: WebhookStore
+) -> None:
+    """On PostgreSQL it stayed due, and was sent before all else once the endpoint was enabled."""
+    case = await created(store)
+    endpoint = await made(webhooks)
+    await created(store)
+    (claim,) = await claimed(webhooks)
+    with store.database.writing() as session:
+        put(session, cancel(case, NOW))
+        disabling = asyncio.create_task(webhooks.record(claim, Outcome("failed", 410, disables=True), LATER))
+        await asyncio.sleep(0.3)
+        assert not disabling.done()
+    assert await disabling
+    assert [one.state for one in await webhooks.deliveries(endpoint.id, 9)] == ["failed"] * 2
 
 
 async def test_an_endpoint_that_is_deleted_meanwhile_fails_no_case(store: Store, webhooks: WebhookStore) -> None:
