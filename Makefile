@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-EXTRAS := api,worker,specimens,notebooks,dev
+EXTRAS := api,worker,tracing,specimens,notebooks,dev
 
-.PHONY: demo test test-postgresql check serve bench faults setup clean
+.PHONY: demo test test-postgresql check serve bench faults contract setup clean
 
 # Byte code is kept, whatever the caller's environment says: a dozen processes start from it in each run.
 export PYTHONDONTWRITEBYTECODE :=
@@ -44,6 +44,9 @@ bench: $(READY)
 
 faults: $(READY)
 	$(BIN)/python -m benchmarks.faults
+
+contract: $(READY)
+	$(BIN)/python -m benchmarks.contract
 
 clean:
 	rm -rf $(VENV) var out build *.egg-info

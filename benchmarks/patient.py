@@ -40,7 +40,7 @@ class PatientClient:
         self.acknowledged_at = 0.0
         self._moments = moments
         self._urls, self._credential = urls, key
-        self._clients = [VeridaskClient(url, key, timeout_s=30) for url in urls.values()]
+        self._clients = [VeridaskClient(url, key, timeout_s=30, patience_s=0) for url in urls.values()]
         self._key = hashlib.sha256(moments.randbytes(16)).hexdigest()
 
     def close(self) -> None:
@@ -61,7 +61,7 @@ class PatientClient:
         """Upload a step several times at once; gives how many were acknowledged."""
         with ThreadPoolExecutor(times) as pool:
             urls = [self._moments.choice(list(self._urls.values())) for _ in range(times)]
-            clients = [VeridaskClient(url, self._credential) for url in urls]
+            clients = [VeridaskClient(url, self._credential, patience_s=0) for url in urls]
             jobs = [pool.submit(client.upload, self.case_id, step, self.films[step], "video/mp4") for client in clients]
             refused = [error for job in jobs if (error := job.exception()) is not None]
         for client in clients:

@@ -6,7 +6,7 @@ RUN python -m venv --without-pip /opt/veridask
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
 # The libraries first, with no package in the folder: a layer that a change of the code leaves alone.
 COPY constraints.txt pyproject.toml README.md ./
-RUN pip --python /opt/veridask/bin/python install ".[api,postgres]"
+RUN pip --python /opt/veridask/bin/python install ".[api,postgres,tracing]"
 COPY models models
 COPY workers workers
 COPY graphs graphs

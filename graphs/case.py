@@ -19,12 +19,13 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import List, Task, TaskRef
 from distributed import Client, Future
 
+from graphs import sandbox
 from graphs.combine import combine
 from graphs.decision import decide
 from graphs.findings import Findings
 from graphs.flow import kept_of, nodes_for, steps_of
 from graphs.nodes import Node
-from graphs.profile import profile
+from graphs.profile import is_sandbox, profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import run_node
 from workers.cluster import labels
@@ -35,6 +36,8 @@ from workers.uploads import COUNT, FORGET, GRAPH_SECONDS, HELD, HOLD, LET_GO, UP
 
 def verdict(results: list[CheckResult], spec: CaseSpec) -> Verdict:
     """The last task of the graph: combine all results, then decide."""
+    if is_sandbox(spec.profile):
+        sandbox.require_verdict(spec)
     policy = profile(spec.profile).policy
     tree = combine(results, policy)
     return Verdict(decide(tree, policy, spec.attempts), tree)

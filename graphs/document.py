@@ -58,12 +58,12 @@ class Pages:
 
 
 @data(CPU)
-def frames(upload: bytes, step: Step) -> Frames:
+def frames(upload: bytes, step: Step, models: ModelPool) -> Frames:
     """Decode and sample the media, once; all else shares the result."""
-    from models.media import MediaLimits, sample_frames
+    from models.media import WIDEST
 
-    return sample_frames(
-        upload, rate_hz=FRAMES_PER_SECOND[step], max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=MediaLimits()
+    return models.decoders.sample_frames(
+        upload, rate_hz=FRAMES_PER_SECOND[step], max_frames=MAX_FRAMES, max_side=MAX_SIDE, limits=WIDEST
     )
 
 

@@ -2,6 +2,8 @@
 
 VeridaskError
 ├── ProfileError       a profile or policy that cannot be used
+├── MarkerError        the marker of a sandbox case means nothing
+├── ForcedError        a check of a sandbox case fails because its marker says so
 └── EvaluationError    items of a measurement that are not there or cannot be used
 """
 
@@ -14,6 +16,18 @@ class ProfileError(VeridaskError):
     """A profile or policy that cannot be used."""
 
     code = "unknown_profile"
+
+
+class MarkerError(VeridaskError):
+    """The marker of a sandbox case means nothing."""
+
+    code = "invalid_sandbox_marker"
+
+
+class ForcedError(VeridaskError):
+    """A check of a sandbox case fails because its marker says so."""
+
+    code = "sandbox_error"
 
 
 class EvaluationError(VeridaskError):

@@ -35,16 +35,16 @@ EMBEDDED_CHIPS = 8
 
 
 @data(CPU)
-def frames(upload: bytes) -> Frames:
+def frames(upload: bytes, models: ModelPool) -> Frames:
     """Decode and sample the media, once; all else shares the result."""
-    from models.media import MediaLimits, sample_frames
+    from models.media import WIDEST
 
-    return sample_frames(
+    return models.decoders.sample_frames(
         upload,
         rate_hz=FRAMES_PER_SECOND,
         max_frames=MAX_FRAMES,
         max_side=MAX_SIDE,
-        limits=MediaLimits(),
+        limits=WIDEST,
         details=DETAILS,
     )
 

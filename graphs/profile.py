@@ -39,7 +39,8 @@ class Policy:
 class Profile:
     """A named configuration. accepts: for each step wanted, the kinds of media taken (`video`, `image`).
 
-    retention_days: from the end of a case until it is redacted unasked; None keeps it until somebody asks.
+    retention_days: from the end of a case until it is redacted unasked; None keeps it until somebody asks. sandbox: its
+    checks find what the case's marker says (`graphs.sandbox`).
     """
 
     name: str
@@ -49,6 +50,7 @@ class Profile:
     open_seconds: int
     retention_days: int | None
     policy: Policy
+    sandbox: bool = False
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -76,6 +78,7 @@ def parse_profile(raw: Mapping[str, Any]) -> Profile:
             open_seconds=int(raw["open_seconds"]),
             retention_days=int(raw["retention_days"]) if "retention_days" in raw else None,
             policy=policy,
+            sandbox=bool(raw.get("sandbox", False)),
         )
         if found.retention_days is not None and found.retention_days < 1:
             raise ValueError("retention_days must be at least 1")
@@ -120,3 +123,9 @@ def profile(name: str) -> Profile:
         return profiles()[name]
     except KeyError:
         raise ProfileError(f"there is no profile {name!r}; there are {', '.join(profiles())}") from None
+
+
+def is_sandbox(name: str) -> bool:
+    """Whether nothing is checked in cases of that profile; false for one that this build does not have."""
+    held = profiles().get(name)
+    return held is not None and held.sandbox

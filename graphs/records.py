@@ -46,6 +46,19 @@ class CheckResult:
 
 
 @dataclass(frozen=True)
+class TaskTime:
+    """When and where one task of a case ran. started_at: seconds since 1970 by the worker's clock; result: of a check,
+    otherwise empty.
+    """
+
+    node: str
+    started_at: float
+    duration_ms: float
+    worker: str
+    result: str = ""
+
+
+@dataclass(frozen=True)
 class Decision:
     """What is decided on a case. retake: the steps to upload again, only with `resubmission_requested`."""
 
@@ -77,10 +90,13 @@ class Failed:
 
 @dataclass(frozen=True)
 class CaseSpec:
-    """All that the graph of a case is made from. attempts: which attempt of each step the graph waits for, from 1."""
+    """All that the graph of a case is made from. attempts: which attempt of each step the graph waits for, from 1.
+    marker: in cases of sandbox profiles, what is to come out.
+    """
 
     case_id: str
     profile: str
     attempts: Mapping[Step, int]
     challenge: tuple[str, ...]
     opened_on: date
+    marker: str = ""

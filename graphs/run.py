@@ -20,10 +20,11 @@ from typing import Any
 
 from distributed import get_worker
 
+from graphs import sandbox
 from graphs.flow import NODES
 from graphs.nodes import MODELS, Node
 from graphs.profile import profile
-from graphs.records import CaseSpec, CheckResult, Failed
+from graphs.records import CaseSpec, CheckResult, Failed, TaskTime
 from models.errors import MediaError
 from workers.pool import models
 
@@ -33,6 +34,10 @@ NODE_SECONDS = 60.0
 """Longest time for one node, a hundred times what the slowest takes. Past it a check is `error`; the case goes on."""
 CHECK_TOPIC = "veridask-checks"
 """Topic of `Client.subscribe_topic` on which each check says that it has ended: code and time, nothing personal."""
+ON = "on"
+"""What names the worker in these events: the scheduler writes its address over a field `worker`."""
+TASK_TOPIC = "veridask-tasks"
+"""Topic on which each other task says so: the fields of `records.TaskTime`, and the case's id."""
 
 
 def run_node(name: str, spec: CaseSpec, /, **inputs: Any) -> Any:
@@ -40,12 +45,15 @@ def run_node(name: str, spec: CaseSpec, /, **inputs: Any) -> Any:
     node = NODES[name]
     started = time.time()
     broken = next((value for value in inputs.values() if isinstance(value, Failed)), None)
-    if broken is not None and not node.placed.takes_failed:
-        value: Any = CheckResult(name=name, result="not_run") if node.placed.is_check else broken
+    if node.placed.is_check and profile(spec.profile).sandbox:
+        value: Any = _call(sandbox.marked(node, spec), spec, {})
+    elif broken is not None and not node.placed.takes_failed:
+        value = CheckResult(name=name, result="not_run") if node.placed.is_check else broken
     else:
         value = _call(node, spec, inputs)
     if node.placed.is_check:
-        value = _stamp(value, started, spec.case_id)
+        return _stamp(value, started, spec.case_id)
+    _tell(name, started, spec.case_id)
     return value
 
 
@@ -95,6 +103,16 @@ def _in_time(node: Node, arguments: Mapping[str, Any]) -> Any:
     return answer.result(NODE_SECONDS)
 
 
+def _tell(name: str, started: float, case_id: str) -> None:
+    """Say when and where a task that is no check ran."""
+    try:
+        worker = get_worker()
+    except ValueError:
+        return
+    time_of = TaskTime(name, started, (time.time() - started) * 1000, str(worker.name))
+    worker.log_event(TASK_TOPIC, {"case_id": case_id, ON: time_of.worker, **dataclasses.asdict(time_of)})
+
+
 def _stamp(result: CheckResult, started: float, case_id: str) -> CheckResult:
     """Add time and place to a result, and say that it has ended to whoever listens."""
     duration = (time.time() - started) * 1000
@@ -109,7 +127,7 @@ def _stamp(result: CheckResult, started: float, case_id: str) -> CheckResult:
         "result": result.result,
         "reasons": [reason.code for reason in result.reasons],
         "duration_ms": duration,
-        "worker": result.worker,
+        ON: result.worker,
         "started_at": started,
     }
     worker.log_event(CHECK_TOPIC, event)

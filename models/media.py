@@ -53,6 +53,10 @@ class MediaLimits:
     max_frames: int = 1800
 
 
+WIDEST = MediaLimits(max_bytes=2**31, max_seconds=600.0, max_side=16_384)
+"""What an operator may widen them to. Workers go by this: the service has held the media to its own limits before."""
+
+
 @dataclass(frozen=True)
 class MediaInfo:
     """What the container says. Width and height are as shown, after the rotation of the metadata is applied; rotation

@@ -16,7 +16,7 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from service.assembly import Service
-from service.errors import ForbiddenError, UnauthenticatedError, WrongSecretError
+from service.errors import ForbiddenError, UnauthenticatedError, UnknownCaseError, WrongSecretError
 from service.identifiers import is_case_id, is_client_secret
 from service.keys import Scope
 from service.lifecycle import Case
@@ -27,15 +27,25 @@ _SKEW = timedelta(seconds=30)
 REFUSED = (401, 403, 429)
 """What every route answers to who may not ask, or not so often."""
 
+CLIENT_SECRET = "client_secret"  # noqa: S105  it names the credential
+"""Who asks with the secret of the case, for the audit log."""
+
 CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
-Bearer = HTTPBearer(
-    auto_error=False, description="An API key (`vd_…`), or, where the route says so, the `client_secret` of the case."
+ApiKey = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `vd_…`.")
+ClientSecret = HTTPBearer(
+    auto_error=False,
+    scheme_name="ClientSecret",
+    description="The `client_secret` of the case, `secret_…`: for the person's device, for this case and for a while.",
 )
-Given = Annotated[HTTPAuthorizationCredentials | None, Security(Bearer)]
+Given = Annotated[HTTPAuthorizationCredentials | None, Security(ApiKey)]
+AlsoSecret = Annotated[HTTPAuthorizationCredentials | None, Security(ClientSecret)]
+"""Says in the document that a secret opens it too; it comes in the same header, so what it holds is the same."""
 
 
-def service_of(request: Request) -> Service:
-    """The parts of the running service."""
+async def service_of(request: Request) -> Service:
+    """The parts of the running service. A coroutine: FastAPI calls a plain function in a thread, and a busy machine
+    lets each request wait for that once more.
+    """
     service: Service = request.app.state.service
     return service
 
@@ -77,16 +87,20 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
             _require_secret(parts, given.credentials, case_id)
             if not or_secret:
                 raise ForbiddenError("a client secret does not open this; use an API key")
-            _is_asked_by(request, "client_secret")
-        if is_case_id(case_id):
-            parts.limits.count_case(case_id)
+            _is_asked_by(request, CLIENT_SECRET)
+        if not is_case_id(case_id):
+            raise UnknownCaseError("there is no such case")
+        parts.limits.count_case(case_id)
         return await parts.store.get(case_id)
 
-    return case
+    async def case_by_either(request: Request, parts: Parts, case_id: CaseId, given: Given, _same: AlsoSecret) -> Case:
+        return await case(request, parts, case_id, given)
+
+    return case_by_either if or_secret else case
 
 
 async def _require_key(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:
-    parts = service_of(request)
+    parts = await service_of(request)
     if given is None:
         raise UnauthenticatedError("send an API key: Authorization: Bearer vd_…; `veridask keys create` makes one")
     key = await parts.store.keys.opened_by(given.credentials, datetime.now(UTC))

@@ -5,23 +5,25 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
-from pydantic import AwareDatetime
+from prometheus_client.exposition import choose_encoder
 from sse_starlette import EventSourceResponse
+from starlette.responses import PlainTextResponse
 
-from graphs.profile import profiles
 from graphs.records import Outcome
-from service.access import REFUSED, Parts, caller, case_for, needs
-from service.cases import MEDIA_TYPES, NewCase
+from service.access import CLIENT_SECRET, REFUSED, Parts, caller, case_for, needs
+from service.cases import MEDIA_TYPES, UNTOLD, NewCase
 from service.events import stream
 from service.lifecycle import Case, Status
 from service.listing import CURSOR, CaseFilter
 from service.openapi import problems
 from service.schemas import (
+    PRINTABLE,
     CasePage,
     CaseView,
     ClientSecretView,
     CreatedView,
     Health,
+    Moment,
     NewCaseBody,
     ProfileView,
     Readiness,
@@ -32,6 +34,9 @@ router = APIRouter()
 CaseToRead = Annotated[Case, Depends(case_for("cases:read", or_secret=True))]
 CaseToFill = Annotated[Case, Depends(case_for("cases:write", or_secret=True))]
 CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
+_MEDIA = f"""The media's bytes. Their own type may be said instead; they must be of that type then:
+{", ".join(MEDIA_TYPES)}."""
+"""Said in words: generators of clients that know one kind of binary body make broken code where there are seven."""
 
 
 @router.post(
@@ -45,7 +50,15 @@ async def create_case(
     request: Request,
     parts: Parts,
     body: NewCaseBody,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            min_length=1,
+            max_length=255,
+            pattern=PRINTABLE,
+            description="Yours. Kept as long as the case.",
+        ),
+    ] = None,
 ) -> CreatedView:
     """Create a case. Its graph is on the cluster when this answers. With an `Idempotency-Key` a repeated request gets
     the first answer again.
@@ -67,10 +80,10 @@ async def list_cases(
     parts: Parts,
     status: Annotated[list[Status] | None, Query(max_length=8)] = None,
     outcome: Annotated[list[Outcome] | None, Query(max_length=8)] = None,
-    profile: Annotated[str | None, Query(max_length=64)] = None,
-    client_reference_id: Annotated[str | None, Query(max_length=255)] = None,
-    created_from: Annotated[AwareDatetime | None, Query(description="Created then or later.")] = None,
-    created_before: Annotated[AwareDatetime | None, Query(description="Created before that.")] = None,
+    profile: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)] = None,
+    client_reference_id: Annotated[str | None, Query(max_length=255, pattern=PRINTABLE)] = None,
+    created_from: Annotated[Moment | None, Query(description="Created then or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Created before that.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
 ) -> CasePage:
@@ -82,10 +95,14 @@ async def list_cases(
 
 
 @router.get("/v1/cases/{case_id}", tags=["cases"], responses=problems(*REFUSED, 404, 503))
-async def get_case(parts: Parts, case: CaseToRead) -> CaseView:
+async def get_case(request: Request, parts: Parts, case: CaseToRead) -> CaseView:
     """Status, steps with the reasons for a retake, checks as far as they have come, decision and timings."""
     so_far = await parts.store.events(case.id) if case.recorded is None else []
-    return CaseView.of(case, so_far)
+    return _shown(request, CaseView.of(case, so_far))
+
+
+def _shown(request: Request, view: CaseView) -> CaseView:
+    return view.without_review() if caller(request) == CLIENT_SECRET else view
 
 
 @router.put(
@@ -96,7 +113,8 @@ async def get_case(parts: Parts, case: CaseToRead) -> CaseView:
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {name: {"schema": {"type": "string", "format": "binary"}} for name in MEDIA_TYPES},
+            "description": _MEDIA,
+            "content": {UNTOLD: {"schema": {"type": "string", "format": "binary"}}},
         }
     },
 )
@@ -110,7 +128,7 @@ async def put_upload(
     announced = request.headers.get("content-length", "")
     length = int(announced) if announced.isdecimal() else None
     taken = await parts.cases.upload(case, step, content_type, length, request.stream(), caller(request))
-    return CaseView.of(taken)
+    return _shown(request, CaseView.of(taken))
 
 
 @router.get(
@@ -118,18 +136,24 @@ async def put_upload(
     tags=["cases"],
     response_class=EventSourceResponse,
     responses={
-        200: {"description": "Events `status`, `step`, `check`, `decision`", "content": {"text/event-stream": {}}},
+        200: {
+            "description": "Events `status`, `step`, `check`, `decision`",
+            "content": {"text/event-stream": {}},
+        },
         204: {"description": "The case is closed and all was told; do not connect again"},
         **problems(*REFUSED, 404, 422, 503),
     },
 )
 async def get_events(
-    parts: Parts, case: CaseToRead, last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1)] = 0
+    parts: Parts,
+    case: CaseToRead,
+    last_event_id: Annotated[str, Header(pattern="^[0-9]{1,18}$", description="`id` of the last event read.")] = "0",
 ) -> Response:
     """Everything that happened to the case and, until it is closed, what happens. `Last-Event-ID` continues."""
-    if not case.is_open and not await parts.store.events(case.id, last_event_id):
+    after = int(last_event_id)
+    if not case.is_open and not await parts.store.events(case.id, after):
         return Response(status_code=204)
-    events = stream(parts.store, parts.board, case.id, last_event_id)
+    events = stream(parts.store, parts.board, case.id, after)
     return EventSourceResponse(events, ping=parts.settings.event_ping_s)
 
 
@@ -159,9 +183,9 @@ async def create_client_secret(parts: Parts, case: CaseToChange) -> ClientSecret
     responses=problems(*REFUSED, 503),
     dependencies=[Depends(needs(None))],
 )
-async def get_profiles() -> list[ProfileView]:
+async def get_profiles(parts: Parts) -> list[ProfileView]:
     """The configurations that cases can be created with."""
-    return [ProfileView.of(profile) for profile in profiles().values()]
+    return [ProfileView.of(profile) for profile in parts.cases.offered()]
 
 
 @router.get("/healthz", tags=["health"])
@@ -176,3 +200,23 @@ async def readyz(parts: Parts, response: Response) -> Readiness:
     missing = await parts.missing()
     response.status_code = 503 if missing else 200
     return Readiness(ready=not missing, missing=missing)
+
+
+@router.get(
+    "/metrics",
+    tags=["health"],
+    response_class=PlainTextResponse,
+    responses={
+        200: {
+            "description": "The text format of Prometheus",
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **problems(*REFUSED, 503),
+    },
+    dependencies=[Depends(needs("metrics:read"))],
+)
+async def get_metrics(request: Request, parts: Parts) -> Response:
+    """Figures of this process, the store and the clusters. They count; they say nothing of a person or a case."""
+    await request.app.state.gauges.look()
+    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    return Response(encode(parts.metrics.registry), media_type=media_type)

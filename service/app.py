@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.telemetry import TelemetryConfig
 
-from service import api, evidence_routes, openapi, problems, tus_routes, webhook_routes
+from service import api, evidence_routes, openapi, problems, review_routes, tus, tus_routes, webhook_routes
 from service.assembly import assembled
+from service.gauges import Gauges
+from service.metrics import Metrics
 from service.requests import RequestLog
 from service.settings import Settings
 
@@ -21,6 +26,23 @@ decision.
 scopes that are wanted. The `client_secret` that comes with a new case opens that case alone, for its uploads, its state
 and its events, and for an hour: it is for the person's device, which must never see a key.
 """
+_CORS: Mapping[str, Any] = {
+    "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+    "allow_headers": ("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-ID", *tus.ASKED),
+    "expose_headers": ("Location", "Retry-After", "X-Request-ID", *tus.ANSWERED),
+    "max_age": 600,
+}
+"""What pages of the origins that are let in may send and read. No cookies: a credential is always a header."""
+
+
+_NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""FastAPI's own spans would hold paths, queries and addresses of clients; `service.tracing` makes ours."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -28,19 +50,35 @@ def create_app(settings: Settings) -> FastAPI:
 
     Several processes may share a case store and an evidence store when they join the same clusters.
     """
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with assembled(settings) as service:
+        async with assembled(settings, metrics) as service:
             app.state.service = service
+            app.state.gauges = Gauges(service)
+            metrics.registry.register(app.state.gauges)
             yield
 
-    app = FastAPI(title="veridask", version=version("veridask"), description=_ABOUT, lifespan=lifespan)
+    app = FastAPI(
+        title="veridask",
+        version=version("veridask"),
+        summary="Automatic identity verification",
+        description=_ABOUT,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lifespan,
+        generate_unique_id_function=openapi.operation_id,
+        redirect_slashes=False,  # a redirect would name whatever host the request named
+        telemetry=_NO_TELEMETRY,
+    )
     app.include_router(api.router)
     app.include_router(evidence_routes.router)
+    app.include_router(review_routes.router)
     app.include_router(tus_routes.router)
     app.include_router(webhook_routes.router)
-    app.add_middleware(RequestLog)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origins, **_CORS)
+    app.add_middleware(RequestLog, metrics=metrics)
     problems.install(app)
     openapi.install(app)
     return app

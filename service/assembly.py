@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import structlog
 
 from graphs.profile import profiles
-from service.cases import Cases
+from service.cases import MEDIA_TYPES, Cases
+from service.census import Census
 from service.errors import EvidenceUnavailableError, StoreUnavailableError
 from service.events import EventBoard
 from service.evidence import Evidence
@@ -19,15 +20,18 @@ from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
 from service.identifiers import Secrets, service_key, time_ordered
 from service.keyring import Keyring, keyring_of
 from service.limits import Limits
+from service.metrics import Metrics
 from service.probing import Prober
 from service.redaction import Redaction
 from service.replica import Replica
+from service.report import Reports
 from service.resumable import ResumableUploads
 from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
 from service.store import Store
+from service.telemetry import Telemetry
 from service.webhook_store import WebhookStore
 from service.webhook_urls import Destinations
 from service.webhooks import WebhookSender
@@ -35,6 +39,7 @@ from workers.uploads import require_tested_build
 
 log = structlog.get_logger()
 
+_LAG_LOOK_S = 0.25
 _ANCHORS_S = 60.0
 """How often the newest line of the audit log is logged."""
 
@@ -47,8 +52,10 @@ class Service:
     store: Store
     evidence: Evidence
     evidence_reader: EvidenceReader
+    reports: Reports
     board: EventBoard
     runs: CaseRuns
+    replica: Replica
     cases: Cases
     redaction: Redaction
     resumable: ResumableUploads
@@ -57,13 +64,19 @@ class Service:
     webhooks: WebhookStore
     destinations: Destinations
     webhook_news: asyncio.Event
+    metrics: Metrics
+    census: Census
+    ending: asyncio.Event
 
     async def missing(self) -> list[str]:
         """What keeps cases from being taken and decided now; empty when nothing does."""
-        missing = []
+        missing = ["stopping"] if self.ending.is_set() else []
         try:
             await self.store.check()
+            readable = True
         except StoreUnavailableError:
+            readable = False
+        if not (readable and self.replica.is_seen):  # it may be readable and take nothing: locked, or the disk full
             missing.append("store")
         try:
             await self.evidence.require_usable()
@@ -111,15 +124,20 @@ async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[Store, Evide
 
 
 @asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Service]:
+async def assembled(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Service]:
     """A running service. Raises SettingsError, ProfileError, or what the store and the evidence raise at start.
 
     A cluster that is away does not keep the service from starting: it says so in `readyz` and goes on trying.
     """
     profiles()  # a broken profile refuses to start, and so does a build of Dask that was not tested
     require_tested_build()
+    if settings.sandbox:
+        log.warning("sandbox_is_on", detail="cases of sandbox profiles are taken; nothing is checked in them")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
+        telemetry = Telemetry(metrics, MEDIA_TYPES)
+        metrics = telemetry.metrics
+        stack.callback(asyncio.create_task(_watch_loop(metrics), name="loop lag").cancel)
         board, webhook_news, keys = EventBoard(), asyncio.Event(), keyring(settings)
 
         def told(case_id: str) -> None:
@@ -133,7 +151,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         destinations = webhook_destinations(settings)
         stack.callback(destinations.close)
         sender = WebhookSender(
-            webhooks, destinations, webhook_news, settings.webhook_retries_s, settings.webhook_timeout_s
+            webhooks, destinations, webhook_news, settings.webhook_retries_s, settings.webhook_timeout_s, telemetry
         )
         stack.push_async_callback(sender.close)  # after all that tells of cases, so that the last is sent as well
         sender.start()
@@ -142,12 +160,19 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)
-        prober = Prober(settings.probe_processes, settings.probe_timeout_s, settings.media_limits)
+        prober = Prober(
+            settings.probe_processes,
+            settings.probe_timeout_s,
+            settings.media_limits,
+            settings.probe_memory_bytes,
+            telemetry,
+        )
         stack.push_async_callback(prober.close)
         await prober.start()
         me = time_ordered("replica")
         addresses, places = settings.cells, settings.max_decoding
-        runs = CaseRuns(store, evidence, me, addresses, settings.cluster_timeout_s, places, settings.cluster_tls)
+        tls, timeout_s = settings.cluster_tls, settings.cluster_timeout_s
+        runs = CaseRuns(store, evidence, me, addresses, timeout_s, places, tls, telemetry)
         stack.push_async_callback(runs.close)
         replica = Replica(me, store, runs)
         stack.push_async_callback(replica.close)
@@ -158,20 +183,31 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
             settings.service_key_file.read_bytes() if settings.service_key_file else service_key(settings.data_dir)
         )
         cases = Cases(
-            settings, store, evidence, prober, runs, me, secrets, lambda c: CaseView.of(c).model_dump(mode="json")
+            settings,
+            store,
+            evidence,
+            prober,
+            runs,
+            me,
+            secrets,
+            lambda c: CaseView.of(c).model_dump(mode="json"),
+            telemetry,
         )
-        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s)
+        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s, metrics)
         resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
         for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
             stack.callback(asyncio.create_task(work).cancel)
-        limits = Limits(settings.key_rate, settings.case_rate)
+        limits = Limits(settings.key_rate, settings.case_rate, metrics)
+        reader = EvidenceReader(store, evidence)
         yield Service(
             settings,
             store,
             evidence,
-            EvidenceReader(store, evidence),
+            reader,
+            Reports(store, reader),
             board,
             runs,
+            replica,
             cases,
             redaction,
             resumable,
@@ -180,4 +216,16 @@ async def assembled(settings: Settings) -> AsyncIterator[Service]:
             webhooks,
             destinations,
             webhook_news,
+            metrics,
+            Census(store.database),
+            asyncio.Event(),
         )
+
+
+async def _watch_loop(metrics: Metrics) -> None:
+    """For ever: measure how late the event loop comes. What blocks it makes every request wait as long."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _LAG_LOOK_S
+        await asyncio.sleep(_LAG_LOOK_S)
+        metrics.loop_lag_s.observe(max(0.0, loop.time() - due))

@@ -26,7 +26,7 @@ from sqlalchemy.orm import Session
 
 from service.database import Database, in_a_thread
 from service.errors import AuditBrokenError, StoreUnavailableError
-from service.lifecycle import Change
+from service.lifecycle import Change, Recorded
 from service.tables import AuditHeadRow, AuditRow
 
 log = structlog.get_logger()
@@ -34,7 +34,8 @@ log = structlog.get_logger()
 SERVICE = "service"
 """Who acts when nobody asked: expiry, retention, the policy's decision."""
 _FIRST = "0" * 64
-_NO_HEAD = "the row that says which line is the newest is gone"
+"""What stands before the first line."""
+_NO_HEAD = "what says how many lines there are is missing"
 _ENDS = ("canceled", "expired", "redacted")
 _AT_ONCE = 1000
 
@@ -82,12 +83,21 @@ def entries_of(change: Change, actor: str) -> list[Entry]:
             details: dict[str, Any] = {"step": event.data["step"], "attempt": event.data["attempt"]}
             entries.append(Entry(actor, "upload.received", case.id, details))
         elif event.type == "decision" and case.recorded is not None:
-            decision, by = case.recorded.decision, case.recorded.decided_by
-            details = {"outcome": decision.outcome, "policy_version": decision.policy_version, "decided_by": by}
-            entries.append(Entry(actor, "case.decided", case.id, details))
+            entries.append(_decided(case.id, case.recorded, actor))
         elif event.type == "status" and event.data["status"] in _ENDS:
             entries.append(Entry(actor, f"case.{event.data['status']}", case.id))
     return entries
+
+
+def _decided(case_id: str, recorded: Recorded, actor: str) -> Entry:
+    """By the policy, the deadline, or a person: his words are left out, the codes that he gave are not."""
+    decision, review = recorded.decision, recorded.review
+    details: dict[str, Any] = {"outcome": decision.outcome, "policy_version": decision.policy_version}
+    if review is None:
+        return Entry(actor, "case.decided", case_id, {**details, "decided_by": recorded.decided_by})
+    said = {"reasons": [reason.code for reason in decision.reasons], "retake": list(decision.retake)}
+    before = {"before": review.replaced.decision.outcome, "before_by": review.replaced.decided_by}
+    return Entry(actor, "case.reviewed", case_id, {**details, **said, **before})
 
 
 def chained(before: str, number: int, at: datetime, entry: Entry) -> str:

@@ -6,13 +6,13 @@ import asyncio
 from dataclasses import dataclass, field
 
 from graphs.case import CaseFutures, upload_key
-from graphs.records import CaseSpec, Step
+from graphs.records import CaseSpec, Step, TaskTime
 
 
 @dataclass
 class CaseRun:
     """A case that this process works on. uploaded: the steps that had their uploads at the last look; delivered: those
-    that the cluster was handed, from here or by another process.
+    that the cluster was handed, from here or by another process; times: the last run of each task that is no check.
     """
 
     spec: CaseSpec
@@ -22,6 +22,7 @@ class CaseRun:
     delivered: set[Step] = field(default_factory=set)
     watched: set[str] = field(default_factory=set)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    times: dict[str, TaskTime] = field(default_factory=dict)
 
     def key(self, step: Step) -> str:
         """The key under which the cluster waits for that upload."""

@@ -1,4 +1,4 @@
-"""What can be asked of a case: create, take an upload, look, cancel, and the sweep that ends what is overdue.
+"""What can be asked of a case: create, take an upload, look, cancel, review, and the sweep that ends what is overdue.
 
 Each operation is: read, one pure transition (`service.lifecycle`), one transaction (`service.store`), then tell the
 cluster's side (`service.runs`) that there is something new. A media is durable in the evidence, and its row in the
@@ -18,8 +18,10 @@ from typing import Any
 
 import structlog
 
-from graphs.profile import Profile, profile
+from graphs.errors import ProfileError
+from graphs.profile import Profile, profile, profiles
 from graphs.records import Step
+from graphs.sandbox import marker_of, parse
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
 from models.liveness.challenge import draw
 from models.media import MediaInfo
@@ -30,12 +32,14 @@ from service.lifecycle import (
     Case,
     Change,
     Event,
+    Opinion,
     StepState,
     accept,
     cancel,
     decide,
     expire,
     require_wanted,
+    review,
     without_result,
 )
 from service.probing import Prober
@@ -43,6 +47,7 @@ from service.rows import StoredRequest, Upload
 from service.runs import CaseRuns
 from service.settings import Settings
 from service.store import Store
+from service.telemetry import Telemetry, stage
 from workers.errors import ClusterError
 
 log = structlog.get_logger()
@@ -56,6 +61,8 @@ MEDIA_TYPES: Mapping[str, str] = {
     "image/webp": "image",
 }
 """The media types taken, and the kind that each is."""
+UNTOLD = "application/octet-stream"
+"""Its sender does not say which of them it is: many generated clients cannot. Its content says."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,9 @@ class Cases:
         replica: str,
         secrets: Secrets,
         view: Callable[[Case], Mapping[str, Any]],
+        telemetry: Telemetry,
     ) -> None:
+        self.telemetry = telemetry
         self._settings = settings
         self._store = store
         self._evidence = evidence
@@ -111,12 +120,13 @@ class Cases:
         """Create a case and submit its graph; a repeated key gives the first answer again. by: who asks, for the audit
         log, here and below.
 
-        Raises ProfileError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case is left then.
+        Raises ProfileError, MarkerError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case
+        is left then.
         """
         fingerprint = new.fingerprint(self._secrets)
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
-            held = profile(new.profile)
+            held = self._offered(new)
             if await self._store.processing() >= self._settings.max_backlog:
                 raise BacklogError("too many cases wait for their decision")
             cell = await self._runs.cells.best()  # all away: say so before anything is stored
@@ -134,10 +144,22 @@ class Cases:
                     self._runs.changed(case.id)
                     raise ClusterError("the scheduler did not take the case") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
+                self.telemetry.created(case)
                 return Created(self._view(case), *self.secret_for(case.id))
         if known.fingerprint != fingerprint:
             raise IdempotencyError("the key was used for another request")
         return Created(known.answer, *self.secret_for(known.case_id))
+
+    def offered(self) -> list[Profile]:
+        """The profiles that cases can be created with here."""
+        return [held for held in profiles().values() if self._settings.sandbox or not held.sandbox]
+
+    def _offered(self, new: NewCase) -> Profile:
+        held = profile(new.profile)
+        if held.sandbox and not self._settings.sandbox:
+            raise ProfileError(f"profile {held.name} is a sandbox, and this service takes none (VERIDASK_SANDBOX)")
+        parse(marker_of(held.name, new.metadata), held.policy)
+        return held
 
     def secret_for(self, case_id: str) -> tuple[str, datetime]:
         """A client secret of that case from now on, and the end of its time."""
@@ -172,7 +194,7 @@ class Cases:
         """
         step = require_wanted(case, step_name)
         accepts = profile(case.profile).accepts[step]
-        if MEDIA_TYPES.get(content_type) not in accepts:
+        if content_type != UNTOLD and MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
             raise MediaTypeError(f"step {step} takes {wanted}")
         if length is not None and length > self._settings.max_upload_bytes:
@@ -197,6 +219,19 @@ class Cases:
         `require_takes`, MediaError and its branches, UploadTimeoutError, EvidenceUnavailableError,
         StoreUnavailableError; the step stays as it was then.
         """
+        with self.telemetry.upload(case, step_name, content_type):
+            return await self._taken(case, step_name, content_type, length, body, by, upload_id)
+
+    async def _taken(
+        self,
+        case: Case,
+        step_name: str,
+        content_type: str,
+        length: int | None,
+        body: AsyncIterator[bytes],
+        by: str,
+        upload_id: str | None,
+    ) -> Case:
         step = self.require_takes(case, step_name, content_type, length)
         accepts = profile(case.profile).accepts[step]
         attempt = case.steps[step].attempts + 1
@@ -207,7 +242,8 @@ class Cases:
             info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
             if info.kind not in accepts:
                 raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
-            kept = key = await self._evidence.keep(incoming)
+            with self.telemetry.stage("keep"):
+                kept = key = await self._evidence.keep(incoming)
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
@@ -224,10 +260,12 @@ class Cases:
                 await asyncio.shield(self._remove_unknown(case.id, key))
             raise
         assert change is not None  # noqa: S101  `accept` gives a change or raises
+        self.telemetry.stored(step, incoming.size)
         log.info("upload_stored", case_id=case.id, step=step, bytes=incoming.size, media=info.mime)
         self._runs.changed(case.id, last=change.case.status == "processing")
         return change.case
 
+    @stage("receive")
     async def _receive(
         self, body: AsyncIterator[bytes], limit: int, case_id: str, step: Step, attempt: int
     ) -> Incoming:
@@ -237,8 +275,10 @@ class Cases:
         except TimeoutError:
             raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
 
+    @stage("probe")
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
-        return await self._prober.probe(incoming.path, incoming.opens, content_type)
+        declared = None if content_type == UNTOLD else content_type
+        return await self._prober.probe(incoming.path, incoming.opens, declared)
 
     async def _remove_unknown(self, case_id: str, key: str) -> None:
         # A store that is away leaves the file; it is removed at the next start if no row points to it.
@@ -253,6 +293,20 @@ class Cases:
         change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)), by=by)
         assert change is not None  # noqa: S101  `cancel` gives a change or raises
         self._runs.changed(case_id)
+        return change.case
+
+    async def review(self, case: Case, opinion: Opinion, by: str) -> Case:
+        """A person decides a case that is in review; harmless when repeated. by: the id of his API key.
+
+        Raises as `lifecycle.review`, UnknownCaseError, StoreUnavailableError. A case that is opened again goes on with
+        its next upload: until then nothing of it is on the cluster.
+        """
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=profile(case.profile).open_seconds)
+        change = await self._store.change(case.id, lambda known: review(known, opinion, by, now, until), by=by)
+        assert change is not None  # noqa: S101  `review` gives a change or raises
+        if change.events:
+            log.info("case_reviewed", case_id=case.id, outcome=opinion.outcome, status=change.case.status)
         return change.case
 
     async def sweep(self) -> None:
@@ -278,4 +332,6 @@ class Cases:
                 change = await self._store.change(case.id, lambda c: expire(c, now))
             if change is not None:
                 log.info("case_overdue", case_id=case.id, status=change.case.status)
+                if case.status == "processing":
+                    self.telemetry.decided(change.case)
                 self._runs.changed(case.id)

@@ -197,10 +197,10 @@ def _seeds(given: str) -> tuple[int, int] | None:
 
 @app.command()
 def doctor() -> None:
-    """Say what is missing or too slow on this machine."""
+    """Say what is missing, unsafe or too slow here; exit code 1 for the first two."""
     from service.doctor import doctor as run_doctor
 
-    raise typer.Exit(run_doctor(Settings().data_dir.resolve()))
+    raise typer.Exit(run_doctor())
 
 
 @app.command("reseal")

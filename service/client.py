@@ -1,4 +1,4 @@
-"""A small typed client of the REST API, used by the command line and the tests."""
+"""A small typed client of the REST API, for Python programs; the command line, the demo and the tests use it too."""
 
 from __future__ import annotations
 
@@ -7,44 +7,24 @@ import mimetypes
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import IOBase
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal
+from uuid import uuid4
 
 import httpx
 
 from graphs.records import Step
-from models.errors import VeridaskError
-from service.schemas import CasePage, CaseView, ClientSecretView, CreatedView, Problem, ProfileView, Readiness
-from service.webhook_outbox import EventType
-from service.webhook_schemas import DeliveriesView, DeliveryView, EndpointSecretView, EndpointView
-from service.webhook_store import DeliveryState
+from service.calls import Content, ProblemError
+from service.schemas import CasePage, CaseView, ClientSecretView, CreatedView, ListedCaseView, ProfileView, Readiness
+from service.webhook_client import WebhookCalls
 
-_ENDPOINTS = "/v1/webhook_endpoints"
+__all__ = ["CaseEvent", "ProblemError", "VeridaskClient"]
 
-_WAIT_S = 0.05
+UNTOLD = "application/octet-stream"
+_WAIT_S, _BUSY_S = 0.05, 1.0
 _SILENCE_S = 5.0
 """Below the server's ping, which would otherwise keep a wait going past its deadline."""
-
-
-class ProblemError(VeridaskError):
-    """The service answered with a problem: the text of the document, and the HTTP status that came with it."""
-
-    code = "problem"
-
-    def __init__(self, text: str, status: int = 500) -> None:
-        super().__init__(text)
-        self.args = (text, status)
-        self.status = status
-        try:
-            self.problem: Problem | None = Problem.model_validate_json(text)
-        except ValueError:  # something in front of the service answered
-            self.problem = None
-        self.detail = self.problem.detail if self.problem else text[:200]
-        self.code = self.problem.code if self.problem else "problem"
-
-    def __str__(self) -> str:
-        return f"{self.status} {self.code}: {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -56,26 +36,17 @@ class CaseEvent:
     data: Mapping[str, Any]
 
 
-class VeridaskClient:
-    """The API at `url`. credential: an API key, or a case's client secret; timeout_s: for each answer.
+class VeridaskClient(WebhookCalls):
+    """The API at `url`. credential: an API key, or a case's client secret; timeout_s: for each answer; patience_s: how
+    long a call is tried again, without doing anything twice, when the connection fails or the service answers 429 or
+    503 (after the time that it names).
 
     Every method raises ProblemError for a problem document and httpx.TransportError when nothing answers.
     """
 
-    def __init__(self, url: str, credential: str = "", timeout_s: float = 60.0) -> None:
-        headers = {"Authorization": f"Bearer {credential}"} if credential else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s)
+    def __init__(self, url: str, credential: str = "", timeout_s: float = 60.0, patience_s: float = 30.0) -> None:
+        super().__init__(url, credential, timeout_s, patience_s)
         self._seen: dict[str, int] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._http.close()
 
     def ready(self) -> Readiness:
         """Whether cases can be taken, and what is missing if not."""
@@ -83,7 +54,7 @@ class VeridaskClient:
 
     def profiles(self) -> list[ProfileView]:
         """The profiles that cases can be created with."""
-        return [ProfileView.model_validate(item) for item in _good(self._http.get("/v1/profiles")).json()]
+        return [ProfileView.model_validate(item) for item in self._ask("GET", "/v1/profiles").json()]
 
     def create(
         self,
@@ -93,10 +64,10 @@ class VeridaskClient:
         metadata: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> CreatedView:
-        """Create a case."""
+        """Create a case. A repeated idempotency_key (by default one is made) gives the case that it first made."""
         body = {"profile": profile, "client_reference_id": client_reference_id, "metadata": dict(metadata or {})}
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        return CreatedView.model_validate(_good(self._http.post("/v1/cases", json=body, headers=headers)).json())
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        return CreatedView.model_validate(self._ask("POST", "/v1/cases", json=body, headers=headers).json())
 
     def cases(self, *, limit: int = 20, cursor: str | None = None, **wanted: str | Sequence[str]) -> CasePage:
         """A page of cases, newest first. wanted: `status`, `outcome`, `profile`, `client_reference_id`, `created_from`,
@@ -105,31 +76,75 @@ class VeridaskClient:
         query: dict[str, str | int | Sequence[str]] = {"limit": limit, **wanted}
         if cursor is not None:
             query["cursor"] = cursor
-        return CasePage.model_validate(_good(self._http.get("/v1/cases", params=query)).json())
+        return CasePage.model_validate(self._ask("GET", "/v1/cases", params=query).json())
+
+    def all_cases(self, *, limit: int = 100, **wanted: str | Sequence[str]) -> Iterator[ListedCaseView]:
+        """All such cases, newest first; asks for `limit` at a time, as they are taken."""
+        cursor: str | None = None
+        while True:
+            page = self.cases(limit=limit, cursor=cursor, **wanted)
+            yield from page.data
+            if (cursor := page.next_cursor) is None:
+                return
 
     def client_secret(self, case_id: str) -> ClientSecretView:
         """Another secret for the person's device."""
-        return ClientSecretView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/client_secret")).json())
+        return ClientSecretView.model_validate(self._ask("POST", f"/v1/cases/{case_id}/client_secret").json())
 
-    def upload(self, case_id: str, step: Step, media: Path | bytes, content_type: str | None = None) -> CaseView:
-        """Upload a file, or bytes with their media type, for a step; durable when this returns.
+    def upload(self, case_id: str, step: Step, media: Path | Content, content_type: str | None = None) -> CaseView:
+        """Upload the media of a step; durable when this returns.
 
-        The media type of a file is told by its name when it is not given.
+        media: a file's path, or its bytes, or an open binary file (from its beginning), or an iterator of bytes, which
+        is not sent a second time. content_type: a path's is told by its name; without one the service looks.
         """
         if isinstance(media, Path):
-            content_type = content_type or mimetypes.guess_type(media.name)[0]
-            media = media.read_bytes()
-        headers = {"Content-Type": content_type or "application/octet-stream"}
-        answer = self._http.put(f"/v1/cases/{case_id}/uploads/{step}", content=media, headers=headers)
-        return CaseView.model_validate(_good(answer).json())
+            with media.open("rb") as file:
+                return self.upload(case_id, step, file, content_type or mimetypes.guess_type(media.name)[0])
+        path, headers = f"/v1/cases/{case_id}/uploads/{step}", {"Content-Type": content_type or UNTOLD}
+        deadline, again = time.monotonic() + self._patience_s, isinstance(media, bytes | IOBase)
+        before, lost = self.case(case_id) if again and self._patience_s else None, False
+        while True:
+            try:
+                answer = self._ask("PUT", path, content=media, headers=headers, repeatable=False)
+                return CaseView.model_validate(answer.json())
+            except (httpx.TransportError, ProblemError) as error:
+                refused = isinstance(error, ProblemError) and error.status != 503 and not (lost and error.status == 409)
+                if before is None or refused or time.monotonic() > deadline:
+                    raise
+                time.sleep(error.retry_after_s if isinstance(error, ProblemError) else _WAIT_S)
+                # It may have been taken when its answer was lost, and judged since: sent again it would be a retake.
+                now, lost = self.case(case_id), True
+                if _attempts(now, step) > _attempts(before, step):
+                    return now
 
     def case(self, case_id: str) -> CaseView:
         """The case as it is now."""
-        return CaseView.model_validate(_good(self._http.get(f"/v1/cases/{case_id}")).json())
+        return CaseView.model_validate(self._ask("GET", f"/v1/cases/{case_id}").json())
 
     def cancel(self, case_id: str) -> CaseView:
         """End a case that is not decided yet."""
-        return CaseView.model_validate(_good(self._http.post(f"/v1/cases/{case_id}/cancel")).json())
+        return CaseView.model_validate(self._ask("POST", f"/v1/cases/{case_id}/cancel").json())
+
+    def review(
+        self,
+        case_id: str,
+        outcome: Literal["approved", "declined", "resubmission_requested"],
+        explanation: str,
+        *,
+        reasons: Sequence[str | tuple[str, Step]] = (),
+        retake: Sequence[Step] = (),
+        note: str | None = None,
+    ) -> CaseView:
+        """Decide a case that is in review. reasons: codes, each with the step that it speaks of where it does; retake:
+        the steps to upload again, with `resubmission_requested`.
+        """
+        given = [{"code": r} if isinstance(r, str) else {"code": r[0], "step": r[1]} for r in reasons]
+        body = {"outcome": outcome, "explanation": explanation, "reasons": given, "retake": list(retake), "note": note}
+        return CaseView.model_validate(self._ask("POST", f"/v1/cases/{case_id}/review", json=body).json())
+
+    def report(self, case_id: str) -> str:
+        """The case as a page that a person can read, in HTML."""
+        return self._ask("GET", f"/v1/cases/{case_id}/report").text
 
     def wait(self, case_id: str, timeout_s: float = 120.0) -> CaseView:
         """Wait until the case wants something (a retake) or has ended; follows its events, so nothing is polled.
@@ -166,15 +181,19 @@ class VeridaskClient:
                     break
         except httpx.TransportError:
             time.sleep(_WAIT_S)  # the stream broke or was silent too long; look at the case and go on
+        except ProblemError as error:
+            if error.status not in (429, 503):
+                raise
+            time.sleep(_BUSY_S)
 
     def events(self, case_id: str, after: int = 0, timeout_s: float = 60.0) -> Iterator[CaseEvent]:
         """The events of a case past the id `after`, until it is closed. timeout_s: longest silence."""
         headers = {"Last-Event-ID": str(after)} if after else {}
         with self._http.stream("GET", f"/v1/cases/{case_id}/events", headers=headers, timeout=timeout_s) as answer:
             if answer.is_error:
-                answer.read()
+                raise ProblemError(answer.read().decode("utf-8", "replace"), answer.status_code)
             fields: dict[str, str] = {}
-            for line in _good(answer).iter_lines():
+            for line in answer.iter_lines():
                 if not line and "data" in fields:
                     data = json.loads(fields["data"])
                     yield CaseEvent(int(fields["id"]), fields["event"], data)
@@ -183,57 +202,6 @@ class VeridaskClient:
                     name, value = line.split(":", 1)
                     fields[name] = value.removeprefix(" ")
 
-    # --- webhooks ---
 
-    def create_webhook_endpoint(
-        self, url: str, *, events: Sequence[EventType] | None = None, description: str | None = None
-    ) -> EndpointSecretView:
-        """Make an endpoint for these types of events, or all; its signing secret is shown here alone."""
-        body = {"url": url, "events": None if events is None else list(events), "description": description}
-        return EndpointSecretView.model_validate(_good(self._http.post(_ENDPOINTS, json=body)).json())
-
-    def webhook_endpoints(self) -> list[EndpointView]:
-        """All endpoints, oldest first."""
-        return [EndpointView.model_validate(item) for item in _good(self._http.get(_ENDPOINTS)).json()]
-
-    def webhook_endpoint(self, endpoint_id: str) -> EndpointView:
-        """One endpoint."""
-        return EndpointView.model_validate(_good(self._http.get(f"{_ENDPOINTS}/{endpoint_id}")).json())
-
-    def delete_webhook_endpoint(self, endpoint_id: str) -> None:
-        """Remove an endpoint, with its deliveries."""
-        _good(self._http.delete(f"{_ENDPOINTS}/{endpoint_id}"))
-
-    def rotate_webhook_secret(self, endpoint_id: str) -> EndpointSecretView:
-        """Give an endpoint a new signing secret; the old one signs as well for a day."""
-        answer = self._http.post(f"{_ENDPOINTS}/{endpoint_id}/rotate_secret")
-        return EndpointSecretView.model_validate(_good(answer).json())
-
-    def enable_webhook_endpoint(self, endpoint_id: str) -> EndpointView:
-        """Send again to an endpoint that was disabled."""
-        return EndpointView.model_validate(_good(self._http.post(f"{_ENDPOINTS}/{endpoint_id}/enable")).json())
-
-    def webhook_deliveries(
-        self, endpoint_id: str, *, limit: int = 20, cursor: str | None = None, state: DeliveryState | None = None
-    ) -> DeliveriesView:
-        """A part of an endpoint's log, newest first. cursor: the `next_cursor` of the part before."""
-        given = {"limit": limit, "cursor": cursor, "state": state}
-        asked = {name: value for name, value in given.items() if value is not None}
-        answer = self._http.get(f"{_ENDPOINTS}/{endpoint_id}/deliveries", params=asked)
-        return DeliveriesView.model_validate(_good(answer).json())
-
-    def webhook_delivery(self, endpoint_id: str, delivery_id: str) -> DeliveryView:
-        """One delivery."""
-        answer = self._http.get(f"{_ENDPOINTS}/{endpoint_id}/deliveries/{delivery_id}")
-        return DeliveryView.model_validate(_good(answer).json())
-
-    def replay_webhook_delivery(self, endpoint_id: str, delivery_id: str) -> DeliveryView:
-        """Send a delivery again, with the same id."""
-        answer = self._http.post(f"{_ENDPOINTS}/{endpoint_id}/deliveries/{delivery_id}/replay")
-        return DeliveryView.model_validate(_good(answer).json())
-
-
-def _good(answer: httpx.Response) -> httpx.Response:
-    if answer.is_error:
-        raise ProblemError(answer.text, answer.status_code)
-    return answer
+def _attempts(case: CaseView, step: Step) -> int:
+    return sum(its.attempts for its in case.steps if its.step == step)

@@ -1,4 +1,5 @@
-"""`veridask doctor`: what is missing or too slow on this machine, in one table.
+"""`veridask doctor`: what is missing, unsafe or too slow here, in one table: settings, machine, packages, what the
+settings name (`service.diagnoses`), networks.
 
 Says what to do about each finding. Does not start a cluster and changes nothing but one file it removes again.
 """
@@ -11,22 +12,27 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from graphs.errors import ProfileError
 from graphs.profile import profiles
+from service import diagnoses
+from service.diagnoses import Finding
+from service.settings import Settings
 from workers.errors import UntestedBuildError
 from workers.uploads import require_tested_build
 
 PACKAGES = (
-    "dask", "distributed", "fastapi", "uvicorn", "opencv-python-headless", "torch", "numpy", "zarr", "bokeh", "av",
+    "dask", "distributed", "fastapi", "uvicorn", "sqlalchemy", "pydantic-settings", "structlog", "prometheus-client",
+    "opentelemetry-api", "opencv-python-headless", "torch", "numpy", "zarr", "bokeh", "av",
     "onnxruntime", "rapidocr", "zxing-cpp", "dlib-bin", "face_recognition_models",
 )  # fmt: skip
 MIN_CORES, MIN_MEMORY_GIB, MIN_DISK_GIB = 2, 6, 5
@@ -41,16 +47,6 @@ SLOW_MS = {
 }
 """Milliseconds on one thread for the inputs of `workers.selfcheck`, above which a person would notice: about twice what
 two shared cores of 2.x GHz need."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One row: verdict is `ok`, `slow` or `missing`; advice is empty when all is well."""
-
-    what: str
-    verdict: str
-    detail: str
-    advice: str = ""
 
 
 def machine(folder: Path) -> Iterator[Finding]:
@@ -107,6 +103,9 @@ def networks() -> Iterator[Finding]:
     ) as run:
         for line in run.stdout or ():
             found = json.loads(line)
+            if "gpus" in found:
+                yield _gpu(found)
+                continue
             name = found["model"]
             if "error" in found:
                 yield Finding(name, "missing", "", found["error"])
@@ -119,18 +118,50 @@ def networks() -> Iterator[Finding]:
         yield Finding("models", "missing", f"status {run.returncode}", "run python -m workers.selfcheck to see why")
 
 
-def doctor(folder: Path) -> int:
-    """Print all findings as they come; gives 0 when nothing is missing, 1 otherwise. folder: where evidence is kept."""
+def _gpu(found: Mapping[str, Any]) -> Finding:
+    names, device = found["gpus"], found["device"]
+    if not names:
+        return Finding("GPU", "ok", f"none; networks run on {device}")
+    used = str(device).startswith("cuda")
+    advice = "" if used else "a GPU is there and the networks for faces do not use it; see VERIDASK_DEVICE"
+    return Finding("GPU", "ok" if used else "slow", f"{', '.join(names)}; networks run on {device}", advice)
+
+
+def given_settings() -> tuple[Settings, list[Finding]]:
+    """The settings of the environment, and what is wrong with them; with unsafe ones, the defaults to look on with."""
+    try:
+        return Settings(), [Finding("settings", "ok", "all bounded, none unsafe")]
+    except ValidationError as error:
+        found = [
+            Finding("_".join(("VERIDASK", *map(str, each["loc"]))).upper(), "unsafe", "", each["msg"])
+            for each in error.errors()
+        ]
+        return Settings.model_construct(), found
+
+
+def doctor() -> int:
+    """Print all findings; gives 0 when nothing is missing or unsafe, 1 otherwise."""
+    settings, wrong = given_settings()
+    folder = settings.data_dir.resolve()
+    named = (
+        diagnoses.keys,
+        diagnoses.store,
+        diagnoses.encryption,
+        diagnoses.evidence,
+        diagnoses.clusters,
+        diagnoses.service,
+    )
+    sources = (wrong, machine(folder), packages(), *(look(settings) for look in named), networks())
     console = Console()
     table = Table("", "what", "found", "advice", title="veridask doctor")
-    colours = {"ok": "green", "slow": "yellow", "missing": "red"}
+    colours = {"ok": "green", "slow": "yellow", "missing": "red", "unsafe": "red"}
     worst = 0
     with console.status("looking") as status:
-        for source in (machine(folder), packages(), networks()):
+        for source in sources:
             for finding in source:
                 status.update(f"looked at {finding.what}")
                 colour = colours[finding.verdict]
                 table.add_row(f"[{colour}]{finding.verdict}[/]", finding.what, finding.detail, finding.advice)
-                worst = max(worst, int(finding.verdict == "missing"))
+                worst = max(worst, int(finding.verdict in ("missing", "unsafe")))
     console.print(table)
     return worst

@@ -13,6 +13,8 @@ VeridaskError
     ├── TooManyRequestsError        a key or a case asks too often
     ├── CaseClosedError             the case takes no more input
     ├── CaseOpenError               the case has not ended: nothing of it is erased
+    ├── NotInReviewError            the case waits for no person's decision
+    ├── NoAttemptsError             a step was uploaded as often as it may be
     ├── StepTakenError              the step has its upload already
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
@@ -121,6 +123,18 @@ class CaseOpenError(ServiceError):
     """The case has not ended: nothing of it is erased."""
 
     code = "case_open"
+
+
+class NotInReviewError(ServiceError):
+    """The case waits for no person's decision: it is not in review, or another reviewer was faster."""
+
+    code = "case_not_in_review"
+
+
+class NoAttemptsError(ServiceError):
+    """A step was uploaded as often as it may be: it cannot be asked for again."""
+
+    code = "no_attempts_left"
 
 
 class StepTakenError(ServiceError):

@@ -29,6 +29,18 @@ class EventBoard:
 
     def __init__(self) -> None:
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self.ended = False
+
+    @property
+    def streams(self) -> int:
+        """How many listen now."""
+        return sum(map(len, self._waiting.values()))
+
+    def end(self) -> None:
+        """The process ends: all streams end now, and so do those that begin. Who listens comes back to another one."""
+        self.ended = True
+        for case_id in list(self._waiting):
+            self.told(case_id)
 
     def told(self, case_id: str) -> None:
         """There is something new about this case."""
@@ -80,7 +92,8 @@ async def stream(store: Store, board: EventBoard, case_id: str, after: int) -> A
                 after = event.id
                 data = json.dumps({**event.data, "case_id": case_id, "at": event.at.isoformat()}, allow_nan=False)
                 yield ServerSentEvent(data, event=event.type, id=str(event.id))
-            if closed:
+            if closed or board.ended:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # not wait_for, see `service.webhooks`
+                    await news.wait()

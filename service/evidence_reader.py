@@ -42,7 +42,10 @@ class EvidenceReader:
         await self._audit.record(datetime.now(UTC), Entry(reader, "evidence.read", upload.case_id, details))
         return await self._evidence.read(upload.evidence_key)
 
-    async def findings(self, case_id: str, reader: str) -> zarr.Group:
-        """The Zarr group of a case, to read. Raises FileNotFoundError when nothing was written yet, and as `media`."""
-        await self._audit.record(datetime.now(UTC), Entry(reader, "evidence.read", case_id, {"part": "findings"}))
+    async def findings(self, case_id: str, reader: str, part: str = "findings") -> zarr.Group:
+        """The Zarr group of a case, to read. part: what the audit log says is read.
+
+        Raises FileNotFoundError when nothing was written yet, and as `media`.
+        """
+        await self._audit.record(datetime.now(UTC), Entry(reader, "evidence.read", case_id, {"part": part}))
         return await self._evidence.group(case_id)

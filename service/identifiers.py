@@ -22,7 +22,7 @@ TIME_ORDERED = r"[0-9a-hjkmnp-tv-z]{26}"
 SERVICE_KEY_BYTES = 32
 _CLIENT = "secret_"
 _SECRET = re.compile(rf"{_CLIENT}([0-9a-f]{{1,9}})_([A-Za-z0-9_-]{{43}})")
-_CASE_ID = re.compile(rf"case_{TIME_ORDERED}")
+_REST = re.compile(TIME_ORDERED)
 
 
 def time_ordered(prefix: str) -> str:
@@ -31,9 +31,14 @@ def time_ordered(prefix: str) -> str:
     return f"{prefix}_" + "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def is_id(prefix: str, text: str) -> bool:
+    """Whether `text` is such an id; whatever else a path holds is not asked for in a database."""
+    return text.startswith(f"{prefix}_") and _REST.fullmatch(text, len(prefix) + 1) is not None
+
+
 def is_case_id(text: str) -> bool:
     """Whether `text` is the id of a case; only such text may become part of a path."""
-    return _CASE_ID.fullmatch(text) is not None
+    return is_id("case", text)
 
 
 def is_client_secret(text: str) -> bool:

@@ -25,7 +25,7 @@ from service.errors import UnknownKeyError
 from service.identifiers import TIME_ORDERED, time_ordered
 from service.tables import KeyRow
 
-Scope = Literal["cases:write", "cases:read", "evidence:read", "review:write", "admin"]
+Scope = Literal["cases:write", "cases:read", "evidence:read", "review:write", "metrics:read", "admin"]
 """`admin` may do all that the others may."""
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 

@@ -4,6 +4,8 @@ say when.
 
     requires_input ⇄ processing → completed | in_review ─┐
                  └────────┴─────→ canceled | expired ────┴→ redacted
+
+What is `in_review` a person ends as `completed`, or opens again for a retake: → `requires_input`.
 """
 
 from __future__ import annotations
@@ -13,9 +15,18 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from graphs.profile import is_sandbox
 from graphs.reasons import reason
-from graphs.records import CaseSpec, CheckResult, Decision, Reason, Step, Verdict
-from service.errors import CaseClosedError, CaseOpenError, StepTakenError, UnknownStepError
+from graphs.records import CaseSpec, CheckResult, Decision, Outcome, Reason, Step, Verdict
+from graphs.sandbox import marker_of
+from service.errors import (
+    CaseClosedError,
+    CaseOpenError,
+    NoAttemptsError,
+    NotInReviewError,
+    StepTakenError,
+    UnknownStepError,
+)
 
 Status = Literal["requires_input", "processing", "completed", "in_review", "canceled", "expired", "redacted"]
 StepStatus = Literal["wanted", "received", "retake"]
@@ -33,12 +44,36 @@ class StepState:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A decision as it was recorded. attempts: the uploads that it speaks of."""
+    """A decision as it was recorded. decided_by: `policy`, `deadline`, or the id of the API key of who reviewed it.
+    attempts: the uploads that it speaks of. review: what a person said, where it is a person's decision.
+    """
 
     decision: Decision
     decided_at: datetime
     decided_by: str
     attempts: Mapping[Step, int]
+    review: Review | None = None
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a person says of a case that was given to one. explanation and note: in his own words; retake: the steps to
+    upload again, with `resubmission_requested` alone and always.
+    """
+
+    outcome: Outcome
+    explanation: str
+    note: str | None = None
+    reasons: tuple[Reason, ...] = ()
+    retake: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Review:
+    """A person's opinion, and the decision that it took the place of."""
+
+    opinion: Opinion
+    replaced: Recorded
 
 
 @dataclass(frozen=True)
@@ -72,6 +107,11 @@ class Case:
         return self.status in OPEN
 
     @property
+    def livemode(self) -> bool:
+        """Whether something is checked: false in a sandbox."""
+        return not is_sandbox(self.profile)
+
+    @property
     def attempts(self) -> dict[Step, int]:
         """For each step the attempt that the graph waits for or works on."""
         return {name: max(1, step.attempts) for name, step in self.steps.items()}
@@ -79,7 +119,8 @@ class Case:
     @property
     def spec(self) -> CaseSpec:
         """What the case's graph is made from."""
-        return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date())
+        marker = marker_of(self.profile, self.metadata)
+        return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date(), marker)
 
     @property
     def uploaded(self) -> frozenset[Step]:
@@ -201,6 +242,39 @@ def decide(
 def without_result(policy_version: str) -> Verdict:
     """The verdict on a case whose graph cannot end: a human must look, because missing checks never count as clear."""
     return Verdict(Decision("review", (reason("check_not_clear", "case", None),), policy_version), ())
+
+
+def review(case: Case, opinion: Opinion, by: str, now: datetime, expires_at: datetime) -> Change:
+    """A person decides a case that is in review. by: the id of his API key. expires_at: until when steps that he asks
+    for may come. The same said again by the same key changes nothing.
+
+    Raises NotInReviewError; UnknownStepError or NoAttemptsError for steps that cannot be asked for again.
+    """
+    before, retake = case.recorded, opinion.retake
+    if before is not None and before.review is not None and (before.review.opinion, before.decided_by) == (opinion, by):
+        return Change(case, ())
+    if case.status != "in_review" or before is None:
+        raise NotInReviewError(f"the case is {case.status}")
+    if unknown := [step for step in retake if step not in case.steps]:
+        raise UnknownStepError(f"profile {case.profile} has no step {', '.join(unknown)}")
+    if spent := [step for step in retake if case.steps[step].attempts >= case.max_attempts]:
+        raise NoAttemptsError(f"no attempts are left for {', '.join(spent)}")
+    again: dict[Step, StepState] = {}
+    for step in retake:
+        reasons = tuple(r for r in opinion.reasons if r.step in (step, None))
+        again[step] = StepState("retake", case.steps[step].attempts, reasons)
+    decision = Decision(opinion.outcome, opinion.reasons, before.decision.policy_version, retake)
+    told = {"outcome": opinion.outcome, "reasons": [r.code for r in opinion.reasons], "review": True}
+    return _changed(
+        case,
+        now,
+        Event("decision", told),
+        *(_step_event(step, state) for step, state in again.items()),
+        steps={**case.steps, **again},
+        status="requires_input" if again else "completed",
+        recorded=Recorded(decision, now, by, before.attempts, Review(opinion, before)),
+        expires_at=max(case.expires_at, expires_at) if again else case.expires_at,
+    )
 
 
 def cancel(case: Case, now: datetime) -> Change:

@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 
 from service.errors import TooManyRequestsError
+from service.metrics import Metrics
 
 _MOST = 100_000
 """Buckets kept: about 20 MB. The one that was asked longest ago goes first; it is full again by then."""
@@ -35,18 +36,20 @@ class Buckets:
 class Limits:
     """The rates of a service, requests a second; for a moment ten times as many."""
 
-    def __init__(self, key_rate: float, case_rate: float) -> None:
+    def __init__(self, key_rate: float, case_rate: float, metrics: Metrics | None = None) -> None:
+        self._limited = (metrics or Metrics()).limited
         self._keys = Buckets(key_rate, max(1.0, 10 * key_rate))
         self._cases = Buckets(case_rate, max(1.0, 10 * case_rate))
 
     def count_key(self, key_id: str) -> None:
         """A key asks. Raises TooManyRequestsError."""
-        self._count(self._keys, key_id, "this key asks too often")
+        self._count(self._keys, key_id, "key", "this key asks too often")
 
     def count_case(self, case_id: str) -> None:
         """Something is asked about a case. Raises TooManyRequestsError."""
-        self._count(self._cases, case_id, "this case is asked for too often")
+        self._count(self._cases, case_id, "case", "this case is asked for too often")
 
-    def _count(self, buckets: Buckets, name: str, detail: str) -> None:
+    def _count(self, buckets: Buckets, name: str, of: str, detail: str) -> None:
         if wait := buckets.take(name, time.monotonic()):
+            self._limited.labels(of).inc()
             raise TooManyRequestsError(detail, wait)

@@ -121,7 +121,8 @@ class ClusterLink:
         assert self._client is not None  # noqa: S101  connected just before
         while not self._lost.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):  # not wait_for, see `service.webhooks`
+                    await self._lost.wait()
             if self._client.status != "running" or await self._identity(self._client) != identity:
                 return
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row, Select, select
 
+from graphs.profile import is_sandbox
 from service.identifiers import TIME_ORDERED
 from service.lifecycle import Status
 from service.rows import metadata_of
@@ -37,6 +38,7 @@ class ListedCase:
     id: str
     status: Status
     profile: str
+    livemode: bool
     client_reference_id: str | None
     metadata: dict[str, str]
     outcome: str | None
@@ -84,6 +86,7 @@ def listed(row: Row[Any], values: Values | None) -> ListedCase:
         id=row.id,
         status=row.status,
         profile=row.profile,
+        livemode=not is_sandbox(row.profile),
         client_reference_id=row.client_reference_id,
         metadata=metadata_of(row, values) if values else {},
         outcome=row.outcome,

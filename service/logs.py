@@ -6,11 +6,31 @@ import logging
 import sys
 
 import structlog
+from prometheus_client import Counter
+
+TROUBLES = Counter(
+    "veridask_troubles",
+    "Log lines of a warning or worse, by their event; those of a library by its name.",
+    ["level", "event"],
+    registry=None,
+)
+"""Of the whole process, as its log is; `service.metrics` tells it."""
+_COUNTED = frozenset({"warning", "error", "critical"})
+
+
+def _counted(_logger: object, level: str, said: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Count a line. Events of ours are literals; what a library says may hold anything, and is left out."""
+    level = said.get("level", level)
+    if level in _COUNTED:
+        TROUBLES.labels(level, str(said["logger"]).split(".")[0] if "logger" in said else said["event"]).inc()
+    return said
+
 
 _FOREIGN: tuple[structlog.typing.Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.processors.add_log_level,
+    _counted,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
 )
@@ -23,6 +43,7 @@ def configure(level: str) -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
+            _counted,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),

@@ -1,35 +1,36 @@
 """The probe process: reads questions as lines of JSON on standard input, answers each with a line on standard output.
 
-Run by `service.probing` as `python -m service.probe_child`. Ends when its input ends, so it never outlives the API.
+Run by `service.probing` as `python -m service.probe_child BYTES SECONDS`: what it may take of memory beside the media,
+and of processor time for one question. Ends when its input ends, so it never outlives the API.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from models.errors import MediaError
-from models.media import MediaLimits, probe
+from models.media import WIDEST, MediaLimits, probe
 from service.errors import SealBrokenError
 from service.sealing import CHUNK, opened_by, whole
+from workers.confinement import allow, confine, ended_with_parent, wait
 
-_MEMORY = 3 * 1024**3
-"""Address space in bytes. A 16-megapixel frame takes 64 MB; a file that makes a decoder ask for more than this is
-refused by the allocator instead of taking the machine's memory."""
+_HELD = 2
+"""So many times a media is held while its seal is opened: a buffer that grows, and grows by more than it needs."""
 
 
-def answer(question: dict[str, Any]) -> dict[str, Any]:
+def answer(question: dict[str, Any], memory_bytes: int, seconds: float) -> dict[str, Any]:
     """The answer to one question; the empty question only asks whether the process is there."""
     if not question:
         return {}
     try:
         with Path(question["path"]).open("rb") as file:
+            allow(memory_bytes + _HELD * os.fstat(file.fileno()).st_size, seconds)
             data = whole(opened_by(iter(partial(file.read, CHUNK), b""), bytes.fromhex(question["key"])))
         return {"info": asdict(probe(data, MediaLimits(**question["limits"]), question["declared"]))}
     except (MediaError, SealBrokenError) as error:
@@ -38,17 +39,32 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         return {"error": "MediaTooLargeError", "detail": "opening the media takes too much memory"}
 
 
-def main() -> None:
+def answer_one(answers: TextIO, memory_bytes: int, seconds: float) -> bool:
+    """Read one question and answer it; whether there was one. Read past Python's buffers: the key of a person's media
+    would stay in them, and in a variable of a loop, until the next question.
+    """
+    wait(0)
+    question = b""
+    while not question.endswith(b"\n"):  # one at a time is asked
+        if not (piece := os.read(0, 4096)):
+            return False
+        question += piece
+    with ended_with_parent(0):
+        told = answer(json.loads(question), memory_bytes, seconds)
+    answers.write(json.dumps(told) + "\n")
+    answers.flush()
+    return True
+
+
+def main(memory_bytes: int, seconds: float) -> None:
     """Answer until the input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    confine(memory_bytes, _HELD * WIDEST.max_bytes)
     # Decoders print to file descriptor 1 at times: keep the answers on a private copy of it.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    for line in sys.stdin:
-        answers.write(json.dumps(answer(json.loads(line))) + "\n")
-        answers.flush()
+    while answer_one(answers, memory_bytes, seconds):
+        pass
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]), float(sys.argv[2]))

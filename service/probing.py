@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from dataclasses import asdict
@@ -21,7 +20,9 @@ import structlog
 
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError, VeridaskError
 from models.media import MediaInfo, MediaLimits
-from service.errors import SealBrokenError
+from service.errors import SealBrokenError, UnavailableError
+from service.telemetry import Telemetry
+from workers.confinement import quiet_environment
 
 log = structlog.get_logger()
 
@@ -30,14 +31,27 @@ _ERRORS: dict[str, type[VeridaskError]] = {
     for error in (EmptyMediaError, UndecodableMediaError, MediaTypeError, MediaTooLargeError, SealBrokenError)
 }
 _START_S = 30.0
+PROBE_MEMORY_BYTES = 512 * 1024**2
+"""What the first frame of 16 megapixels takes in its most lavish coding, 10 bits and 4:4:4, is 360 MB."""
 
 
 class Prober:
-    """A fixed number of probe processes. timeout_s: the longest that one may take over a media."""
+    """A fixed number of probe processes. timeout_s, memory_bytes: what one may take for one media, of memory beside it
+    and its copies.
+    """
 
-    def __init__(self, processes: int, timeout_s: float, limits: MediaLimits) -> None:
+    def __init__(
+        self,
+        processes: int,
+        timeout_s: float,
+        limits: MediaLimits,
+        memory_bytes: int = PROBE_MEMORY_BYTES,
+        telemetry: Telemetry | None = None,
+    ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._count = processes
         self._timeout_s = timeout_s
+        self._memory_bytes = memory_bytes
         self._limits = asdict(limits)
         self._idle: asyncio.Queue[Process | None] = asyncio.Queue()
         self._alive: set[Process] = set()
@@ -52,17 +66,19 @@ class Prober:
         for child in list(self._alive):
             await self._end(child)
 
-    async def probe(self, path: Path, key: bytes, declared: str) -> MediaInfo:
+    async def probe(self, path: Path, key: bytes, declared: str | None) -> MediaInfo:
         """What the sealed media at `path` is, as `models.media.probe` says it.
 
         key: opens this media alone; the child gets it by its pipe, so that the media is plain in its memory only.
-        declared: the media type that came with it. Raises what `models.media.probe` raises, and SealBrokenError;
-        UndecodableMediaError also when the child died or ran out of time.
+        declared: the media type that came with it, None when none was told. Raises what `models.media.probe` raises,
+        and SealBrokenError; UndecodableMediaError also when the child died or ran out of time, UnavailableError when
+        none can be started.
         """
         child = await self._idle.get()
         try:
             if child is None or child.returncode is not None:
-                child = await self._spawn()
+                child = await self._started()
+                self._telemetry.metrics.probe_starts.inc()
             question = {"path": str(path), "key": key.hex(), "declared": declared, "limits": self._limits}
             try:
                 answer = await asyncio.wait_for(_ask(child, question), self._timeout_s)
@@ -80,14 +96,21 @@ class Prober:
             raise _ERRORS.get(answer["error"], UndecodableMediaError)(answer["detail"])
         return MediaInfo(**answer["info"])
 
+    async def _started(self) -> Process:
+        try:
+            return await self._spawn()
+        except (TimeoutError, OSError, ValueError) as error:
+            # Says nothing about the media: the machine has no process or no memory to give.
+            log.error("probe_not_started", error=type(error).__name__)
+            raise UnavailableError("no process to look at the media can be started") from error
+
     async def _spawn(self) -> Process:
-        threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.probe_child"),
+            *(sys.executable, "-m", "service.probe_child", str(self._memory_bytes), str(self._timeout_s)),
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env={**os.environ, **threads},
+            env=quiet_environment(),
             start_new_session=True,  # Ctrl-C is for the parent, which ends it
         )
         self._alive.add(child)

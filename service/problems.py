@@ -15,9 +15,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
-from graphs.errors import ProfileError
+from graphs.errors import MarkerError, ProfileError
 from models.errors import MediaError, MediaTooLargeError, MediaTypeError, VeridaskError
 from service import errors
 from workers.errors import ClusterError
@@ -30,6 +31,7 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     MediaTypeError: (415, "Media of another type is wanted"),
     MediaTooLargeError: (413, "The media is too large"),
     ProfileError: (404, "Unknown profile"),
+    MarkerError: (422, "The sandbox cannot do this"),
     ClusterError: (503, "The cluster is not available"),
     errors.UnknownCaseError: (404, "Unknown case"),
     errors.UnknownStepError: (404, "Unknown step"),
@@ -39,6 +41,8 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     errors.TooManyRequestsError: (429, "Too many requests"),
     errors.CaseClosedError: (409, "The case is not open"),
     errors.CaseOpenError: (409, "The case has not ended"),
+    errors.NotInReviewError: (409, "The case is not in review"),
+    errors.NoAttemptsError: (409, "No attempts are left"),
     errors.StepTakenError: (409, "The step is not open"),
     errors.IdempotencyError: (409, "The idempotency key was used for another request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),
@@ -67,6 +71,8 @@ STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
 RETRY_AFTER_S = 5
 BODY_READ = "veridask.body_read"
 """Set in the scope once a request was read to its end (`service.requests`): then there is nothing to wait for."""
+CODE = "veridask.code"
+"""Set in the scope of a request that was answered with a problem: its code."""
 _LINGER_S = 5.0
 _LINGER_BYTES = 256 * 1024 * 1024
 
@@ -80,9 +86,11 @@ class ProblemResponse(JSONResponse):
     """
 
     media_type = "application/problem+json"
+    code: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the problem, then let the sender finish."""
+        scope[CODE] = self.code
         if scope.get(BODY_READ):
             await super().__call__(scope, receive, send)
             return
@@ -111,7 +119,9 @@ def problem(
 ) -> ProblemResponse:
     """One problem document. `more` are extension members."""
     content = {"type": f"urn:veridask:problem:{code}", "title": title, "status": status, "code": code}
-    return ProblemResponse({**content, "detail": detail or title, **more}, status_code=status, headers=headers)
+    answer = ProblemResponse({**content, "detail": detail or title, **more}, status_code=status, headers=headers)
+    answer.code = code
+    return answer
 
 
 def status_of(error: type[VeridaskError]) -> tuple[int, str]:
@@ -133,18 +143,43 @@ async def _veridask_error(_request: Request, error: Exception) -> ProblemRespons
     return problem(status, error.code, title, error.detail, headers=headers)
 
 
-async def _invalid(_request: Request, error: Exception) -> ProblemResponse:
+async def _invalid(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if not content_type.endswith(("/json", "+json")) and any(_is_unread_body(e) for e in error.errors()):
+        status, title = status_of(MediaTypeError)
+        return problem(status, MediaTypeError.code, title, "send application/json")
     # The rejected input is left out: it may hold something of a person.
     fields = [{"at": "/".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
     return problem(422, "invalid_request", "The request is malformed", errors=fields)
 
 
-async def _http_exception(_request: Request, error: Exception) -> ProblemResponse:
+def _is_unread_body(error: Mapping[str, Any]) -> bool:
+    """FastAPI parses only JSON that says it is; anything else is left as bytes, which are no model."""
+    return bool(error["loc"] == ("body",) and error["type"] != "missing")
+
+
+async def _http_exception(request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
+    if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
+        # FastAPI's answer to a body that is no text, nests too deep or holds a number of thousands of digits.
+        return problem(422, "invalid_request", "The request is malformed")
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods(request))
     codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
     code = codes.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
-    return problem(error.status_code, code, error.detail, headers=error.headers)
+    return problem(error.status_code, code, error.detail, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What can be asked for at this path; Starlette says only the methods of the first route that has it."""
+    routes = request.app.routes
+    return [
+        method
+        for method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _unexpected(_request: Request, error: Exception) -> ProblemResponse:

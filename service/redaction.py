@@ -15,11 +15,13 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from graphs.profile import Profile
+from service import tracing
 from service.audit import SERVICE
 from service.erasure import Erasures
 from service.errors import CaseOpenError, ServiceError, StepTakenError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case
+from service.metrics import Metrics
 from service.runs import CaseRuns
 from workers.errors import ClusterError
 
@@ -33,8 +35,15 @@ class Redaction:
     """Erases cases, at a customer's wish or when their time is over."""
 
     def __init__(
-        self, erasures: Erasures, evidence: Evidence, runs: CaseRuns, profiles: Mapping[str, Profile], every_s: float
+        self,
+        erasures: Erasures,
+        evidence: Evidence,
+        runs: CaseRuns,
+        profiles: Mapping[str, Profile],
+        every_s: float,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._erasures = erasures
         self._evidence = evidence
         self._runs = runs
@@ -55,13 +64,17 @@ class Redaction:
 
     async def _finish(self, case: Case) -> Case:
         try:
-            await self._runs.forget(case)
-            await self._evidence.erase(case.id)
-            erased_at = await self._erasures.erased(case.id, datetime.now(UTC))
+            with tracing.span("erase", veridask__case_id=case.id):
+                await self._runs.forget(case)
+                await self._evidence.erase(case.id)
+                now = datetime.now(UTC)
+                erased_at = await self._erasures.erased(case.id, now)
         except (ServiceError, ClusterError) as error:
             log.warning("redaction_unfinished", case_id=case.id, error=type(error).__name__)
             return case
-        log.info("case_erased", case_id=case.id)
+        if erased_at == now:  # else the sweep, or a request, was faster with the same case
+            self._metrics.erased.inc()
+            log.info("case_erased", case_id=case.id)
         return replace(case, erased_at=erased_at)
 
     async def sweep(self) -> None:

@@ -8,6 +8,7 @@ moment: a decision is recorded once all the same, because the store applies a tr
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -40,10 +41,16 @@ class Replica:
         self._store = store
         self._runs = runs
         self._tasks: list[asyncio.Task[None]] = []
+        self._said_at = 0.0
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether others can know that this process is there: it could write that into the store lately."""
+        return time.monotonic() - self._said_at < DEAD_S
 
     async def start(self) -> None:
         """Say that this process is there, then begin to look after the others. Raises StoreUnavailableError."""
-        await self._store.here(self.id, datetime.now(UTC))
+        await self._say(datetime.now(UTC))
         self._tasks = [
             asyncio.create_task(self._for_ever(SEEN_S, self._look), name="replica"),
             asyncio.create_task(self._for_ever(_TIDY_S, self.tidy), name="tidy"),
@@ -64,8 +71,12 @@ class Replica:
             except (ServiceError, ClusterError) as error:
                 log.warning("replica_look_failed", error=type(error).__name__)
 
-    async def _look(self, now: datetime) -> None:
+    async def _say(self, now: datetime) -> None:
         await self._store.here(self.id, now)
+        self._said_at = time.monotonic()
+
+    async def _look(self, now: datetime) -> None:
+        await self._say(now)
         await self.adopt(now)
         await self._drop_what_others_have(now)
 

@@ -11,7 +11,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.problems import BODY_READ
+from service import tracing
+from service.metrics import Metrics
+from service.problems import BODY_READ, CODE
 
 log = structlog.get_logger()
 
@@ -25,15 +27,16 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
 }
 """With every answer: nothing of a person stays in a cache, is guessed to be a page, framed, or told to the next site.
-No origin is let in by CORS.
+An origin is let in by CORS only where `service.app` was told to.
 """
 
 
 class RequestLog:
     """ASGI middleware. A request id that the client sent (`X-Request-ID`) is taken over when it is plain."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -57,31 +60,37 @@ class RequestLog:
                     own.setdefault(name, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(**known):
+        with (
+            structlog.contextvars.bound_contextvars(**known),
+            tracing.request(scope["method"], headers) as span,
+        ):
             try:
                 most = None if "/uploads/" in scope["path"] else _MAX_JSON
                 await self._app(scope, _watched(receive, scope, most), answered)
             finally:
-                route = scope.get("route")
-                log.info(
-                    "request",
-                    method=scope["method"],
-                    route=getattr(route, "path", "unknown"),
-                    status=status,
-                    ms=round((time.perf_counter() - started) * 1000, 1),
-                )
+                route, code = getattr(scope.get("route"), "path", "unknown"), scope.get(CODE)
+                taken_s = time.perf_counter() - started
+                tracing.answered(span, scope["method"], route, status, request_id, case[1] if case else "")
+                self._metrics.answered(scope["method"], route, status, taken_s, code)
+                said = {"code": code} if code else {}
+                ms = round(taken_s * 1000, 1)
+                log.info("request", method=scope["method"], route=route, status=status, ms=ms, **said)
 
 
 def _watched(receive: Receive, scope: Scope, most: int | None) -> Receive:
-    """Take note of a body's end, and refuse one of more than `most` bytes."""
+    """Take note of a body's end, and refuse one of more than `most` bytes, at once where it is announced."""
     size = 0
+    announced = dict(scope["headers"]).get(b"content-length", b"")
+    too_large = HTTPException(413, f"The body is larger than {most} bytes")
 
     async def watched() -> Message:
         nonlocal size
+        if most is not None and announced.isdigit() and int(announced) > most:
+            raise too_large
         message = await receive()
         size += len(message.get("body", b""))
         if most is not None and size > most:
-            raise HTTPException(413, f"The body is larger than {most} bytes")
+            raise too_large
         if message["type"] == "http.request" and not message.get("more_body", False):
             scope[BODY_READ] = True
         return message

@@ -61,6 +61,7 @@ class ResumableUploads:
         self._rows = rows
         self._evidence = evidence
         self._cases = cases
+        self._telemetry = cases.telemetry
         self._written: set[str] = set()
 
     async def create(self, case: Case, step_name: str, media_type: str, length: int) -> Resumable:
@@ -70,6 +71,7 @@ class ResumableUploads:
         upload_id, now = time_ordered("upload"), datetime.now(UTC)
         upload = Resumable(upload_id, case.id, step, media_type, length, 0, self._until(now), False, False)
         await self._rows.add(upload, now)
+        self._telemetry.resumable(step, "begun")
         log.info("resumable_upload_created", case_id=case.id, step=step, upload_id=upload_id, bytes=length)
         return upload
 
@@ -78,6 +80,7 @@ class ResumableUploads:
         upload = await self._rows.get(upload_id, datetime.now(UTC))
         if upload is None or (upload.case_id, upload.step) != (case.id, step_name):
             raise UnknownUploadError("there is no such upload for this step")
+        structlog.contextvars.bind_contextvars(upload_id=upload_id)
         if upload.ended or not (upload.accepted or case.is_open):
             raise UploadEndedError("its time is over, it was ended or refused, or the case is closed; begin another")
         return upload
@@ -115,7 +118,8 @@ class ResumableUploads:
                 return upload
             self._cases.require_takes(case, step_name, upload.media_type, upload.length)
             arrival = Arrival(self._rows, self._evidence, upload, checksum, self._until)
-            tail = await arrival.all_of(body, self._settings.upload_timeout_s)
+            with self._telemetry.arrival(case.id, upload.step, upload_id, lambda: arrival.counted):
+                tail = await arrival.all_of(body, self._settings.upload_timeout_s)
             if tail:
                 await self._complete(upload, tail, by)
             return await self.get(case, step_name, upload_id)
@@ -166,6 +170,8 @@ class ResumableUploads:
         except (MediaError, CaseClosedError):
             await self._end(upload)
             raise
+        else:
+            self._telemetry.resumable(upload.step, "accepted")
         with contextlib.suppress(ServiceError):  # the sweep comes by
             await self._remove(keys)
 
@@ -181,6 +187,7 @@ class ResumableUploads:
 
     async def _end(self, upload: Resumable) -> None:
         await self._rows.end(upload.id, datetime.now(UTC))
+        self._telemetry.resumable(upload.step, "ended")
         log.info("resumable_upload_ended", case_id=upload.case_id, upload_id=upload.id)
         with contextlib.suppress(ServiceError):  # the sweep comes by
             await self._remove(await self._rows.pieces(upload.id))
@@ -192,7 +199,9 @@ class ResumableUploads:
 
 
 class Arrival:
-    """The bytes that one request brings to an upload. until: when the upload's time is over, from a moment on."""
+    """The bytes that one request brings to an upload. until: when the upload's time is over, from a moment on; counted:
+    bytes that count by now.
+    """
 
     def __init__(
         self,
@@ -207,6 +216,7 @@ class Arrival:
         self._upload = upload
         self._checksum = checksum
         self._until = until
+        self.counted = 0
         self._kept: list[Piece] = []
         self._end = upload.offset
         self._pending = bytearray()
@@ -259,6 +269,7 @@ class Arrival:
         if self._kept:
             most, now = self._upload.length // _PIECE + _SMALL_PIECES, datetime.now(UTC)
             await self._rows.append(self._upload.id, self._kept, most, now, self._until(now))
+            self.counted = self._end - self._upload.offset
             self._kept = []
 
     async def _discard(self) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, sele
 
 from service.database import Database, in_a_thread
 from service.errors import UploadEndedError, UploadOffsetError, UploadPiecesError
+from service.identifiers import is_id
 from service.lifecycle import OPEN
 from service.tables import CaseRow, PieceRow, ResumableRow, UploadRow
 
@@ -84,6 +85,8 @@ class ResumableStore:
     @in_a_thread
     def get(self, upload_id: str, now: datetime) -> Resumable | None:
         """The upload of that id, as far as it has come."""
+        if not is_id("upload", upload_id):
+            return None
         query = select(ResumableRow, _accepted().label("accepted")).where(ResumableRow.id == upload_id)
         with self._reading() as session:
             found = session.execute(query).one_or_none()

@@ -21,8 +21,8 @@ from distributed.client import FutureCancelledError
 from graphs.case import CaseFutures
 from graphs.findings import Findings
 from graphs.profile import profile
-from graphs.records import CaseSpec, CheckResult, Step, Verdict
-from graphs.run import CHECK_TOPIC
+from graphs.records import CaseSpec, CheckResult, Step, TaskTime, Verdict
+from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
 from service.admission import Admission
 from service.case_run import CaseRun
 from service.cells import Cells
@@ -31,6 +31,7 @@ from service.errors import ForgottenError, ServiceError, UnknownCaseError
 from service.evidence import Evidence
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
 from service.store import Store
+from service.telemetry import Telemetry
 from workers.errors import ClusterError
 from workers.transport import TlsFiles
 
@@ -55,7 +56,9 @@ class CaseRuns:
         timeout_s: float,
         places: int,
         tls: TlsFiles | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self.cells = Cells(addresses, timeout_s, self._up, self._down, tls)
         self._store = store
         self._evidence = evidence
@@ -137,6 +140,7 @@ class CaseRuns:
     async def _up(self, cell: str, client: Client) -> None:
         """A new connection: submit the cases that this cluster does not hold, and listen for checks."""
         client.subscribe_topic(CHECK_TOPIC, self._heard)
+        client.subscribe_topic(TASK_TOPIC, self._timed)
         self._spawn(self._resume(cell))
 
     def _down(self, cell: str) -> None:
@@ -210,6 +214,7 @@ class CaseRuns:
         run = CaseRun(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
         self._runs[case.id] = run
         if old is not None:  # the graph of a retake: what both share is not run again, because it is still held
+            run.times = dict(old.times)
             run.delivered = {step for step in old.delivered if old.spec.attempts[step] == case.attempts[step]}
             for step in old.spec.attempts:
                 if step not in run.delivered:
@@ -306,6 +311,7 @@ class CaseRuns:
         )
         if change is not None:
             log.info("decided", case_id=case_id, outcome=verdict.decision.outcome, status=change.case.status)
+            self._telemetry.decided(change.case, run.times.values())
         self._spawn(self._after(run))
 
     async def _stored(self, case_id: str, write: Callable[[], Awaitable[Change | None]]) -> Change | None:
@@ -346,8 +352,20 @@ class CaseRuns:
     # --- beside the cases ---
 
     def _heard(self, event: tuple[float, dict[str, Any]]) -> None:
-        if event[1].get("case_id", "") in self._runs:
-            self._checks.heard(event[1])
+        told = dict(event[1])
+        told["worker"] = told.pop(ON, "")
+        if told.get("case_id", "") in self._runs:
+            self._checks.heard(told)
+            times = (told["started_at"], told["duration_ms"], told["worker"])
+            self._telemetry.ran(TaskTime(told["check"], *times, told["result"]))
+
+    def _timed(self, event: tuple[float, dict[str, Any]]) -> None:
+        told = dict(event[1])
+        told["worker"] = told.pop(ON, "")
+        run = self._runs.get(told.pop("case_id", ""))
+        if run is not None:
+            run.times[told["node"]] = task = TaskTime(**told)
+            self._telemetry.ran(task)
 
     async def _look_for_lost(self) -> None:
         """An upload that died with its worker is waited for again, and delivered again from the evidence."""

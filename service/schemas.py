@@ -2,35 +2,68 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from graphs.flow import steps_of
 from graphs.profile import Profile
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
-from service.lifecycle import Case, Recorded, Status, StepState, StepStatus
+from service.lifecycle import Case, Recorded, Review, Status, StepState, StepStatus
 from service.listing import ListedCase
 from service.rows import StoredEvent, Upload
 from service.wire import jsonable
 
 # Printable text only: a NUL or a lone surrogate could be stored by one database and not by another.
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PRINTABLE)]
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=_PRINTABLE)]
-MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=_PRINTABLE)]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=PRINTABLE)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=PRINTABLE)]
+MetadataValue = Annotated[str, StringConstraints(max_length=500, pattern=PRINTABLE)]
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+def _rfc_3339(value: object) -> object:
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("a time is written as in RFC 3339, with an offset: 2026-01-31T12:00:00Z")
+    return value
+
+
+def _own_keys(schema: dict[str, Any]) -> None:
+    """pydantic says of keys no more than a pattern, and that as one of several that there may be."""
+    (values,) = schema.pop("patternProperties").values()
+    schema["propertyNames"] = {"minLength": 1, "maxLength": 40, "pattern": PRINTABLE}
+    schema["additionalProperties"] = values
+
+
+def _utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such time in UTC") from None
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_utc)]
+"""A time as the document says it (`date-time`), in UTC; pydantic alone would take numbers and dates as well."""
 
 
 class NewCaseBody(BaseModel):
     """A case to create."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"profile": "standard", "client_reference_id": "order-1042", "metadata": {"shop": "east"}}]
+        },
+    )
 
-    profile: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "standard"
+    profile: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)] = "standard"
     client_reference_id: Reference | None = Field(None, description="Your own id of the person or the attempt.")
-    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=50)
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default_factory=dict, max_length=50, description="Yours; given back as it came.", json_schema_extra=_own_keys
+    )
 
 
 class ReasonView(BaseModel):
@@ -104,19 +137,20 @@ class CheckView(BaseModel):
 
 
 class DecisionView(BaseModel):
-    """The decision; it may change only by a retake that it asks for."""
+    """The decision; it may change only by a retake that it asks for, and by a person's review."""
 
     outcome: Outcome
     reasons: list[ReasonView]
     retake: list[Step]
     policy_version: str
     decided_at: datetime
-    decided_by: str
+    decided_by: str = Field(description="`policy`, `deadline`, or the id of the API key of who reviewed the case.")
+    review: PersonsReview | None = Field(description="Where a person decided; not shown to the case's client secret.")
 
     @classmethod
     def of(cls, recorded: Recorded) -> DecisionView:
         """From a record."""
-        decision = recorded.decision
+        decision, review = recorded.decision, recorded.review
         return cls(
             outcome=decision.outcome,
             reasons=[ReasonView.of(reason) for reason in decision.reasons],
@@ -124,15 +158,31 @@ class DecisionView(BaseModel):
             policy_version=decision.policy_version,
             decided_at=recorded.decided_at,
             decided_by=recorded.decided_by,
+            review=PersonsReview.of(review) if review else None,
         )
 
 
+class PersonsReview(BaseModel):
+    """What a person said, and what had been decided before."""
+
+    explanation: str
+    note: str | None
+    replaced: DecisionView
+
+    @classmethod
+    def of(cls, review: Review) -> PersonsReview:
+        """From a record."""
+        opinion = review.opinion
+        return cls(explanation=opinion.explanation, note=opinion.note, replaced=DecisionView.of(review.replaced))
+
+
 class TimingsView(BaseModel):
-    """How long a person waited: from the last byte of the last upload to the recorded decision."""
+    """How long a person waited: from the last byte of the last upload to the recorded decision, not to a review."""
 
     last_upload_at: datetime | None
     decided_at: datetime | None
     decision_ms: float | None
+    reviewed_at: datetime | None
 
 
 class RedactionView(BaseModel):
@@ -148,6 +198,7 @@ class CaseView(BaseModel):
     id: str
     status: Status
     profile: str
+    livemode: bool = Field(description="False in a sandbox: nothing was checked, the metadata say what comes out.")
     client_reference_id: str | None
     metadata: dict[str, str]
     challenge: list[str] = Field(description="What the person does in the face scan, in this order.")
@@ -166,13 +217,14 @@ class CaseView(BaseModel):
         recorded, checks = case.recorded, [CheckView.of(check) for check in case.checks]
         if recorded is None:
             checks = CheckView.so_far(so_far)
-        waited = None
-        if recorded is not None and case.last_received_at is not None:
-            waited = (recorded.decided_at - case.last_received_at).total_seconds() * 1000
+        judged, waited = recorded.review.replaced if recorded and recorded.review else recorded, None
+        if judged is not None and case.last_received_at is not None:
+            waited = (judged.decided_at - case.last_received_at).total_seconds() * 1000
         return cls(
             id=case.id,
             status=case.status,
             profile=case.profile,
+            livemode=case.livemode,
             client_reference_id=case.client_reference_id,
             metadata=dict(case.metadata),
             challenge=list(case.challenge),
@@ -181,8 +233,9 @@ class CaseView(BaseModel):
             decision=DecisionView.of(recorded) if recorded else None,
             timings=TimingsView(
                 last_upload_at=case.last_received_at,
-                decided_at=recorded.decided_at if recorded else None,
+                decided_at=judged.decided_at if judged else None,
                 decision_ms=waited,
+                reviewed_at=recorded.decided_at if recorded and recorded.review else None,
             ),
             redaction=RedactionView(requested_at=case.updated_at, completed_at=case.erased_at)
             if case.status == "redacted"
@@ -191,6 +244,12 @@ class CaseView(BaseModel):
             updated_at=case.updated_at,
             expires_at=case.expires_at,
         )
+
+    def without_review(self) -> CaseView:
+        """The same for the person's device: what reviewers write is not for it."""
+        if self.decision is None:
+            return self
+        return self.model_copy(update={"decision": self.decision.model_copy(update={"review": None})})
 
 
 class UploadView(BaseModel):
@@ -226,6 +285,7 @@ class ListedCaseView(BaseModel):
     id: str
     status: Status
     profile: str
+    livemode: bool
     client_reference_id: str | None
     metadata: dict[str, str]
     outcome: Outcome | None
@@ -254,6 +314,7 @@ class ProfileView(BaseModel):
 
     name: str
     title: str
+    livemode: bool
     steps: list[Step]
     accepts: dict[Step, list[Literal["video", "image"]]]
     challenge_actions: int
@@ -270,6 +331,7 @@ class ProfileView(BaseModel):
         return cls(
             name=profile.name,
             title=profile.title,
+            livemode=not profile.sandbox,
             steps=list(profile.steps),
             accepts={step: list(kinds) for step, kinds in profile.accepts.items()},  # type: ignore[arg-type]
             challenge_actions=profile.challenge_actions,
@@ -290,7 +352,9 @@ class Readiness(BaseModel):
     """Whether cases can be taken now, and what is missing if not."""
 
     ready: bool
-    missing: list[str] = Field(description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`.")
+    missing: list[str] = Field(
+        description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`, `stopping`."
+    )
 
 
 class FieldProblem(BaseModel):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import math
 import os
 import signal
 import socket
@@ -25,26 +26,39 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+import structlog
 import uvicorn
+from sse_starlette.sse import AppStatus
 
+from service import tracing
 from service.app import create_app
+from service.assembly import Service
 from service.database import Database
 from service.errors import ServerStartError, SettingsError
 from service.keys import Keys
 from service.logs import configure
 from service.settings import Settings
+from workers import orphan
 from workers.autoscale import Autoscaler, Bounds, EmbeddedGroups, Rules
 from workers.cluster import EmbeddedCluster
 from workers.placement import CPU, GPU
 
+log = structlog.get_logger()
+
 _ANNOUNCEMENT, _REPLICA_ANNOUNCEMENT = "service.json", "api-{}.json"
 _START_S = 180.0
 _STOP_S = 30.0
+_DRAIN_LOOK_S = 0.1
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then stop in order. Raises what the parts raise when they cannot start."""
     configure(settings.log_level)
+    with tracing.exported(os.environ):
+        _serve(settings)
+
+
+def _serve(settings: Settings) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     joins = bool(settings.scheduler)
     folder = _held(settings.data_dir, alone=not joins)
@@ -119,35 +133,52 @@ class _Announcing(uvicorn.Server):
         self._announcement = announcement
         self._cluster = cluster
         self._scaling: asyncio.Task[None] | None = None
+        self._app = create_app(settings)
         super().__init__(
             uvicorn.Config(
-                create_app(settings),
+                self._app,
                 log_config=None,
-                access_log=False,
-                timeout_graceful_shutdown=10,
+                access_log=False,  # it would log whole URLs; `service.requests` logs templates of routes
+                timeout_graceful_shutdown=math.ceil(settings.stop_s),
                 server_header=False,
+                reset_contextvars=True,  # else a request may begin in the context of another, with its ids and its span
             )
         )
+        AppStatus.enable_automatic_graceful_drain = False  # `shutdown` below ends the event streams
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to listen, then announce it."""
         await super().startup(sockets)
         if not self.started or not sockets:
             return
+        orphan.watch(self._settings.drain_s + self._settings.stop_s + _STOP_S)
         host, port = sockets[0].getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         self._announce(url)
-        sys.stderr.write(f"veridask listens on {url} (API page: {url}/docs)\n")
+        log.info("listening", url=url)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"veridask listens on {url} (API page: {url}/docs)\n")
         if self._cluster is not None:
             self._cluster.changed = lambda: self._announce(url)
         if scaler := _scaling(self._settings, self._cluster):
             self._scaling = asyncio.create_task(scaler.run(), name="scaling")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop scaling first: nothing is started or retired any more while the rest ends."""
+        """End in order: say that this process is not ready, serve on until nobody is sent here any more, end the event
+        streams, take no more connections, and give what is under way its time.
+
+        Scaling stops first: nothing is started or retired any more while the rest ends.
+        """
+        service: Service = self._app.state.service
+        service.ending.set()
+        log.info("stopping", drain_s=self._settings.drain_s, stop_s=self._settings.stop_s)
         if self._scaling is not None:
             self._scaling.cancel()
             await asyncio.gather(self._scaling, return_exceptions=True)
+        until = time.monotonic() + self._settings.drain_s
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(_DRAIN_LOOK_S)
+        service.board.end()
         await super().shutdown(sockets)
 
     def _announce(self, url: str) -> None:
@@ -188,7 +219,7 @@ def own_key(store_url: str) -> str:
 
 
 class LocalServer:
-    """`veridask serve` as a child process on a free loopback port, as a context manager.
+    """`veridask serve` as a child process on a free loopback port, as a context manager. It ends with this process.
 
     folder: its data folder, also for its log `server.log`. scheduler: of a cluster to join; empty starts an embedded
     one. settings: further settings by name, such as `max_upload_bytes`. `start` raises ServerStartError.
@@ -204,6 +235,7 @@ class LocalServer:
             "VERIDASK_HOST": "127.0.0.1",
             "VERIDASK_PORT": "0",
             "VERIDASK_SCHEDULER": scheduler,
+            orphan.PARENT: str(os.getpid()),
             **{f"VERIDASK_{name.upper()}": str(value) for name, value in settings.items()},
         }
         self.process: subprocess.Popen[bytes] | None = None

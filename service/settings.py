@@ -7,27 +7,29 @@ machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that ever
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import stat
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.media import MediaLimits
+from models.media import WIDEST, MediaLimits
 from service.errors import SettingsError
+from service.hosts import is_loopback
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
 from service.revisions import Migrations
-from workers.errors import CertificateError
-from workers.transport import TlsFiles, security
+from service.safe_settings import (
+    require_readable,
+    require_safe_evidence,
+    require_safe_origin,
+    require_safe_scheduler,
+)
+from workers.transport import TlsFiles
 
 MAIN_CELL = "main"
 _CELL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_BUCKET = re.compile(r"(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]{1,254}(/[A-Za-z0-9._-]+)*/?")
 
 
 class Settings(BaseSettings):
@@ -74,6 +76,11 @@ class Settings(BaseSettings):
     )
     host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
     port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
+    sandbox: bool = Field(
+        default=False,
+        title="Sandbox",
+        description="Take cases of sandbox profiles, in which nothing is checked; off where people are verified.",
+    )
     allow_remote: bool = Field(
         default=False,
         title="Bind beyond loopback",
@@ -139,21 +146,32 @@ class Settings(BaseSettings):
         description="One idle worker less after each such time in which one less would have done.",
     )
     max_upload_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=1024, le=2**31, title="Largest upload", description="More is answered with 413."
+        default=64 * 1024 * 1024,
+        ge=1024,
+        le=WIDEST.max_bytes,
+        title="Largest upload",
+        description="More is answered with 413.",
     )
     max_media_seconds: float = Field(
         default=30.0,
         gt=0,
-        le=600,
+        le=WIDEST.max_seconds,
         title="Longest video",
         description="By the container's header; more is answered with 413.",
     )
     max_media_side: int = Field(
         default=4096,
         ge=64,
-        le=16384,
+        le=WIDEST.max_side,
         title="Largest width or height",
         description="In pixels; more is answered with 413.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        max_length=64,
+        title="Web pages that may ask",
+        description='Origins of pages whose scripts may ask from a browser, as a JSON list: ["https://app.example"]; '
+        "none by default. http is for this machine alone.",
     )
     client_secret_s: int = Field(
         default=3600,
@@ -224,6 +242,14 @@ class Settings(BaseSettings):
         title="Probe time-out",
         description="Media that takes longer to open is undecodable.",
     )
+    probe_memory_bytes: int = Field(
+        default=512 * 1024 * 1024,
+        ge=256 * 1024 * 1024,
+        le=2**34,
+        title="Memory of a probe process",
+        description="Beside twice the media itself; media that takes more to open is undecodable. The first frame of "
+        "16 megapixels takes up to 360 MB.",
+    )
     decision_timeout_s: float = Field(
         default=300.0,
         gt=0,
@@ -240,6 +266,20 @@ class Settings(BaseSettings):
         le=300,
         title="Event stream ping",
         description="Silence after which a comment keeps a stream open.",
+    )
+    drain_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=300,
+        title="Drain time",
+        description="After SIGTERM, `/readyz` says 503 for so long before the port closes, and all else goes on.",
+    )
+    stop_s: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        title="Time to finish",
+        description="For requests that are under way then, such as uploads; what takes longer is broken off.",
     )
     webhook_allow_private: bool = Field(
         default=False,
@@ -274,10 +314,14 @@ class Settings(BaseSettings):
                 "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if TLS ends in front"
             )
         for address in self.cells.values() if self.scheduler else ():
-            self._safe_scheduler(address)
-        self._safe_evidence()
+            require_safe_scheduler(
+                address, self.tls_ca, self.tls_cert, self.tls_key, allow_plaintext=self.allow_plaintext
+            )
+        require_safe_evidence(self.evidence_url, self.evidence_endpoint)
+        for origin in self.cors_origins:
+            require_safe_origin(origin)
         if self.service_key_file is not None:
-            _readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
+            require_readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
             if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
                 raise ValueError(
                     f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
@@ -293,53 +337,6 @@ class Settings(BaseSettings):
                 "the workers of the scheduler named are scaled by `veridask autoscale`"
             )
         return self
-
-    def _safe_scheduler(self, address: str) -> None:
-        scheme, _, rest = address.rpartition("://")
-        files = {"CA": self.tls_ca, "CERT": self.tls_cert, "KEY": self.tls_key}
-        missing = [f"VERIDASK_TLS_{name}" for name, path in files.items() if path is None]
-        if scheme == "tls":
-            if missing:
-                raise ValueError(
-                    f"scheduler {address} wants certificates: set {', '.join(missing)}; `veridask certs` makes them"
-                )
-            for name, path in files.items():
-                _readable(f"VERIDASK_TLS_{name}", path or Path(), secret=name == "KEY")
-            self._usable()
-        elif scheme not in ("", "tcp"):
-            raise ValueError(f"scheduler {address} must begin with tls:// or tcp://")
-        elif len(missing) < len(files):
-            raise ValueError(
-                f"certificates are set but scheduler {address} is plain text: name it tls://{rest}, or unset "
-                "VERIDASK_TLS_CA, VERIDASK_TLS_CERT and VERIDASK_TLS_KEY"
-            )
-        elif not self.allow_plaintext and not _is_loopback(_host_of(rest)):
-            raise ValueError(
-                f"scheduler {address} is on another machine and without TLS: whoever reaches it can read every "
-                "case and run code. Make certificates with `veridask certs`, start the cluster with them and name it "
-                f"tls://{rest}; or set VERIDASK_ALLOW_PLAINTEXT=true where everyone on the network is trusted"
-            )
-
-    def _safe_evidence(self) -> None:
-        if self.evidence_url and not _BUCKET.fullmatch(self.evidence_url):
-            raise ValueError("VERIDASK_EVIDENCE_URL is s3://bucket/folder, gs://bucket/folder or az://container/folder")
-        if not self.evidence_endpoint:
-            return
-        if not self.evidence_url.startswith("s3://"):
-            raise ValueError("VERIDASK_EVIDENCE_ENDPOINT is for an evidence URL that begins with s3://")
-        scheme, _, rest = self.evidence_endpoint.partition("://")
-        if scheme != "https" and not (scheme == "http" and _is_loopback(_host_of(rest))):
-            raise ValueError(
-                "VERIDASK_EVIDENCE_ENDPOINT must begin with https:// (http:// on loopback alone): the evidence is "
-                "pictures of people and their documents"
-            )
-
-    def _usable(self) -> None:
-        assert self.cluster_tls is not None  # noqa: S101  all three were looked at just before
-        try:
-            security(self.cluster_tls)
-        except CertificateError as error:
-            raise ValueError(error.detail) from error
 
     @property
     def cluster_tls(self) -> TlsFiles | None:
@@ -358,7 +355,7 @@ class Settings(BaseSettings):
     @property
     def binds_loopback(self) -> bool:
         """Whether nobody on another machine reaches the service."""
-        return _is_loopback(self.host)
+        return is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:
@@ -370,30 +367,3 @@ class Settings(BaseSettings):
     def store_url(self) -> str:
         """The case store's SQLAlchemy URL."""
         return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'cases.sqlite'}"
-
-
-def _host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`."""
-    try:
-        return urlsplit(f"//{address}").hostname or ""
-    except ValueError:
-        return ""  # what cannot be read is not loopback
-
-
-def _readable(setting: str, path: Path, *, secret: bool) -> None:
-    try:
-        with path.open("rb"):
-            mode = path.stat().st_mode
-    except OSError as error:
-        raise ValueError(f"{setting}: {path} cannot be read: {error.strerror}") from error
-    if secret and mode & stat.S_IROTH:
-        raise ValueError(f"{setting}: everyone on this machine can read {path}; chmod 600 it")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False  # a name may resolve to anything

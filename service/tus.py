@@ -25,6 +25,26 @@ CHECKSUMS: Mapping[str, Callable[[], Any]] = {
     "sha1": partial(hashlib.sha1, usedforsecurity=False),  # every server of the extension must know it
     "sha256": hashlib.sha256,
 }
+ASKED = (
+    "Tus-Resumable",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+    "Upload-Checksum",
+    "X-HTTP-Method-Override",
+)
+"""The headers that a request may have."""
+ANSWERED = (
+    "Tus-Resumable",
+    "Tus-Version",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Tus-Checksum-Algorithm",
+    "Upload-Length",
+    "Upload-Offset",
+    "Upload-Expires",
+)
+"""The headers that an answer may have."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _KEY = re.compile(r"[!-+\--~]{1,64}")
 _MOST_METADATA = 4096

@@ -4,9 +4,10 @@ makes of it. Every answer names the version. Locations are relative: they hold b
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -23,6 +24,16 @@ from service.resumable_store import Resumable
 _UPLOADS = "/v1/cases/{case_id}/uploads/{step}/tus"
 _UPLOAD = _UPLOADS + "/{upload_id}"
 _BODY = {"content": {tus.BODY_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+_BYTES = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
+_HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
+    "Tus-Resumable": ({"type": "string", "enum": [tus.VERSION]}, "The version of tus."),
+    "Upload-Length": (_BYTES, "Of the whole upload, in bytes."),
+    "Upload-Metadata": (
+        {"type": "string", "example": "filetype dmlkZW8vbXA0"},
+        "`filetype`: the media type, in base64.",
+    ),
+    "Upload-Offset": (_BYTES, "The first byte of the body, as the last answer said."),
+}
 _TAKEN = (408, 409, 410, 412, 413, 415, 422, 423, 460, 503)
 """What may come of bytes that are sent."""
 
@@ -44,10 +55,25 @@ class TusRoute(APIRoute):
         await super().handle(scope, receive, told)
 
 
+def _document(*headers: str, body: bool | None = None) -> dict[str, Any]:
+    """What the document says of a request that `service.tus` reads. body: whether there must be one, None for none."""
+    asked = [
+        {"name": name, "in": "header", "required": True, "schema": _HEADERS[name][0], "description": _HEADERS[name][1]}
+        for name in ("Tus-Resumable", *headers)
+    ]
+    return {"parameters": asked, **({} if body is None else {"requestBody": {**_BODY, "required": body}})}
+
+
+def _anywhere(path: str) -> dict[str, Any]:
+    """What the document says of a request whose path may name anything."""
+    names = [part[1:-1] for part in path.split("/") if part.startswith("{")]
+    return {"parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]}
+
+
 router = APIRouter(route_class=TusRoute, tags=["resumable uploads"])
 
 Step = Annotated[str, Path(max_length=32)]
-UploadId = Annotated[str, Path(max_length=64)]
+UploadId = Annotated[str, Path(description="As `Location` said: `upload_` and 26 characters.", max_length=64)]
 
 
 async def _tus_case(request: Request, case: CaseToFill) -> Case:
@@ -59,18 +85,20 @@ async def _tus_case(request: Request, case: CaseToFill) -> Case:
 TusCase = Annotated[Case, Depends(_tus_case)]
 
 
-@router.options(_UPLOADS, status_code=204)
-@router.options(_UPLOAD, status_code=204)
+@router.options(_UPLOADS, status_code=204, name="get_resumable_abilities", openapi_extra=_anywhere(_UPLOADS))
+@router.options(_UPLOAD, status_code=204, name="get_resumable_upload_abilities", openapi_extra=_anywhere(_UPLOAD))
 async def get_abilities(parts: Parts) -> Response:
-    """Version, extensions and the largest upload; the same whatever case or step is named."""
+    """Version, extensions and the largest upload; the same whatever case or step is named. Without a credential."""
     return Response(status_code=204, headers=tus.discovery(parts.settings.max_upload_bytes))
 
 
 @router.post(
     _UPLOADS,
     status_code=201,
+    response_class=Response,
+    response_description="The upload has begun; `Location` says where it goes on",
     responses=problems(*REFUSED, 400, 404, *_TAKEN),
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra=_document("Upload-Length", "Upload-Metadata", body=False),
 )
 async def create_upload(request: Request, parts: Parts, case: TusCase, step: Step) -> Response:
     """Begin an upload of `Upload-Length` bytes; `filetype` in `Upload-Metadata` is its media type. A body is its first
@@ -84,7 +112,13 @@ async def create_upload(request: Request, parts: Parts, case: TusCase, step: Ste
     return Response(status_code=201, headers={"Location": f"tus/{upload.id}", **_progress(upload)})
 
 
-@router.head(_UPLOAD, responses=problems(*REFUSED, 404, 410, 412, 503))
+@router.head(
+    _UPLOAD,
+    response_class=Response,
+    response_description="`Upload-Offset` says how far the upload has come",
+    responses=problems(*REFUSED, 404, 410, 412, 503),
+    openapi_extra=_document(),
+)
 async def get_upload_offset(parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
     """How far the upload has come. `Upload-Offset` is `Upload-Length` once the case has it, and not before."""
     upload = await parts.resumable.get(case, step, upload_id)
@@ -95,7 +129,7 @@ async def get_upload_offset(parts: Parts, case: TusCase, step: Step, upload_id: 
     _UPLOAD,
     status_code=204,
     responses=problems(*REFUSED, 400, 404, *_TAKEN),
-    openapi_extra={"requestBody": {"required": True, **_BODY}},
+    openapi_extra=_document("Upload-Offset", body=True),
 )
 async def append_to_upload(request: Request, parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
     """Send the bytes from `Upload-Offset` on. With the last one the media is taken as by `PUT …/uploads/{step}`: 204
@@ -108,17 +142,33 @@ async def append_to_upload(request: Request, parts: Parts, case: TusCase, step: 
     return Response(status_code=204, headers=_progress(upload))
 
 
-@router.delete(_UPLOAD, status_code=204, responses=problems(*REFUSED, 404, 409, 410, 412, 423, 503))
+@router.delete(
+    _UPLOAD,
+    status_code=204,
+    responses=problems(*REFUSED, 404, 409, 410, 412, 423, 503),
+    openapi_extra=_document(),
+)
 async def end_upload(parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
     """Throw away an upload that has not come whole."""
     await parts.resumable.end(case, step, upload_id)
     return Response(status_code=204)
 
 
-@router.post(_UPLOAD, status_code=204, responses=problems(*REFUSED, 400, 404, 405, *_TAKEN))
-async def post_to_upload(request: Request, parts: Parts, case: TusCase, step: Step, upload_id: UploadId) -> Response:
+@router.post(
+    _UPLOAD,
+    status_code=204,
+    responses=problems(*REFUSED, 400, 404, 405, *_TAKEN),
+    openapi_extra=_document(body=False),
+)
+async def post_to_upload(
+    request: Request,
+    parts: Parts,
+    case: TusCase,
+    step: Step,
+    upload_id: UploadId,
+    meant: Annotated[str, Header(alias="X-HTTP-Method-Override", description="`PATCH` or `DELETE`.")] = "",
+) -> Response:
     """For clients that can send neither PATCH nor DELETE: the one that `X-HTTP-Method-Override` names."""
-    meant = request.headers.get("x-http-method-override", "")
     if meant == "PATCH":
         return await append_to_upload(request, parts, case, step, upload_id)
     if meant == "DELETE":

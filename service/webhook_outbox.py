@@ -36,6 +36,7 @@ def body_of(case: Case, event_type: str, at: datetime) -> str:
         "object": "case",
         "status": case.status,
         "profile": case.profile,
+        "livemode": case.livemode,
         "client_reference_id": case.client_reference_id,
         "outcome": decision.outcome if decision else None,
         "reasons": list(dict.fromkeys(reason.code for reason in reasons)),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 
 from service.access import REFUSED, Parts, caller, needs
 from service.openapi import problems
+from service.schemas import PRINTABLE
 from service.webhook_schemas import DeliveriesView, DeliveryView, EndpointSecretView, EndpointView, NewEndpointBody
 from service.webhook_store import DeliveryState
 
@@ -68,7 +69,9 @@ async def get_webhook_deliveries(
     parts: Parts,
     endpoint_id: EndpointId,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(max_length=64, description="The `next_cursor` of the part before.")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=64, pattern=PRINTABLE, description="The `next_cursor` of the part before.")
+    ] = None,
     state: DeliveryState | None = None,
 ) -> DeliveriesView:
     """The log of an endpoint: its deliveries of the last 30 days and those that are not ended, newest first."""

@@ -20,7 +20,8 @@ class NewEndpointBody(BaseModel):
 
     url: Annotated[str, StringConstraints(min_length=1, max_length=2048)] = Field(
         description="https:// and a host on the public Internet; http:// to this machine where the service binds "
-        "loopback. Redirects are not followed."
+        "loopback. Redirects are not followed.",
+        json_schema_extra={"format": "uri"},
     )
     events: list[EventType] | None = Field(
         None, min_length=1, max_length=32, description="The types wanted; all of them, also later ones, by default."

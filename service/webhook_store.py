@@ -21,7 +21,7 @@ from service import audit
 from service.data_keys import data_key
 from service.database import Database, in_a_thread
 from service.errors import EndpointDisabledError, TooManyEndpointsError, UnknownDeliveryError, UnknownEndpointError
-from service.identifiers import time_ordered
+from service.identifiers import is_id, time_ordered
 from service.keyring import Keyring
 from service.sealing import Values
 from service.tables import DeliveryRow, EndpointRow, UtcDateTime
@@ -348,7 +348,7 @@ def _entry(by: str, what: str, endpoint_id: str) -> audit.Entry:
 
 
 def _known(session: Session, endpoint_id: str) -> EndpointRow:
-    row = session.get(EndpointRow, endpoint_id)
+    row = session.get(EndpointRow, endpoint_id) if is_id("endpoint", endpoint_id) else None
     if row is None:
         raise UnknownEndpointError("there is no such webhook endpoint")
     return row
@@ -356,7 +356,8 @@ def _known(session: Session, endpoint_id: str) -> EndpointRow:
 
 def _sent(session: Session, endpoint_id: str, delivery_id: str) -> DeliveryRow:
     query = select(DeliveryRow).where(DeliveryRow.endpoint_id == endpoint_id, DeliveryRow.id == delivery_id)
-    row = session.scalars(query).one_or_none()
+    known = is_id("endpoint", endpoint_id) and is_id("msg", delivery_id)
+    row = session.scalars(query).one_or_none() if known else None
     if row is None:
         raise UnknownDeliveryError("this endpoint has no such delivery")
     return row

@@ -21,6 +21,7 @@ import structlog
 from standardwebhooks import Webhook
 
 from service.errors import ServiceError, WebhookUrlError
+from service.telemetry import Telemetry
 from service.webhook_store import Claim, Outcome, WebhookStore
 from service.webhook_urls import Destinations
 
@@ -52,7 +53,9 @@ class WebhookSender:
         news: asyncio.Event,
         retries_s: Sequence[float],
         timeout_s: float,
+        telemetry: Telemetry | None = None,
     ) -> None:
+        self._telemetry = telemetry or Telemetry()
         self._store = store
         self._destinations = destinations
         self._news = news
@@ -101,7 +104,9 @@ class WebhookSender:
                 self._under_way[task] = claim
                 task.add_done_callback(self._ended)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), _OTHERS_S)
+                # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the news (cpython 86296).
+                async with asyncio.timeout(_OTHERS_S):
+                    await self._news.wait()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
@@ -110,10 +115,12 @@ class WebhookSender:
             log.error("webhook_attempt_broke", exc_info=error)
 
     async def _attempt(self, claim: Claim) -> None:
-        status, error = await self._answer(claim)
-        now = datetime.now(UTC)
-        outcome = judged(status, error, claim.tries, self._retries_s, now, random.uniform(-_JITTER, _JITTER))
         sent = claim.delivery
+        with self._telemetry.webhook(sent.case_id, sent.endpoint_id, sent.id) as ended:
+            status, error = await self._answer(claim)
+            now = datetime.now(UTC)
+            outcome = judged(status, error, claim.tries, self._retries_s, now, random.uniform(-_JITTER, _JITTER))
+            ended(outcome.state, status)
         said = {"delivery_id": sent.id, "endpoint_id": sent.endpoint_id, "case_id": sent.case_id, "try": claim.tries}
         try:
             recorded = await self._store.record(claim, outcome, now)

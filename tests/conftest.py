@@ -50,7 +50,7 @@ def server(cluster: str, server_folder: Path) -> Iterator[Running]:
     """`veridask serve` in its own process, joined to the session's cluster."""
     from data_folders import server_in  # a plugin: pytest wants to be the first to import it
 
-    with server_in(server_folder, cluster, sweep_interval_s=0.2) as local:
+    with server_in(server_folder, cluster, sweep_interval_s=0.2, sandbox=True) as local:
         yield local.start()
 
 

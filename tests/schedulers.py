@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +26,18 @@ def scheduler(port: int) -> Iterator[None]:
     finally:
         process.kill()
         process.wait()
+
+
+def until_it_listens(port: int, timeout_s: float = 60) -> None:
+    """Wait until somebody takes connections on that port of loopback."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 async def until(holds: Any, timeout_s: float = 30) -> None:

@@ -47,7 +47,9 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/cases/{case_id}/client_secret"): WRITE,
     ("GET", "/v1/cases/{case_id}/evidence"): frozenset({"evidence:read", "admin"}),
     ("GET", "/v1/cases/{case_id}/evidence/{upload_id}"): frozenset({"evidence:read", "admin"}),
+    ("GET", "/v1/cases/{case_id}/report"): frozenset({"evidence:read", "admin"}),
     ("POST", "/v1/cases/{case_id}/redact"): ADMIN,
+    ("POST", "/v1/cases/{case_id}/review"): frozenset({"review:write", "admin"}),
     ("GET", "/v1/profiles"): ALL_KEYS,
     ("POST", "/v1/webhook_endpoints"): ADMIN,
     ("GET", "/v1/webhook_endpoints"): ADMIN,
@@ -60,6 +62,7 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/replay"): ADMIN,
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
+    ("GET", "/metrics"): frozenset({"metrics:read", "admin"}),
 }
 """Who gets in, by route."""
 
@@ -211,6 +214,27 @@ def test_answers_are_kept_by_nobody_and_framed_by_nobody(http: httpx.Client) -> 
         assert headers["x-frame-options"] == "DENY"
         assert headers["referrer-policy"] == "no-referrer"
         assert "access-control-allow-origin" not in headers
+
+
+def test_pages_of_origins_that_were_named_may_ask(cluster: str, tmp_path: Path) -> None:
+    own, other = "https://app.example", "https://elsewhere.example"
+    with server_in(tmp_path, cluster, cors_origins=f'["{own}"]') as local:
+        running = local.start()
+        with httpx.Client(base_url=running.url) as http:
+            asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}
+            path = "/v1/cases/case_x/uploads/front"
+            allowed = http.options(path, headers={"Origin": own, **asked})
+            assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, own)
+            assert "PUT" in allowed.headers["access-control-allow-methods"]
+            assert "x-request-id" in allowed.headers
+            refused = http.options(path, headers={"Origin": other, **asked})
+            assert refused.status_code == 400
+            assert "access-control-allow-origin" not in refused.headers
+            answer = http.get("/v1/profiles", headers={"Origin": own})
+            assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, own)
+            assert "upload-offset" in answer.headers["access-control-expose-headers"].lower()
+            assert "access-control-allow-credentials" not in answer.headers
+            assert "access-control-allow-origin" not in http.get("/healthz", headers={"Origin": other}).headers
 
 
 def test_no_credential_is_logged(server: Running, server_folder: Path, credentials: dict[str, str]) -> None:

@@ -94,11 +94,14 @@ async def test_a_change_that_fails_leaves_no_line(store: Store) -> None:
 
 
 async def test_lines_of_two_processes_that_write_at_once_make_one_chain(store: Store, store_url: str) -> None:
+    """The first lines of two processes once made both the row that they wait for, which PostgreSQL refused one."""
     database = Database(store_url)
-    other = AuditLog(database)
-    await asyncio.gather(*(log.record(NOW, Entry("a", "b")) for _ in range(20) for log in (store.audit, other)))
-    assert [line.number for line in other.verified()] == list(range(1, 41))
-    await database.close()
+    try:
+        other = AuditLog(database)
+        await asyncio.gather(*(log.record(NOW, Entry("a", "b")) for _ in range(20) for log in (store.audit, other)))
+        assert [line.number for line in other.verified()] == list(range(1, 41))
+    finally:
+        await database.close()
 
 
 async def test_who_writes_beside_the_first_line_waits_for_it(store: Store) -> None:
@@ -163,6 +166,13 @@ async def test_a_log_that_was_written_anew_is_found_by_an_anchor(store: Store, s
     assert len(list(store.audit.verified())) == 3
     with pytest.raises(AuditBrokenError, match="line 1 is not the anchor's"):
         list(store.audit.verified([Anchor(1, first.hash)]))
+
+
+async def test_a_log_without_its_end_is_not_an_empty_log(store: Store, store_url: str) -> None:
+    await some(store, 3)
+    execute(store_url, "DELETE FROM audit_head")
+    with pytest.raises(AuditBrokenError, match="how many lines"):
+        list(store.audit.verified())
 
 
 @given(st.text(max_size=8), st.text(max_size=8), st.none() | st.text(max_size=8), st.text(max_size=8))

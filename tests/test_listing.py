@@ -102,7 +102,7 @@ async def test_a_case_that_comes_meanwhile_shifts_nothing(store: Store) -> None:
     assert not more
     assert [one.id for one in (*first, *second)] == sorted((case.id for case in made), reverse=True)
     shown = ListedCase(
-        first[0].id, "completed", "standard", "a", {"origin": "test"}, "approved", NOW, NOW, NOW + timedelta(hours=1)
+        first[0].id, "completed", "standard", True, "a", {"origin": "test"}, "approved", NOW, NOW, first[0].expires_at
     )
     assert first[0] == shown
 

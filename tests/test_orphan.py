@@ -1,4 +1,4 @@
-"""The embedded cluster's processes do not outlive the process that started them."""
+"""Processes do not outlive the one that started them."""
 
 from __future__ import annotations
 
@@ -47,3 +47,27 @@ def test_a_killed_parent_takes_the_cluster_with_it(tmp_path: Path) -> None:
         for process in family:
             if process.is_running():
                 process.kill()
+
+
+SERVING = """
+import sys, time
+from pathlib import Path
+from service.server import LocalServer
+print(LocalServer(Path(sys.argv[1]), sys.argv[2]).start().processes["api"], flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_killed_parent_takes_its_server_with_it(cluster: str, tmp_path: Path) -> None:
+    """A service that a killed test or benchmark had started once served on for hours."""
+    root = Path(__file__).parents[1]
+    command = [sys.executable, "-c", SERVING, str(tmp_path), cluster]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        server = psutil.Process(int(parent.stdout.readline()))
+        family = [server, *server.children(recursive=True)]
+        os.kill(parent.pid, signal.SIGKILL)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    for process in alive:
+        process.kill()
+    assert not alive

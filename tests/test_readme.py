@@ -67,7 +67,7 @@ def test_command_exists(command: str) -> None:
 def settings_table() -> str:
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     for name, setting in Settings.model_fields.items():
-        default = str(setting.default) or "empty"
+        default = "empty" if setting.default in ("", ()) else str(setting.default)
         rows.append(f"| `VERIDASK_{name.upper()}` | {default} | {setting.title}. {setting.description} |")
     return "\n".join(rows)
 

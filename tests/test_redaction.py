@@ -103,7 +103,7 @@ def with_marker(video: bytes, marker: bytes) -> bytes:
 def audit_command(folder: Path, *words: str) -> str:
     """What `veridask audit` prints of a data folder's case store."""
     environment = {**os.environ, "VERIDASK_DATABASE_URL": database_url(folder)}
-    command = ["veridask", "audit", *words, "--data-dir", str(folder)]
+    command = [sys.executable, "-m", "service.cli", "audit", *words, "--data-dir", str(folder)]
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 

@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 
 from graphs.profile import profiles
 from service.assembly import opened_stores
+from service.cases import MEDIA_TYPES
 from service.cli import app
 from service.client import CaseEvent, ProblemError, VeridaskClient
 from service.schemas import CaseView
@@ -168,7 +169,8 @@ def test_the_openapi_page_is_true(http: httpx.Client) -> None:
     assert "HTTPValidationError" not in json.dumps(page)
     upload = page["paths"]["/v1/cases/{case_id}/uploads/{step}"]["put"]
     assert set(upload["responses"]) == {"202", "401", "403", "404", "408", "409", "413", "415", "422", "429", "503"}
-    assert "video/mp4" in upload["requestBody"]["content"]
+    assert list(upload["requestBody"]["content"]) == ["application/octet-stream"]
+    assert all(media in upload["requestBody"]["description"] for media in MEDIA_TYPES)
     for path in page["paths"].values():
         for operation in path.values():
             for status, response in operation["responses"].items():

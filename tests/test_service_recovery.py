@@ -5,32 +5,43 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
+import httpx
 import pytest
 from data_folders import everything_in, server_in, settings_in
+from kept_media import kept
 from schedulers import scheduler, states, until
 from sqlalchemy import create_engine, select
+from test_resumable import begun, device, offset, patched
 
 from benchmarks.topology import free_port
 from graphs.case import node_key
+from graphs.records import Step
 from service.assembly import assembled, opened_stores
 from service.cases import NewCase
-from service.client import VeridaskClient
-from service.schemas import CaseView
+from service.client import ProblemError, VeridaskClient
+from service.schemas import CaseView, CreatedView
+from service.server import LocalServer, Running
 from service.tables import EventRow, UploadRow
 from workers.cluster import EmbeddedCluster
 from workers.errors import ClusterError
 
 pytestmark = pytest.mark.cluster
+ROUNDS, CASES = 3, 6
 
 
 def judged(client: VeridaskClient, case_id: str, *steps: str, timeout_s: float = 90) -> CaseView:
@@ -173,3 +184,109 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
             await service.cases.sweep_once(now + timedelta(days=2))
             assert (await service.store.get(str(forgotten.answer["id"]))).status == "expired"
             await until(lambda: not service.runs._runs)
+
+
+def distinct(video: bytes, number: int) -> bytes:
+    """The same film with a box of its own behind it, which players skip: no two uploads are alike."""
+    mark = number.to_bytes(8, "big") * 4
+    return video + (8 + len(mark)).to_bytes(4, "big") + b"free" + mark
+
+
+@dataclass
+class InPieces:
+    """A resumable upload, sent in pieces of a twentieth. told: the offset that was acknowledged last."""
+
+    case: CreatedView
+    step: Step
+    media: bytes
+    path: str = ""
+    told: int = 0
+
+    def begin(self, at: Running) -> None:
+        with device(at.url, self.case) as http:
+            self.path = begun(http, self.case, len(self.media), self.step)
+
+    def go_on(self, at: Running) -> None:
+        """Send what the service does not have, which is nothing that it told to have."""
+        with device(at.url, self.case) as http:
+            came = offset(http, self.path)
+            assert came >= self.told
+            while came < len(self.media):
+                answer = patched(http, self.path, came, self.media[came : came + len(self.media) // 20])
+                assert answer.status_code == 204, answer.text
+                self.told = came = int(answer.headers["upload-offset"])
+
+
+@pytest.mark.timeout(400)
+def test_no_acknowledged_upload_of_many_is_lost_when_the_api_is_killed(
+    cluster: str, tmp_path: Path, video: bytes
+) -> None:
+    """Uploads of many cases at once, a third of them resumable, and SIGKILL among them, several times over: first when
+    a resumable one has begun, then at random moments. What was answered with 202 is there after the restart byte by
+    byte, and resumable ones have no less than they were told; what was not is a step that takes its upload still.
+    """
+    moments = random.Random(20260301)
+    acknowledged: dict[tuple[str, str], str] = {}
+    unanswered: set[tuple[str, str]] = set()
+    broken_off = 0
+    numbers = count()
+    with LocalServer(tmp_path, cluster, key_rate=1000) as local:
+        running = local.start()
+        for number in range(ROUNDS):
+            with VeridaskClient(running.url, running.key) as client:
+                cases = [client.create("recorded") for _ in range(CASES)]
+            wanted = [(case, step.step, distinct(video, next(numbers))) for case in cases for step in case.steps]
+            resumable: dict[tuple[str, str], InPieces] = {}
+            first = threading.Event()
+
+            def send(
+                case: CreatedView,
+                step: Step,
+                media: bytes,
+                at: Running = running,
+                first: threading.Event = first,
+                resumable: dict[tuple[str, str], InPieces] = resumable,
+            ) -> None:
+                try:
+                    first.set()
+                    if step == "face":
+                        resumable[case.id, step] = upload = InPieces(case, step, media)
+                        upload.begin(at)
+                        upload.go_on(at)
+                    else:
+                        with VeridaskClient(at.url, at.key) as sender:
+                            sender.upload(case.id, step, media, "video/mp4")
+                except (httpx.TransportError, ProblemError):
+                    unanswered.add((case.id, step))
+                else:
+                    acknowledged[case.id, step] = hashlib.sha256(media).hexdigest()
+
+            with ThreadPoolExecutor(len(wanted)) as senders:
+                sent = [senders.submit(send, *one) for one in wanted]
+                first.wait(30)
+                if number:
+                    time.sleep(moments.uniform(0.0, 1.2))
+                while not number and not any(each.told for each in list(resumable.values())):
+                    time.sleep(0.001)
+                os.kill(running.processes["api"], signal.SIGKILL)
+                for each in sent:
+                    each.result()
+            assert local.process is not None
+            local.process.wait()
+            running = local.start()
+            for upload in (each for each in resumable.values() if each.path):
+                broken_off += 0 < upload.told < len(upload.media)
+                upload.go_on(running)
+                acknowledged[upload.case.id, upload.step] = hashlib.sha256(upload.media).hexdigest()
+            with VeridaskClient(running.url, running.key) as client:
+                for case in cases:
+                    for step in client.case(case.id).steps:
+                        if step.attempts == 0:
+                            assert (case.id, step.step) in unanswered
+                    client.cancel(case.id)
+        there = kept(tmp_path)
+        assert acknowledged.items() <= there.items()
+        assert there.keys() - acknowledged.keys() <= unanswered, "durable, but its answer died with the process"
+    assert unanswered, "no kill came among the uploads"
+    assert broken_off, "no kill came in the middle of a resumable one"
+    assert acknowledged

@@ -91,6 +91,31 @@ def test_an_unsafe_place_for_the_evidence_refuses_to_start(url: str, endpoint: s
         Settings(evidence_url=url, evidence_endpoint=endpoint)
 
 
+@pytest.mark.parametrize(
+    "origin", ["https://app.example", "https://app.example:8443", "http://127.0.0.1:5173", "http://[::1]"]
+)
+def test_pages_that_may_ask_are_named(origin: str) -> None:
+    assert Settings(cors_origins=(origin,)).cors_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "https://*.example",
+        "http://app.example",
+        "https://app.example/",
+        "app.example",
+        "https://A.example",
+        "",
+    ],
+)
+def test_pages_without_a_name_or_without_tls_refuse_to_start(origin: str) -> None:
+    with pytest.raises(ValidationError, match="CORS_ORIGINS"):
+        Settings(cors_origins=("https://app.example", origin))
+
+
 def test_a_service_key_that_anyone_can_read_or_of_another_length_refuses_to_start(tmp_path: Path) -> None:
     key = tmp_path / "key"
     with pytest.raises(ValidationError, match="cannot be read"):

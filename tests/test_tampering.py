@@ -95,7 +95,7 @@ def test_a_field_printed_over_is_seen_on_a_photo(attack: DocumentAttack | None, 
     specimen = make_specimen(seed, design="azure", portrait="astronaut", today=date(2026, 7, 1))
     conditions = DocumentConditions.draw(random.Random(f"document {seed}"))
     data = photo(front_scene(specimen, seed=seed, attack=attack, seconds=0.6, conditions=conditions))
-    pages = document.pages(document.frames(data, "front"), models())
+    pages = document.pages(document.frames(data, "front", models()), models())
     found = document.tampering(document.text_lines(pages, models()), pages, {"max_ink_difference": LIMIT})
     assert found.result == result
     assert [reason.code for reason in found.reasons] == ([] if attack is None else ["altered_text"])

@@ -135,7 +135,8 @@ async def test_a_receiver_that_fails_for_a_while_gets_all_in_order(
         payloads[hook.id].add(hook.body)
     assert payloads.keys() == {delivery.id for delivery in log}, "an id stays the same over all attempts"
     assert all(len(bodies) == 1 for bodies in payloads.values())
-    assert sum(delivery.attempts for delivery in log) == len(receiver.hooks) > 9
+    # On a busy machine half a second may be over before the receiver has the request.
+    assert sum(delivery.attempts for delivery in log) >= len(receiver.hooks) > 9
     assert {hook.path for hook in receiver.hooks} == {"/hooks"}, "no redirect was followed"
 
 
@@ -264,3 +265,24 @@ async def test_a_certificate_is_checked_against_the_name(
             (delivery,) = await parts.all_ended(endpoint, 1)
     assert delivery.state == state
     assert len(receiver.hooks) == (1 if state == "delivered" else 0)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_sender_ends_although_news_come_at_that_moment(tmp_path: Path, turns: int) -> None:
+    """`asyncio.wait_for` of Python 3.11 lost the cancellation then, and the service did not end."""
+    news = asyncio.Event()
+    store = Store(f"sqlite:///{tmp_path / 'cases.sqlite'}", lambda _: None, KEYS)
+    await store.start()
+    destinations = Destinations(allow_private=False, allow_loopback=True)
+    sender = WebhookSender(WebhookStore(store.database, KEYS), destinations, news, [1.0], 1.0)
+    sender.start()
+    await asyncio.sleep(0.3)  # it waits for news
+    news.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    try:
+        async with asyncio.timeout(20):
+            await sender.close()
+    finally:
+        destinations.close()
+        await store.close()

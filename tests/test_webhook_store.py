@@ -65,6 +65,7 @@ def test_a_payload_says_what_a_case_came_to_and_nothing_of_the_person() -> None:
             "status": "completed",
             "profile": "standard",
             "client_reference_id": "person 7",
+            "livemode": True,
             "outcome": "declined",
             "reasons": ["selfie_face_mismatch"],
         },

@@ -10,7 +10,7 @@ import pytest
 from small_clusters import fails_to_start, small_cluster
 
 from workers.errors import WorkerSettingError
-from workers.preload import BATCHES
+from workers.load import BATCHES
 from workers.settings import BATCH_ITEMS, BATCH_WAIT_MS, DEVICE, TorchSettings, _device, torch_settings
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LOAD = "veridask_load"
 """Name of the scheduler's handler that answers with the load."""
+BATCHES = "veridask_batches"
+"""Name of the worker metric that tells the scheduler, with each heartbeat, what was joined: `ModelPool.figures`."""
 RUNNABLE = frozenset({"queued", "processing", "no-worker"})
 
 
@@ -160,3 +163,42 @@ async def read_load(client: Client, timeout_s: float) -> dict[Label, LabelLoad]:
         label: LabelLoad(**{**found, "idle": tuple(IdleWorker(*each) for each in found["idle"])})
         for label, found in answer.items()
     }
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What the batchers of one model did, on all workers that there are now, each since its start: the sums of their
+    `batching.BatchFigures`, and the largest of their passes.
+    """
+
+    batch_calls: int = 0
+    batch_rows: int = 0
+    batch_passes: int = 0
+    batch_fallbacks: int = 0
+    batch_largest: int = 0
+    batch_wait_seconds: float = 0.0
+
+    def and_of(self, figures: Mapping[str, Any]) -> Joined:
+        """Together with one more worker's."""
+        return Joined(
+            self.batch_calls + figures["calls"],
+            self.batch_rows + figures["items"],
+            self.batch_passes + figures["passes"],
+            self.batch_fallbacks + figures["fallbacks"],
+            max(self.batch_largest, figures["max_batch"]),
+            self.batch_wait_seconds + figures["wait_s"],
+        )
+
+
+async def joined_passes(client: Client, timeout_s: float) -> dict[str, Joined]:
+    """What was joined, by model; empty where nothing is. Raises ClusterError when the scheduler is away."""
+    scheduler: Any = client.scheduler
+    try:
+        workers = (await asyncio.wait_for(scheduler.identity(n_workers=-1), timeout_s))["workers"]
+    except (OSError, TimeoutError) as error:
+        raise ClusterError(f"the scheduler does not say what was joined: {type(error).__name__}") from error
+    found: dict[str, Joined] = {}
+    for worker in workers.values():
+        for model, figures in worker["metrics"].get(BATCHES, {}).items():
+            found[model] = found.get(model, Joined()).and_of(figures)
+    return found

@@ -7,6 +7,7 @@ runs where (`placement`), does not join calls itself (`batching`) and holds no w
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import asdict
 from functools import cached_property
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from workers.batching import Batcher
+from workers.decoding import Decoders
 from workers.placement import CPU, Label
 from workers.settings import TorchSettings
 
@@ -55,6 +57,11 @@ class ModelPool:
     def figures(self) -> dict[str, dict[str, Any]]:
         """What was joined so far by model (`batching.BatchFigures`); empty where nothing is joined."""
         return {name: asdict(batcher.figures()) for name, batcher in self._batchers.items()}
+
+    @cached_property
+    def decoders(self) -> Decoders:
+        """The child processes that decode media."""
+        return Decoders()
 
     @cached_property
     def page_finder(self) -> PageFinder:
@@ -111,9 +118,13 @@ class ModelPool:
             return JoinedEmbedder(dlib_path(EMBEDDER), self.settings.device, batcher)
         return FaceEmbedder(dlib_path(EMBEDDER), self.settings.device)
 
-    def warm(self, label: Label) -> None:
-        """Load the models that tasks of this label use and run each once. Raises WeightsError on a wrong digest."""
+    def warm(self, label: Label, tasks: int = 1) -> None:
+        """Load the models that tasks of this label use and run each once; tasks: so many are decoded at once.
+
+        Raises WeightsError on a wrong digest.
+        """
         if label == CPU:
+            self.decoders.warm(min(tasks, os.cpu_count() or 1))
             blank = np.full((638, 1012, 3), 255, np.uint8)
             self.page_finder.find(blank[None])
             self.mrz_reader.read([blank])

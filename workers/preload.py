@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from models.errors import VeridaskError
 from workers.build import METRIC, build
 from workers.errors import REFUSAL
+from workers.load import BATCHES
 from workers.placement import GPU, label_of
 from workers.pool import open_pool
 from workers.settings import TorchSettings, embedder_settings, torch_settings
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BATCHES = "veridask_batches"
-"""Name of the worker metric that tells the scheduler, with each heartbeat, what was joined: `ModelPool.figures`."""
 EMBEDDER = "veridask_embedder"
 """Name of the worker metric that tells which network embeds faces there; empty on a CPU worker. All GPU workers of a
 cluster must tell the same: a case whose face and portrait were embedded by different ones ends in an error."""
@@ -98,7 +97,7 @@ async def _prepare(worker: Worker) -> None:
     settings = torch_settings(os.environ) if label == GPU else TorchSettings()
     embedder = embedder_settings(os.environ) if label == GPU else None
     pool = open_pool(settings, embedder)
-    await asyncio.to_thread(pool.warm, label)
+    await asyncio.to_thread(pool.warm, label, worker.state.nthreads)
     worker.metrics[BATCHES] = lambda _worker: pool.figures()
     told = str(pool.face_embedder.model) if label == GPU else ""
     worker.metrics[EMBEDDER] = lambda _worker: told

@@ -1,4 +1,5 @@
-"""Loads every model as a worker would and times one run of each: `python -m workers.selfcheck`, one JSON line a model.
+"""Says which GPUs are there, loads every model as a worker would and times one run of each: `python -m
+workers.selfcheck`, a JSON line each.
 
 A process of its own, because the service that asks (`veridask doctor`) never loads torch or cv2.
 """
@@ -66,10 +67,23 @@ def main() -> None:
     """Print one JSON line for each model as it is done."""
     limit_library_threads()
     full_precision()
-    pool = ModelPool(torch_settings(os.environ), embedder_settings(os.environ))
+    settings = torch_settings(os.environ)
+    _say({"gpus": gpus(), "device": settings.device})
+    pool = ModelPool(settings, embedder_settings(os.environ))
     for name, (load, run) in trials(pool).items():
-        sys.stdout.write(json.dumps({"model": name, **measure(load, run)}) + "\n")
-        sys.stdout.flush()
+        _say({"model": name, **measure(load, run)})
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs that torch can use."""
+    import torch
+
+    return [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
+
+
+def _say(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
