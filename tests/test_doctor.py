@@ -161,7 +161,8 @@ def test_a_service_that_runs(server: Running, server_folder: Path) -> None:
     assert [each.detail for each in diagnoses.clusters(settings)] == ["workers: 1 CPU, 1 GPU"]
     found = {each.what: each for each in diagnoses.service(settings)}
     assert found["service"].detail == f"ready at {server.url}"
-    assert verdicts(diagnoses.store(settings)) == {"case store": "ok"}
+    store = verdicts(diagnoses.store(settings))
+    assert (store["case store"], set(store.values())) == ("ok", {"ok"})
     assert verdicts(diagnoses.encryption(settings)) == {"encryption keys": "ok"}
     keys = verdicts(diagnoses.keys(settings))
     assert (keys["key service.key"], keys["key encryption.keys"]) == ("ok", "ok")

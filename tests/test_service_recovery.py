@@ -35,7 +35,7 @@ from service.assembly import assembled, opened_stores
 from service.cases import NewCase
 from service.client import ProblemError, VeridaskClient
 from service.schemas import CaseView, CreatedView
-from service.server import LocalServer, Running
+from service.server import Running
 from service.tables import EventRow, UploadRow
 from workers.cluster import EmbeddedCluster
 from workers.errors import ClusterError
@@ -230,7 +230,7 @@ def test_no_acknowledged_upload_of_many_is_lost_when_the_api_is_killed(
     unanswered: set[tuple[str, str]] = set()
     broken_off = 0
     numbers = count()
-    with LocalServer(tmp_path, cluster, key_rate=1000) as local:
+    with server_in(tmp_path, cluster, key_rate=1000) as local:
         running = local.start()
         for number in range(ROUNDS):
             with VeridaskClient(running.url, running.key) as client:

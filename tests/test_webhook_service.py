@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, get_args
 
@@ -96,6 +97,11 @@ def test_an_unsafe_or_malformed_endpoint_is_refused(http: httpx.Client, body: di
     assert http.get("/v1/webhook_endpoints").json() == []
 
 
+def changes(types: list[str]) -> list[str]:
+    """Without those that repeat the one before."""
+    return [each for each, _ in groupby(types)]
+
+
 def test_a_case_is_told_as_its_event_stream_tells_it(
     client: VeridaskClient, receiver: Receiver, endpoint: EndpointSecretView, video: bytes
 ) -> None:
@@ -105,8 +111,11 @@ def test_a_case_is_told_as_its_event_stream_tells_it(
     client.decided(case.id)
     client.cancel(case.id)
     statuses = [f"case.{event.data['status']}" for event in client.events(case.id) if event.type == "status"]
-    hooks = receiver.wait(len(statuses))
-    assert told(hooks, case.id) == statuses
+    while told(receiver.taken, case.id)[-1:] != statuses[-1:]:
+        time.sleep(0.05)
+    hooks = receiver.taken
+    # A step that is asked for again, or a decision, is told as well where the status stays.
+    assert changes(told(hooks, case.id)) == changes(statuses)
     assert (statuses[0], statuses[-1]) == ("case.requires_input", "case.canceled")
     assert set(statuses) <= set(get_args(EventType))
     payloads = [hook.checked(endpoint.secret) for hook in hooks]
