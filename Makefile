@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 EXTRAS := api,worker,tracing,specimens,notebooks,dev
 
-.PHONY: demo test check serve bench faults contract setup clean
+.PHONY: demo test test-postgresql check serve bench faults contract setup clean
 
 # Byte code is kept, whatever the caller's environment says: a dozen processes start from it in each run.
 export PYTHONDONTWRITEBYTECODE :=
@@ -26,6 +26,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# The same service with its cases in PostgreSQL.
+test-postgresql: $(READY)
+	$(BIN)/python -m pytest --case-store=postgresql -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .

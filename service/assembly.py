@@ -106,9 +106,9 @@ def webhook_destinations(settings: Settings) -> Destinations:
 async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
     """Case store and evidence, beside a running service or without one, for what keeps them in order.
 
-    Raises SettingsError, StoreUnavailableError, EvidenceUnavailableError.
+    Raises SettingsError, StoreRevisionError, StoreUnavailableError, EvidenceUnavailableError.
     """
-    store = Store(settings.store_url, lambda _: None, keyring(settings))
+    store = Store(settings.store_url, lambda _: None, keyring(settings), settings.migrations)
     try:
         await store.start()
         yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
@@ -144,7 +144,7 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
             board.told(case_id)
             webhook_news.set()
 
-        store = Store(settings.store_url, told, keys)
+        store = Store(settings.store_url, told, keys, settings.migrations)
         stack.push_async_callback(store.close)
         await store.start()
         webhooks = WebhookStore(store.database, keys)

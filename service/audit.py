@@ -2,9 +2,10 @@
 before (RFC 6962 calls such a log append-only; this is a plain chain, because it is read as a whole).
 
 A line is written in the transaction that does what it says, so that neither is there without the other. It names keys,
-cases, steps and outcomes, and nothing that a person said or showed: it outlives the person's data. The database refuses
-to change or delete lines (`service.tables`). Who owns the database can take that away and write another chain: so the
-service logs the newest line's hash from time to time, and `veridask audit verify --anchor` holds the chain against it.
+cases, steps and outcomes, and nothing that a person said or showed: it outlives the person's data. Triggers refuse
+to change or delete lines (`service.migrations`). Who owns the database can take that away and write another chain: so
+the service logs the newest line's hash from time to time, and `veridask audit verify --anchor` holds the chain against
+it.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from sqlalchemy.orm import Session
 from service.database import Database, in_a_thread
 from service.errors import AuditBrokenError, StoreUnavailableError
 from service.lifecycle import Change, Recorded
-from service.tables import FIRST_HASH, AuditHeadRow, AuditRow
+from service.tables import AuditHeadRow, AuditRow
 
 log = structlog.get_logger()
 
 SERVICE = "service"
 """Who acts when nobody asked: expiry, retention, the policy's decision."""
+_FIRST = "0" * 64
+"""What stands before the first line."""
+_NO_HEAD = "what says how many lines there are is missing"
 _ENDS = ("canceled", "expired", "redacted")
 _AT_ONCE = 1000
 
@@ -104,10 +108,15 @@ def chained(before: str, number: int, at: datetime, entry: Entry) -> str:
 
 
 def append(session: Session, at: datetime, entries: Sequence[Entry]) -> None:
-    """Write lines in the session's transaction. Call it last: from here to the commit others who write lines wait."""
+    """Write lines in the session's transaction. Call it last: from here to the commit others who write lines wait.
+
+    Raises AuditBrokenError when the row is gone that they wait for, which was made with the tables.
+    """
     if not entries:
         return
-    head = session.get_one(AuditHeadRow, 1, with_for_update=True, populate_existing=True)
+    head = session.get(AuditHeadRow, 1, with_for_update=True, populate_existing=True)
+    if head is None:
+        raise AuditBrokenError(_NO_HEAD)
     for entry in entries:
         head.number, head.hash = head.number + 1, chained(head.hash, head.number + 1, at, entry)
         session.add(
@@ -127,8 +136,17 @@ def _line(row: AuditRow) -> Line:
     return Line(row.number, row.at, Entry(row.actor, row.action, row.case_id, row.details), row.hash)
 
 
+def _head(session: Session) -> Anchor:
+    row = session.get(AuditHeadRow, 1)
+    if row is None:
+        raise AuditBrokenError(_NO_HEAD)
+    return Anchor(row.number, row.hash)
+
+
 class AuditLog:
-    """The audit log in the case store's database. Each call raises StoreUnavailableError."""
+    """The audit log in the case store's database. Each call raises StoreUnavailableError, and AuditBrokenError when the
+    row is gone that says which line is the newest.
+    """
 
     def __init__(self, database: Database) -> None:
         self.threads = database.threads
@@ -155,18 +173,21 @@ class AuditLog:
     def head(self) -> Anchor:
         """The newest line; number 0 without any."""
         with self._reading() as session:
-            row = session.get(AuditHeadRow, 1)
-        return Anchor(row.number, row.hash) if row else Anchor(0, FIRST_HASH)
+            return _head(session)
 
     async def tell_heads(self, every_s: float) -> None:
         """For ever: log the newest line when there is a new one, as an anchor that lies outside the database."""
         told = 0
         while True:
-            with contextlib.suppress(StoreUnavailableError):
+            try:
                 head = await self.head()
                 if head.number > told:
                     log.info("audit_head", number=head.number, hash=head.hash)
                     told = head.number
+            except StoreUnavailableError:
+                pass  # it is there again before long
+            except AuditBrokenError as error:
+                log.error("audit_broken", detail=error.detail)
             await asyncio.sleep(every_s)
 
     def verified(self, anchors: Sequence[Anchor] = ()) -> Iterator[Line]:
@@ -176,12 +197,9 @@ class AuditLog:
         the end, and when a line is not that of an anchor.
         """
         wanted = {anchor.number: anchor.hash for anchor in anchors}
-        before = Anchor(0, FIRST_HASH)
+        before = Anchor(0, _FIRST)
         with self._reading() as session:
-            row = session.get(AuditHeadRow, 1)
-            if row is None:
-                raise AuditBrokenError("what says how many lines there are is missing")
-            end = Anchor(row.number, row.hash)
+            end = _head(session)
             # Up to there: lines that are written meanwhile are not lines too many.
             query = select(AuditRow).where(AuditRow.number <= end.number).order_by(AuditRow.number)
             with contextlib.closing(session.scalars(query.execution_options(yield_per=_AT_ONCE))) as rows:

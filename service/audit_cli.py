@@ -16,15 +16,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from models.errors import VeridaskError
 from service.audit import Anchor, AuditLog
-from service.database import Database
+from service.db_cli import DataDir, opened
 from service.identifiers import is_case_id
-from service.settings import Settings
+from service.revisions import prepare
 
 app = typer.Typer(no_args_is_help=True, help="The audit log.")
 
-_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the case store.")]
 _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
 
@@ -34,7 +32,7 @@ def verify(
         list[str] | None,
         typer.Option(help="NUMBER:HASH of a line as it was seen, such as the service logs them; repeat it."),
     ] = None,
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Prove that no line is missing or was changed, and print the newest one as an anchor. Ends with 1 when one is."""
     anchors = [_anchor(text) for text in anchor or ()]
@@ -54,7 +52,7 @@ def verify(
 def show(
     case: Annotated[str | None, typer.Option(help="Lines of this case alone.")] = None,
     lines: Annotated[int, typer.Option(help="How many, the newest ones.", min=1, max=10_000)] = 50,
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Print the newest lines, oldest of them first. They are not proved by this."""
     if case is not None and not is_case_id(case):
@@ -78,12 +76,6 @@ def _anchor(text: str) -> Anchor:
 
 @contextmanager
 def _audit(data_dir: Path | None) -> Iterator[AuditLog]:
-    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    database = Database(settings.store_url)
-    try:
+    with opened(data_dir) as (database, _):
+        prepare(database, "by_command")  # who reads the log changes nothing
         yield AuditLog(database)
-    except VeridaskError as error:
-        sys.stderr.write(f"{error.detail}\n")
-        raise typer.Exit(1) from error
-    finally:
-        database.engine.dispose()

@@ -1,5 +1,5 @@
 """The command line: `veridask serve`, `api`, `keys`, `verify`, `demo`, `evaluate`, `doctor`, `certs`, `reseal`,
-`autoscale`, `audit`.
+`autoscale`, `audit`, `db`.
 
 Settings come from `VERIDASK_…`; options override.
 """
@@ -22,7 +22,7 @@ from rich.table import Table
 
 from graphs.records import Step
 from models.errors import VeridaskError
-from service import audit_cli, keys_cli
+from service import audit_cli, db_cli, keys_cli
 from service.client import VeridaskClient
 from service.kubernetes import SERVICE_ACCOUNT, KubernetesGroups
 from service.logs import configure
@@ -35,6 +35,7 @@ from workers.placement import CPU, GPU
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Automatic identity verification.")
 app.add_typer(keys_cli.app, name="keys")
 app.add_typer(audit_cli.app, name="audit")
+app.add_typer(db_cli.app, name="db")
 console = Console()
 
 _COLOURS = {"approved": "green", "declined": "red", "review": "yellow", "resubmission_requested": "yellow"}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -31,6 +31,12 @@ S = TypeVar("S", bound=HasThreads)
 _BUSY_MS = 5000
 _CONNECTIONS = 16
 """Calls under way at once. One that waits for a locked database holds its own for `_BUSY_MS`."""
+_UPGRADE_LOCK = 0x7665726964617368
+"""Key of PostgreSQL's advisory lock for changing tables; any number that nobody else takes."""
+_UPGRADE_MS = 600_000
+"""How long a process waits for another one that changes tables."""
+_TABLE_LOCK_MS = 10_000
+"""How long a change waits for a table that somebody reads: whoever comes after it waits as well."""
 
 
 def in_a_thread(
@@ -83,6 +89,26 @@ class Database:
             yield session
             session.commit()
 
+    @contextmanager
+    def changing_tables(self) -> Iterator[Connection]:
+        """A transaction that changes tables: one process at a time has it, others wait. Raises what SQLAlchemy does."""
+        with self.engine.connect() as connection:
+            sqlite = connection.dialect.name == "sqlite"
+            if sqlite:
+                # SQLite changes some things by making a table anew: rows that refer to the old one would go with it.
+                _execute(connection, "PRAGMA foreign_keys=OFF", f"PRAGMA busy_timeout={_UPGRADE_MS}")
+            try:
+                with connection.execution_options(veridask_writes=True).begin():
+                    if not sqlite:
+                        connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+                        connection.execute(text(f"SET LOCAL lock_timeout = {_TABLE_LOCK_MS}"))
+                    yield connection
+                    if sqlite and (broken := connection.exec_driver_sql("PRAGMA foreign_key_check").first()):
+                        raise RuntimeError(f"rows of {broken[0]} would refer to nothing")
+            finally:
+                if sqlite:
+                    _execute(connection, "PRAGMA foreign_keys=ON", f"PRAGMA busy_timeout={_BUSY_MS}")
+
 
 @contextmanager
 def unavailable_is_said() -> Iterator[None]:
@@ -118,9 +144,15 @@ def _tune_sqlite(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
+def _execute(connection: Connection, *statements: str) -> None:
+    """Have SQLite's driver execute what has no effect in a transaction."""
+    for statement in statements:
+        connection.connection.driver_connection.execute(statement)  # type: ignore[union-attr]
+
+
 def scrub(connection: Connection) -> None:
     """Make SQLite forget earlier contents of its pages: its log keeps them until it is cut. Readers at work put that
     off until the next time. PostgreSQL does the like in its own time (autovacuum, recycling of its log).
     """
     if connection.dialect.name == "sqlite":
-        connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[union-attr]
+        _execute(connection, "PRAGMA wal_checkpoint(TRUNCATE)")

@@ -19,7 +19,7 @@ from typing import Literal
 
 import httpx
 from distributed import Client
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
 from service.assembly import evidence_store
@@ -30,13 +30,14 @@ from service.errors import (
     KeyMissingError,
     ServerStartError,
     SettingsError,
+    StoreRevisionError,
     StoreUnavailableError,
 )
 from service.keyring import DEFAULT_FILE, Keyring, keyring_of
+from service.revisions import newest, revision_of
 from service.sealing import KEY_BYTES
 from service.server import announced
 from service.settings import Settings
-from service.tables import Base
 from service.tracing import is_wanted
 from workers.cluster import labels
 from workers.errors import CertificateError
@@ -80,7 +81,7 @@ def keys(settings: Settings) -> Iterator[Finding]:
 
 
 def store(settings: Settings) -> Iterator[Finding]:
-    """Whether the case store answers, has the tables of this build, and tells the same time."""
+    """Whether the case store answers, has this build's tables or gets them at the start, and tells the same time."""
     url = make_url(settings.store_url)
     kind = url.get_backend_name()
     if not _has_store(settings):
@@ -94,26 +95,22 @@ def store(settings: Settings) -> Iterator[Finding]:
             if kind == "postgresql":
                 told = connection.execute(select(func.clock_timestamp())).scalar_one()
             ended = time.time()
-            looked = inspect(connection)
-            tables = set(looked.get_table_names())
-            absent = [
-                f"{name}.{column.name}"
-                for name, table in Base.metadata.tables.items()
-                if name in tables
-                for column in table.columns
-                if column.name not in {each["name"] for each in looked.get_columns(name)}
-            ]
+            revision = revision_of(connection)
     except StoreUnavailableError as error:
         yield Finding("case store", "missing", kind, f"{error.detail}: see VERIDASK_DATABASE_URL")
         return
+    except StoreRevisionError as error:
+        yield Finding("case store", "missing", kind, error.detail)
+        return
     finally:
         database.engine.dispose()
-    known = tables & set(Base.metadata.tables)
-    if absent:
-        advice = f"made by another version, it lacks {', '.join(absent)}"
-        yield Finding("case store", "missing", kind, advice)
+    tables = f"{kind}, revision {revision}"
+    if revision == newest():
+        yield Finding("case store", "ok", tables)
+    elif settings.migrations == "by_command":
+        yield Finding("case store", "missing", tables, f"this build wants {newest()}: run `veridask db upgrade`")
     else:
-        yield Finding("case store", "ok", f"{kind}, {len(known)} of {len(Base.metadata.tables)} tables")
+        yield Finding("case store", "ok", f"{tables}: brought to {newest()} at the next start")
     if told is not None:
         ahead = told.timestamp() - (began + ended) / 2
         apart = abs(ahead) > CLOCK_S

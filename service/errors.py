@@ -33,6 +33,7 @@ VeridaskError
     ├── WebhookUrlError             no webhook goes to that URL
     ├── ForgottenError              what spoke of the person was erased
     ├── AuditBrokenError            a line of the audit log is missing or was changed
+    ├── StoreRevisionError          the tables of the case store are of another revision: refuse to start
     └── UnavailableError            try again later
         ├── StoreUnavailableError       the case store is away, locked or full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
@@ -242,6 +243,12 @@ class AuditBrokenError(ServiceError):
     """A line of the audit log is missing, was changed, or is not the one of an anchor."""
 
     code = "audit_broken"
+
+
+class StoreRevisionError(ServiceError):
+    """The tables of the case store are of a revision that this build cannot work with, or cannot be changed."""
+
+    code = "store_revision"
 
 
 class UnavailableError(ServiceError):

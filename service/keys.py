@@ -12,20 +12,18 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from service import audit
 from service.database import Database, in_a_thread
 from service.errors import UnknownKeyError
 from service.identifiers import TIME_ORDERED, time_ordered
-from service.tables import Base, KeyRow
+from service.tables import KeyRow
 
 Scope = Literal["cases:write", "cases:read", "evidence:read", "review:write", "metrics:read", "admin"]
 """`admin` may do all that the others may."""
@@ -74,7 +72,7 @@ class Keys:
         """A new key, and the text of it that is shown this once. by: who makes it, for the audit log."""
         key_id = time_ordered("key")
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
-        with self._writing() as session:
+        with self._database.writing() as session:
             row = KeyRow(
                 id=key_id,
                 name=name,
@@ -90,12 +88,12 @@ class Keys:
 
     def all(self) -> list[ApiKey]:
         """All keys, revoked ones too, the oldest first."""
-        with self._writing() as session:
+        with self._database.reading() as session:
             return [_key_of(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.id))]
 
     def revoke(self, key_id: str, now: datetime, *, by: str = audit.SERVICE) -> ApiKey:
         """End a key for good; harmless when repeated. by: who ends it, for the audit log. Raises UnknownKeyError."""
-        with self._writing() as session:
+        with self._database.writing() as session:
             row = session.get(KeyRow, key_id)
             if row is None:
                 raise UnknownKeyError(f"there is no key {key_id}")
@@ -112,12 +110,6 @@ class Keys:
         if key is None or not hmac.compare_digest(_digest(parts[2]), key.secret_hash) or not key.is_good(now):
             return None
         return key
-
-    @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        with self._database.writing() as session:
-            Base.metadata.create_all(session.connection())  # a command may come before the service's first start
-            yield session
 
     async def _known(self, key_id: str) -> ApiKey | None:
         known = self._read.get(key_id)

@@ -13,15 +13,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from models.errors import VeridaskError
 from service.audit import person
-from service.database import Database
+from service.db_cli import DataDir, opened
 from service.keys import SCOPES, ApiKey, Keys, Scope
-from service.settings import Settings
+from service.revisions import prepare
 
 app = typer.Typer(no_args_is_help=True, help="API keys.")
-
-_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the case store.")]
 
 
 @app.command()
@@ -29,7 +26,7 @@ def create(
     name: Annotated[str, typer.Option(help="Who uses it, for the list.")],
     scope: Annotated[list[str], typer.Option(help=f"One of {', '.join(SCOPES)}; repeat it.")],
     days: Annotated[int | None, typer.Option(help="Good for so many days; without it until revoked.", min=1)] = None,
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it, this once."""
     if unknown := set(scope) - set(SCOPES):
@@ -45,7 +42,7 @@ def create(
 
 
 @app.command("list")
-def list_command(data_dir: _DataDir = None) -> None:
+def list_command(data_dir: DataDir = None) -> None:
     """List all keys; what they open is not kept and cannot be shown."""
     table = Table("id", "name", "scopes", "created", "state")
     with _keys(data_dir) as keys:
@@ -55,7 +52,7 @@ def list_command(data_dir: _DataDir = None) -> None:
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="`key_` and 26 characters.")], data_dir: _DataDir = None) -> None:
+def revoke(key_id: Annotated[str, typer.Argument(help="`key_` and 26 characters.")], data_dir: DataDir = None) -> None:
     """End a key for good, within five seconds everywhere."""
     with _keys(data_dir) as keys:
         keys.revoke(key_id, datetime.now(UTC), by=person())
@@ -72,13 +69,6 @@ def _state(key: ApiKey) -> str:
 
 @contextmanager
 def _keys(data_dir: Path | None) -> Iterator[Keys]:
-    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.store_url)
-    try:
+    with opened(data_dir) as (database, settings):
+        prepare(database, settings.migrations)  # a command may come before the service's first start
         yield Keys(database)
-    except VeridaskError as error:
-        sys.stderr.write(f"{error.detail}\n")
-        raise typer.Exit(1) from error
-    finally:
-        database.engine.dispose()

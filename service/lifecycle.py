@@ -233,7 +233,7 @@ def decide(
         for step in again:
             if steps[step].state == "retake":
                 continue  # its quality asked for that already, with reasons of its own
-            reasons = tuple(r for r in decision.reasons if r.step in (step, None))
+            reasons = tuple(r for r in decision.reasons if r.retryable and r.step in (step, None))
             steps[step] = StepState("retake", steps[step].attempts, reasons)
             events.append(_step_event(step, steps[step]))
     return _changed(case, now, *events, steps=steps, status=status, recorded=recorded, checks=verdict.checks)

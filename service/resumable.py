@@ -70,7 +70,8 @@ class ResumableUploads:
         await self._evidence.require_usable()
         upload_id, now = time_ordered("upload"), datetime.now(UTC)
         upload = Resumable(upload_id, case.id, step, media_type, length, 0, self._until(now), False, False)
-        await self._rows.add(upload, now)
+        for _ in range(await self._rows.add(upload, now)):
+            self._telemetry.resumable(step, "ended")
         self._telemetry.resumable(step, "begun")
         log.info("resumable_upload_created", case_id=case.id, step=step, upload_id=upload_id, bytes=length)
         return upload
@@ -146,7 +147,8 @@ class ResumableUploads:
 
     async def sweep_once(self, now: datetime) -> None:
         """One turn of `sweep`. Raises EvidenceUnavailableError."""
-        await self._rows.end_overdue(now)
+        for step in await self._rows.end_overdue(now):
+            self._telemetry.resumable(step, "ended")
         while keys := await self._rows.unwanted():
             await self._remove(keys)
 

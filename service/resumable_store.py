@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
 
+from graphs.records import Step
 from service.database import Database, in_a_thread
 from service.errors import UploadEndedError, UploadOffsetError, UploadPiecesError
 from service.identifiers import is_id
@@ -60,8 +61,8 @@ class ResumableStore:
         self._reading, self._writing = database.reading, database.writing
 
     @in_a_thread
-    def add(self, upload: Resumable, now: datetime) -> None:
-        """Store a new one. Beyond three that are unfinished for a step, the oldest end."""
+    def add(self, upload: Resumable, now: datetime) -> int:
+        """Store a new one. Beyond three that are unfinished for a step, the oldest end; gives how many did."""
         same = (ResumableRow.case_id == upload.case_id) & (ResumableRow.step == upload.step)
         with self._writing() as session:
             unfinished = select(ResumableRow.id).where(same, ResumableRow.ended_at.is_(None), ~_accepted())
@@ -81,6 +82,7 @@ class ResumableStore:
                     ended_at=None,
                 )
             )
+        return len(surplus)
 
     @in_a_thread
     def get(self, upload_id: str, now: datetime) -> Resumable | None:
@@ -135,18 +137,23 @@ class ResumableStore:
             session.execute(update(ResumableRow).where(which).values(ended_at=now))
 
     @in_a_thread
-    def end_overdue(self, now: datetime) -> None:
-        """End those whose time is over and those of cases that are closed; forget those that are over for a day."""
+    def end_overdue(self, now: datetime) -> list[Step]:
+        """End those whose time is over and those of cases that are closed; forget those that are over for a day. Gives
+        the step of each that was not accepted and ends with this.
+        """
         closed = select(CaseRow.id).where(CaseRow.status.not_in(OPEN))
         over = (ResumableRow.expires_at <= now) | ResumableRow.case_id.in_(closed)
         with self._writing() as session:
-            session.execute(update(ResumableRow).where(ResumableRow.ended_at.is_(None), over).values(ended_at=now))
+            due = update(ResumableRow).where(ResumableRow.ended_at.is_(None), over).values(ended_at=now)
+            ended: list[Step] = list(session.scalars(due.where(~_accepted()).returning(ResumableRow.step)))
+            session.execute(due)
             session.execute(
                 delete(ResumableRow).where(
                     ResumableRow.expires_at <= now - _REMEMBERED,
                     ~exists().where(PieceRow.upload_id == ResumableRow.id),
                 )
             )
+        return ended
 
     @in_a_thread
     def unwanted(self) -> list[str]:

@@ -235,7 +235,7 @@ class LocalServer:
     def __init__(self, folder: Path, scheduler: str = "", **settings: Any) -> None:
         self.folder = folder
         self._joins = bool(scheduler)
-        self._database_url = str(settings.get("database_url") or os.environ.get("VERIDASK_DATABASE_URL", ""))
+        self._database_url = str(settings.get("database_url", os.environ.get("VERIDASK_DATABASE_URL", "")))
         self._environment = {
             **os.environ,
             "VERIDASK_DATA_DIR": str(folder),

@@ -19,6 +19,7 @@ from service.errors import SettingsError
 from service.hosts import is_loopback
 from service.identifiers import SERVICE_KEY_BYTES
 from service.keyring import keyring_of
+from service.revisions import Migrations
 from service.safe_settings import (
     require_readable,
     require_safe_evidence,
@@ -45,6 +46,9 @@ class Settings(BaseSettings):
         default="",
         title="Case store",
         description="SQLAlchemy URL such as postgresql+psycopg://…; empty means SQLite in the data folder.",
+    )
+    migrations: Migrations = Field(
+        default="at_start", title="Upgrades of the tables", description="With by_command an older store is refused."
     )
     evidence_url: str = Field(
         default="",

@@ -12,19 +12,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, delete, func, inspect, select, text, update
+import structlog
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from service import audit, data_keys, webhook_outbox
+from service import audit, data_keys, revisions, webhook_outbox
 from service.database import Database, in_a_thread, unavailable_is_said
 from service.erasure import Erasures
-from service.errors import ForgottenError, SettingsError, StoreUnavailableError, UnknownCaseError
+from service.errors import ForgottenError, StepTakenError, StoreUnavailableError, UnknownCaseError
 from service.identifiers import is_case_id
 from service.keyring import Keyring
 from service.keys import Keys
 from service.lifecycle import OPEN, Case, Change, Event
 from service.listing import CaseFilter, ListedCase, listed, page_query
+from service.revisions import Migrations
 from service.rows import (
     StoredEvent,
     StoredRequest,
@@ -39,7 +41,9 @@ from service.rows import (
     upload_of,
 )
 from service.sealing import Values
-from service.tables import Base, CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
+from service.tables import CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
+
+log = structlog.get_logger()
 
 _REVISION_TRIES = 10
 _AT_ONCE = 500
@@ -48,33 +52,36 @@ _AT_ONCE = 500
 
 class Store:
     """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed. `keyring`
-    wraps and opens the cases' data keys. Whatever reads a case may raise KeyMissingError, ForgottenError and
-    SealBrokenError as well.
+    wraps and opens the cases' data keys; `migrations` says whether `start` may change tables. Whatever reads a case may
+    raise KeyMissingError, ForgottenError and SealBrokenError as well.
     """
 
-    def __init__(self, url: str, told: Callable[[str], None], keyring: Keyring) -> None:
+    def __init__(
+        self, url: str, told: Callable[[str], None], keyring: Keyring, migrations: Migrations = "at_start"
+    ) -> None:
         self.database = Database(url)
         self.threads = self.database.threads
         self._engine = self.database.engine
         self._reading, self._writing = self.database.reading, self.database.writing
         self._listener = told
         self._keyring = keyring
+        self._migrations = migrations
         self.keys = Keys(self.database)
         self.audit = audit.AuditLog(self.database)
         self.erasures = Erasures(self.database, self._told)
 
     async def start(self) -> None:
-        """Make the tables that are absent. Raises StoreUnavailableError; SettingsError for those of an older build
-        (nothing changes tables yet); KeyMissingError when a key that sealed some of the cases is not in the keyring.
+        """Have the tables be this build's (`service.revisions`). Raises StoreUnavailableError; StoreRevisionError when
+        they cannot be; KeyMissingError when a key that sealed some of the cases is not in the keyring.
         """
         self._loop = asyncio.get_running_loop()
         await self._made()
 
     @in_a_thread
     def _made(self) -> None:
-        with unavailable_is_said(), self._engine.begin() as connection:
-            Base.metadata.create_all(connection)
-            _require_columns(connection)
+        before = revisions.prepare(self.database, self._migrations)
+        if before != revisions.newest():
+            log.info("tables_upgraded", before=before, after=revisions.newest())
         with self._reading() as session:
             data_keys.require_known(session, self._keyring)
 
@@ -100,6 +107,18 @@ class Store:
 
         With a request whose key is known already nothing is stored, and the earlier request is given back.
         """
+        try:
+            known = self._created(change, request, by)
+        except StepTakenError:
+            # PostgreSQL lets two with one key write at once: the later one is told when the first has committed.
+            known = self._known(request.key) if request is not None else None
+            if known is None:
+                raise
+        if known is None:
+            self._told(change.case.id)
+        return known
+
+    def _created(self, change: Change, request: StoredRequest | None, by: str) -> StoredRequest | None:
         case = change.case
         with self._writing() as session:
             if request is not None:
@@ -119,12 +138,14 @@ class Store:
             webhook_outbox.put(session, change)
             created = audit.Entry(by, "case.created", case.id, {"profile": case.profile})
             audit.append(session, case.created_at, [created])
-        self._told(case.id)
         return None
 
     @in_a_thread
     def request(self, key: str) -> StoredRequest | None:
         """The request that was made under that Idempotency-Key."""
+        return self._known(key)
+
+    def _known(self, key: str) -> StoredRequest | None:
         with self._reading() as session:
             row = session.get(RequestRow, key)
             return self._request(session, row) if row else None
@@ -199,7 +220,10 @@ class Store:
         """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
-            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids))
+            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)
+            # Locked as by a change: of two that write at once on PostgreSQL the later could have the lower ids, and who
+            # has heard of the others would never hear of them. In order, or two that tell could wait for each other.
+            query = query.with_for_update(key_share=True)
             known = {row.id: values for row in session.execute(query) if (values := self._values(row)) is not None}
             for case_id, item in events:
                 if case_id in known:
@@ -354,15 +378,6 @@ class Store:
         with self._reading() as session:
             rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
             return [self._case(row) for row in rows.all()]
-
-
-def _require_columns(connection: Connection) -> None:
-    found = {column["name"] for column in inspect(connection).get_columns(CaseRow.__tablename__)}
-    if missing := {column.name for column in CaseRow.__table__.columns} - found:
-        raise SettingsError(
-            f"the case store was made by another version (no column {', '.join(sorted(missing))}); "
-            "give this one a data folder or a database of its own"
-        )
 
 
 def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:

@@ -4,6 +4,8 @@ repeated, API keys, replicas, webhooks, the audit log.
 Columns of bytes are sealed with the data key of their row or case (`service.rows` says how each is bound to its place):
 who copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids, status,
 times, digests, and what the customer calls a case or a request (`client_reference_id`, Idempotency-Key).
+
+What is changed here wants a revision in `service.migrations`, which is what makes the tables of a database.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    DDL,
     JSON,
     BigInteger,
     DateTime,
@@ -24,13 +25,12 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    event,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no zone, so it is put back on reading."""
+    """A moment in UTC. SQLite keeps no zone, so it is put back on reading; PostgreSQL gives that of its session."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -43,7 +43,9 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
         """From the database."""
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
@@ -170,12 +172,10 @@ class EventRow(Base):
     at: Mapped[datetime]
 
 
-FIRST_HASH = "0" * 64
-"""What stands before the first line of the audit log."""
-
-
 class AuditRow(Base):
-    """A line of the audit log (`service.audit`). No key to the case: the line outlives it."""
+    """A line of the audit log (`service.audit`). No key to the case: the line outlives it. Triggers that revision 0001
+    made refuse to change or delete one.
+    """
 
     __tablename__ = "audit"
 
@@ -189,7 +189,7 @@ class AuditRow(Base):
 
 
 class AuditHeadRow(Base):
-    """The newest line's number and hash: one row, which those who write lines wait for."""
+    """The newest line's number and hash: one row, which revision 0002 made and those who write lines wait for."""
 
     __tablename__ = "audit_head"
 
@@ -261,31 +261,3 @@ class DeliveryRow(Base):
     claimed_until: Mapped[datetime | None]
     created_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
-
-
-def _append_only(name: str) -> None:
-    """Have the database refuse to change or delete rows of a table."""
-    table, refusal = Base.metadata.tables[name], f"the table {name} is append-only"
-    for does in ("UPDATE", "DELETE"):
-        sqlite = (
-            f"CREATE TRIGGER {name}_{does.lower()} BEFORE {does} ON {name} BEGIN SELECT RAISE(ABORT, '{refusal}'); END"
-        )
-        event.listen(table, "after_create", DDL(sqlite).execute_if(dialect="sqlite"))  # type: ignore[no-untyped-call]
-    function = (
-        f"CREATE FUNCTION {name}_append_only() RETURNS trigger AS $$ BEGIN RAISE '{refusal}'; END $$ LANGUAGE plpgsql"
-    )
-    trigger = (
-        f"CREATE TRIGGER {name}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {name} "
-        f"FOR EACH STATEMENT EXECUTE FUNCTION {name}_append_only()"
-    )
-    for statement in (function, trigger):
-        event.listen(table, "after_create", DDL(statement).execute_if(dialect="postgresql"))  # type: ignore[no-untyped-call]
-
-
-_append_only(AuditRow.__tablename__)
-# The one row is there from the start: of two processes that both found none, PostgreSQL would refuse one its lines.
-event.listen(
-    Base.metadata.tables[AuditHeadRow.__tablename__],
-    "after_create",
-    DDL(f"INSERT INTO audit_head (id, number, hash) VALUES (1, 0, '{FIRST_HASH}')"),  # type: ignore[no-untyped-call]  # noqa: S608
-)

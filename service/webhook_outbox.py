@@ -44,15 +44,25 @@ def body_of(case: Case, event_type: str, at: datetime) -> str:
     return json.dumps({"type": event_type, "timestamp": at.isoformat(), "data": data}, separators=(",", ":"))
 
 
+def told_statuses(change: Change) -> list[str]:
+    """The statuses that a change came to. A decision, or a step to be taken again, is told as well where the case stays
+    what it was: as long as another step is missing it `requires_input` before and after.
+    """
+    statuses = [str(event.data["status"]) for event in change.events if event.type == "status"]
+    is_news = any(event.type == "decision" or event.data.get("state") == "retake" for event in change.events)
+    return statuses or ([change.case.status] if is_news else [])
+
+
 def put(session: Session, change: Change) -> None:
     """Add, in the transaction that stores the change, a delivery for each endpoint that wants to know of it."""
     case, at = change.case, change.case.updated_at
-    types = [f"case.{event.data['status']}" for event in change.events if event.type == "status"]
+    types = [f"case.{status}" for status in told_statuses(change)]
     if not types:
         return
-    # Locked where the database has such locks: an endpoint that is deleted now must not fail the case's change.
+    # Locked where the database has such locks: an endpoint that is deleted now must not fail the case's change, and one
+    # that is disabled now ends this delivery with its others.
     query = select(EndpointRow).where(EndpointRow.disabled_at.is_(None)).order_by(EndpointRow.id)
-    endpoints = session.scalars(query.with_for_update(read=True, key_share=True)).all()
+    endpoints = session.scalars(query.with_for_update(read=True)).all()
     for event_type in types:
         for endpoint in endpoints:
             if endpoint.events is None or event_type in endpoint.events:

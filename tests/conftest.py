@@ -13,10 +13,10 @@ import pytest
 from av.video.stream import VideoStream
 
 from service.client import VeridaskClient
-from service.server import LocalServer, Running
+from service.server import Running
 from workers.cluster import EmbeddedCluster
 
-pytest_plugins = ["postgres", "object_storage", "case_stores", "brought_embedder", "scenario_films"]
+pytest_plugins = ["postgres", "data_folders", "object_storage", "case_stores", "brought_embedder", "scenario_films"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +48,9 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(cluster: str, server_folder: Path) -> Iterator[Running]:
     """`veridask serve` in its own process, joined to the session's cluster."""
-    with LocalServer(server_folder, cluster, sweep_interval_s=0.2, sandbox=True) as local:
+    from data_folders import server_in  # a plugin: pytest wants to be the first to import it
+
+    with server_in(server_folder, cluster, sweep_interval_s=0.2, sandbox=True) as local:
         yield local.start()
 
 

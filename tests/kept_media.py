@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+from data_folders import settings_in
+from sqlalchemy import create_engine, select
+
 from service.assembly import opened_stores
-from service.settings import Settings
+from service.tables import PieceRow, UploadRow
 
 
 def kept(folder: Path) -> dict[tuple[str, str], str]:
     """SHA-256 of the media of each case and step, as it was sent; that of the row is the same. Nothing else is there
     but pieces of resumable uploads.
     """
-    with closing(sqlite3.connect(folder / "cases.sqlite")) as store:
-        rows = store.execute("SELECT case_id, step, evidence_key, sha256 FROM uploads ORDER BY id").fetchall()
-        pieces = {key for (key,) in store.execute("SELECT evidence_key FROM upload_pieces")}
+    database = create_engine(settings_in(folder).store_url)
+    uploads = select(UploadRow.case_id, UploadRow.step, UploadRow.evidence_key, UploadRow.sha256).order_by(UploadRow.id)
+    with database.connect() as store:
+        rows = store.execute(uploads).all()
+        pieces = set(store.scalars(select(PieceRow.evidence_key)))
+    database.dispose()
     evidence_folder = folder / "evidence"
     found = {path.relative_to(evidence_folder).as_posix() for path in evidence_folder.rglob("*.media")}
     assert found - pieces == {key for _, _, key, _ in rows}, "nothing is left over that no row points to"
     assert list((evidence_folder / "incoming").iterdir()) == []
 
     async def digests() -> list[str]:
-        async with opened_stores(Settings(data_dir=folder)) as (_, evidence):
+        async with opened_stores(settings_in(folder)) as (_, evidence):
             return [hashlib.sha256(await evidence.read(key)).hexdigest() for _, _, key, _ in rows]
 
     assert asyncio.run(digests()) == [digest for _, _, _, digest in rows]

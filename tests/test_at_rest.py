@@ -26,7 +26,13 @@ from graphs.records import CheckResult, Step
 from service.assembly import keyring, opened_stores
 from service.cases import NewCase
 from service.cli import app
-from service.errors import CaseOpenError, ForgottenError, KeyMissingError, SealBrokenError, SettingsError
+from service.errors import (
+    CaseOpenError,
+    ForgottenError,
+    KeyMissingError,
+    SealBrokenError,
+    StoreRevisionError,
+)
 from service.evidence import Evidence
 from service.evidence_store import EvidenceFolder
 from service.findings import group_root
@@ -295,7 +301,7 @@ async def test_a_store_of_an_older_build_refuses_to_start(settings: Settings, tm
     with sqlite3.connect(tmp_path / "cases.sqlite") as database:
         database.execute("CREATE TABLE cases (id VARCHAR(40) PRIMARY KEY, checks JSON)")
     database.close()
-    with pytest.raises(SettingsError, match=r"no column .*data_key"):
+    with pytest.raises(StoreRevisionError, match="without revisions"):
         async with opened_stores(settings):
             pass
 

@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
-from service.audit import Anchor, AuditLog, Entry, chained
+from service.audit import Anchor, AuditLog, Entry, append, chained
 from service.cli import app
 from service.database import Database
 from service.errors import AuditBrokenError
@@ -104,6 +104,30 @@ async def test_lines_of_two_processes_that_write_at_once_make_one_chain(store: S
         await database.close()
 
 
+async def test_who_writes_beside_the_first_line_waits_for_it(store: Store) -> None:
+    """On PostgreSQL both found no head and made one, and the request of the second failed."""
+    with store.database.writing() as session:
+        append(session, NOW, [Entry("a", "b")])
+        session.flush()
+        beside = asyncio.create_task(store.audit.record(NOW, Entry("c", "d")))
+        await asyncio.sleep(0.3)
+        assert not beside.done()
+    await beside
+    assert [line.entry.actor for line in store.audit.verified()] == ["a", "c"]
+
+
+async def test_without_its_head_the_log_is_broken_and_takes_no_line(store: Store, store_url: str) -> None:
+    """It passed as empty once."""
+    await some(store, 2)
+    execute(store_url, "DELETE FROM audit_head")
+    with pytest.raises(AuditBrokenError, match="how many lines"):
+        await store.audit.head()
+    with pytest.raises(AuditBrokenError, match="how many lines"):
+        await store.audit.record(NOW, Entry("a", "b"))
+    with pytest.raises(AuditBrokenError, match="how many lines"):
+        list(store.audit.verified())
+
+
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit WHERE number = 2"])
 async def test_the_database_refuses_to_change_lines(store: Store, store_url: str, statement: str) -> None:
     await some(store, 3)
@@ -144,13 +168,6 @@ async def test_a_log_that_was_written_anew_is_found_by_an_anchor(store: Store, s
     assert len(list(store.audit.verified())) == 3
     with pytest.raises(AuditBrokenError, match="line 1 is not the anchor's"):
         list(store.audit.verified([Anchor(1, first.hash)]))
-
-
-async def test_a_log_without_its_end_is_not_an_empty_log(store: Store, store_url: str) -> None:
-    await some(store, 3)
-    execute(store_url, "DELETE FROM audit_head")
-    with pytest.raises(AuditBrokenError, match="how many lines"):
-        list(store.audit.verified())
 
 
 @given(st.text(max_size=8), st.text(max_size=8), st.none() | st.text(max_size=8), st.text(max_size=8))

@@ -14,14 +14,17 @@ from pathlib import Path
 
 import pytest
 from case_stores import created
+from data_folders import settings_in
 from object_storage import BUCKET
 from schedulers import scheduler, until_it_listens
 
 from benchmarks.topology import free_port
 from service import diagnoses
 from service.assembly import opened_stores
+from service.database import Database
 from service.diagnoses import Finding
 from service.doctor import given_settings
+from service.revisions import newest, upgrade
 from service.server import Running
 from service.settings import Settings
 
@@ -89,11 +92,21 @@ def test_a_case_store_of_another_version_is_told(tmp_path: Path) -> None:
     assert [each.detail for each in diagnoses.store(settings)] == ["none yet: made at the first start"]
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
     asyncio.run(made(settings))
-    assert verdicts(diagnoses.store(settings)) == {"case store": "ok"}
-    with closing(sqlite3.connect(tmp_path / "cases.sqlite")) as old:
-        old.execute("ALTER TABLE cases DROP COLUMN cell")
+    assert [each.detail for each in diagnoses.store(settings)] == [f"sqlite, revision {newest()}"]
+    with closing(sqlite3.connect(tmp_path / "cases.sqlite")) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = '9999'")
     [found] = diagnoses.store(settings)
-    assert (found.verdict, found.advice) == ("missing", "made by another version, it lacks cases.cell")
+    assert (found.verdict, "newer build" in found.advice) == ("missing", True)
+
+
+def test_a_case_store_that_is_older_is_told(tmp_path: Path) -> None:
+    database = Database(Settings(data_dir=tmp_path).store_url)
+    upgrade(database, "0001")
+    database.engine.dispose()
+    [found] = diagnoses.store(Settings(data_dir=tmp_path))
+    assert (found.verdict, found.detail) == ("ok", f"sqlite, revision 0001: brought to {newest()} at the next start")
+    [found] = diagnoses.store(Settings(data_dir=tmp_path, migrations="by_command"))
+    assert (found.verdict, "`veridask db upgrade`" in found.advice) == ("missing", True)
 
 
 def test_a_database_and_its_clock(postgres_database: str) -> None:
@@ -144,11 +157,12 @@ def test_a_cluster_without_workers_and_none_at_all() -> None:
 
 @pytest.mark.cluster
 def test_a_service_that_runs(server: Running, server_folder: Path) -> None:
-    settings = Settings(data_dir=server_folder, scheduler=server.scheduler)
+    settings = settings_in(server_folder, scheduler=server.scheduler)
     assert [each.detail for each in diagnoses.clusters(settings)] == ["workers: 1 CPU, 1 GPU"]
     found = {each.what: each for each in diagnoses.service(settings)}
     assert found["service"].detail == f"ready at {server.url}"
-    assert verdicts(diagnoses.store(settings)) == {"case store": "ok"}
+    store = verdicts(diagnoses.store(settings))
+    assert (store["case store"], set(store.values())) == ("ok", {"ok"})
     assert verdicts(diagnoses.encryption(settings)) == {"encryption keys": "ok"}
     keys = verdicts(diagnoses.keys(settings))
     assert (keys["key service.key"], keys["key encryption.keys"]) == ("ok", "ok")

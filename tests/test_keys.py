@@ -18,15 +18,22 @@ from service.errors import TooManyRequestsError, UnknownKeyError
 from service.identifiers import Secrets
 from service.keys import Keys
 from service.limits import Buckets, Limits
+from service.revisions import prepare
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 CASE = "case_" + "7" * 26
 SECRETS = Secrets(b"k" * 32)
 
 
+def keys_in(folder: Path) -> Keys:
+    database = Database(f"sqlite:///{folder / 'cases.sqlite'}")
+    prepare(database, "at_start")
+    return Keys(database)
+
+
 @pytest.fixture
 def keys(tmp_path: Path) -> Keys:
-    return Keys(Database(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
+    return keys_in(tmp_path)
 
 
 def on_disk(folder: Path) -> bytes:
@@ -47,7 +54,7 @@ async def test_a_key_is_found_by_its_text_and_kept_as_a_digest(keys: Keys, tmp_p
 async def test_no_other_text_opens_a_key(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "one_key"
     folder.mkdir(exist_ok=True)
-    keys = Keys(Database(f"sqlite:///{folder / 'cases.sqlite'}"))
+    keys = keys_in(folder)
     _, text = keys.create("one", ["admin"], NOW)
     place = data.draw(st.integers(0, len(text) - 1))
     letter = data.draw(st.sampled_from(string.ascii_letters + string.digits + "_- \x00ä"))
@@ -106,8 +113,7 @@ def test_the_command_makes_lists_and_revokes(tmp_path: Path) -> None:
     made = runner.invoke(app, ["keys", "create", "--name", "shop", "--scope", "cases:write", "--days", "9", *at])
     assert made.exit_code == 0, made.output
     text = made.stdout.strip()
-    keys = Keys(Database(f"sqlite:///{tmp_path / 'cases.sqlite'}"))
-    key = asyncio.run(keys.opened_by(text, datetime.now(UTC)))
+    key = asyncio.run(keys_in(tmp_path).opened_by(text, datetime.now(UTC)))
     assert key is not None
     assert (key.name, key.scopes) == ("shop", ("cases:write",))
     assert key.expires_at is not None

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from receiver import Receiver
-from test_resumable import begun, device, patched
+from test_resumable import begun, device, patched, until
 
 from service.client import CaseEvent, VeridaskClient
 from service.metrics import Metrics
@@ -112,7 +112,9 @@ def test_a_resumable_upload_and_an_erasure_are_counted(
         assert patched(person, path, 100, video[100:]).status_code == 204
         refused = begun(person, case, 50, "front")
         assert patched(person, refused, 0, bytes(50)).status_code == 422
+        begun(person, case, 50, "back")
     client.cancel(case.id)
+    until(lambda: grown("resumable_uploads_total", step="back", state="ended") == 1)
     redacted = http.post(f"/v1/cases/{case.id}/redact")
     assert redacted.json()["redaction"]["completed_at"]
     assert grown("resumable_uploads_total", step="face", state="begun") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import secrets
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from case_stores import NOW, created, new_case
+from data_folders import database_url, everything_in, settings_in
 from distributed import Client
 from scenario_films import GENUINE, STEPS, filmed, holder
 from test_at_rest import body, traces
@@ -30,7 +32,6 @@ from service.assembly import assembled, opened_to_read
 from service.client import VeridaskClient
 from service.lifecycle import Change, cancel
 from service.server import Running
-from service.settings import Settings
 from service.store import Store
 
 pytestmark = pytest.mark.cluster
@@ -101,8 +102,9 @@ def with_marker(video: bytes, marker: bytes) -> bytes:
 
 def audit_command(folder: Path, *words: str) -> str:
     """What `veridask audit` prints of a data folder's case store."""
+    environment = {**os.environ, "VERIDASK_DATABASE_URL": database_url(folder)}
     command = [sys.executable, "-m", "service.cli", "audit", *words, "--data-dir", str(folder)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
 
 
 def test_nothing_is_left_of_a_redacted_person(
@@ -140,6 +142,8 @@ def test_nothing_is_left_of_a_redacted_person(
 
     sums = [upload["sha256"].encode() for upload in uploads]
     assert traces(server_folder, name.encode(), marker, *sums) == [], "store, evidence and logs"
+    assert case["id"].encode() in (rows := everything_in(server_folder)), "the search finds what is there"
+    assert [found for found in (name.encode(), marker, *sums) if found in rows] == []
     assert not list(server_folder.rglob(f"*{case['id']}*")), "no folder and no Zarr group"
     assert left_in_the_end(cluster, [marker], case["id"]) == [], "scheduler and workers"
     shown_log = audit_command(server_folder, "show", "--case", case["id"])
@@ -151,7 +155,7 @@ def test_nothing_is_left_of_a_redacted_person(
 async def test_cases_whose_time_is_over_are_redacted_unasked(cluster: str, tmp_path: Path) -> None:
     kept = profiles()["standard"].retention_days
     assert kept == 90
-    async with assembled(Settings(data_dir=tmp_path, scheduler=cluster)) as service:
+    async with assembled(settings_in(tmp_path, scheduler=cluster)) as service:
         store = service.store
         old, young, open_one = await created(store), await created(store), await created(store)
         now = datetime.now(UTC)
@@ -167,7 +171,7 @@ async def test_cases_whose_time_is_over_are_redacted_unasked(cluster: str, tmp_p
 
 async def test_a_redaction_that_was_cut_off_is_finished(cluster: str, tmp_path: Path) -> None:
     """The process may die, or a bucket be away, between the store and what is left elsewhere."""
-    async with assembled(Settings(data_dir=tmp_path, scheduler=cluster)) as service:
+    async with assembled(settings_in(tmp_path, scheduler=cluster)) as service:
         store, evidence = service.store, service.evidence
         case = new_case()
         await store.create(Change(case, ()))
@@ -211,6 +215,7 @@ def test_the_search_finds_texts_bytes_arrays_and_tensors(cluster: str) -> None:
     assert left_in_the_end(cluster, markers, "no case") == []
 
 
+@pytest.mark.vision
 @pytest.mark.timeout(300)
 def test_nothing_is_left_of_a_person_who_was_approved(
     server: Running, server_folder: Path, cluster: str, client: VeridaskClient, http: httpx.Client
@@ -235,13 +240,14 @@ def test_nothing_is_left_of_a_person_who_was_approved(
     assert redacted["redaction"]["completed_at"] is not None
     assert left_in_the_end(cluster, markers, case.id) == [], "scheduler and workers"
     assert traces(server_folder, *markers) == [], "store, evidence and logs"
+    assert [found for found in markers if found in everything_in(server_folder)] == []
     assert not list(server_folder.rglob(f"*{case.id}*")), "no folder and no Zarr group"
     audit_command(server_folder, "verify")
 
 
 async def kept_arrays(case_id: str, server: Running, folder: Path) -> list[bytes]:
     """A piece of an embedding, of a portrait and of a page, as the evidence holds them of a decided case."""
-    async with opened_to_read(Settings(data_dir=folder, scheduler=server.scheduler)) as (_, evidence):
+    async with opened_to_read(settings_in(folder, scheduler=server.scheduler)) as (_, evidence):
         while True:
             with contextlib.suppress(FileNotFoundError):  # findings are written when nobody waits any more
                 found = await evidence.findings(case_id, "test")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from data_folders import server_in, settings_in
 from schedulers import scheduler, states, until
 
 from benchmarks.topology import free_port
@@ -22,7 +23,6 @@ from service.errors import BacklogError
 from service.lifecycle import Case, cancel
 from service.replica import Replica
 from service.server import LocalServer, Running
-from service.settings import Settings
 from workers.errors import ClusterError
 
 pytestmark = pytest.mark.cluster
@@ -32,7 +32,7 @@ Pair = tuple[LocalServer, Running, LocalServer, Running]
 @pytest.fixture
 def replicas(cluster: str, tmp_path: Path) -> Iterator[Pair]:
     """Two API processes that share a data folder."""
-    with LocalServer(tmp_path, cluster) as one, LocalServer(tmp_path, cluster) as other:
+    with server_in(tmp_path, cluster) as one, server_in(tmp_path, cluster) as other:
         yield one, one.start(), other, other.start()
 
 
@@ -40,7 +40,7 @@ def told(folder: Path, case_id: str) -> Counter[str]:
     """How often each thing was told of a case: decisions, and checks by name."""
 
     async def events() -> Counter[str]:
-        async with opened_stores(Settings(data_dir=folder)) as (store, _):
+        async with opened_stores(settings_in(folder)) as (store, _):
             return Counter(event.data.get("check") or event.type for event in await store.events(case_id))
 
     return asyncio.run(events())
@@ -89,7 +89,7 @@ def test_a_replica_that_is_killed_after_the_last_upload_leaves_its_case_to_anoth
 async def test_a_new_case_goes_to_the_cell_with_the_fewest(tmp_path: Path) -> None:
     ports = free_port(), free_port()
     cells = ",".join(f"{name}=tcp://127.0.0.1:{port}" for name, port in zip(("east", "west"), ports, strict=True))
-    settings = Settings(data_dir=tmp_path, scheduler=cells, cluster_timeout_s=5)
+    settings = settings_in(tmp_path, scheduler=cells, cluster_timeout_s=5)
 
     async def cell_of_new() -> str:
         created = await service.cases.create(NewCase("standard", None, {}), None, by="test")
@@ -126,7 +126,7 @@ async def test_new_cases_are_refused_while_too_many_wait(tmp_path: Path, video: 
         return await service.store.get(str(answer["id"]))
 
     port = free_port()
-    settings = Settings(data_dir=tmp_path, scheduler=f"tcp://127.0.0.1:{port}", max_backlog=1)
+    settings = settings_in(tmp_path, scheduler=f"tcp://127.0.0.1:{port}", max_backlog=1)
     with scheduler(port):
         async with assembled(settings) as service:
             await until(lambda: service.runs.cells.up)
@@ -148,7 +148,7 @@ async def test_new_cases_are_refused_while_too_many_wait(tmp_path: Path, video: 
 async def test_what_a_dead_process_left_on_the_cluster_is_let_go(tmp_path: Path) -> None:
     """A process that dies between a case's end and its release leaves a graph that nobody would let go."""
     port = free_port()
-    settings = Settings(data_dir=tmp_path, scheduler=f"tcp://127.0.0.1:{port}")
+    settings = settings_in(tmp_path, scheduler=f"tcp://127.0.0.1:{port}")
     with scheduler(port):
         async with assembled(settings) as service:
             await until(lambda: service.runs.cells.up)
@@ -176,7 +176,7 @@ async def test_a_case_that_another_process_ended_is_over_in_every_one(
     async def body() -> AsyncIterator[bytes]:
         yield video
 
-    settings = Settings(data_dir=tmp_path, scheduler=cluster)
+    settings = settings_in(tmp_path, scheduler=cluster)
     async with assembled(settings) as one, assembled(settings) as other:
         await until(lambda: one.runs.cells.up and other.runs.cells.up)
         created = await one.cases.create(NewCase("recorded", None, {}), None, by="test")

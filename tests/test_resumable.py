@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import socket
-import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +20,15 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 import pytest
 from cutting_proxy import CuttingProxy
+from data_folders import server_in, settings_in
+from sqlalchemy import create_engine, delete
 from tusclient.client import TusClient
 
 from service.assembly import opened_stores
 from service.client import VeridaskClient
 from service.schemas import CreatedView
-from service.server import LocalServer, Running
-from service.settings import Settings
+from service.server import Running
+from service.tables import PieceRow
 
 pytestmark = pytest.mark.cluster
 
@@ -98,7 +99,7 @@ def kept(folder: Path, case_id: str) -> dict[str, str]:
     """SHA-256 of the decrypted evidence of each step; it is that of the row as well."""
 
     async def read() -> dict[str, str]:
-        async with opened_stores(Settings(data_dir=folder)) as (store, evidence):
+        async with opened_stores(settings_in(folder)) as (store, evidence):
             found: dict[str, str] = {}
             for upload in await store.uploads(case_id):
                 digest = hashlib.sha256(await evidence.read(upload.evidence_key)).hexdigest()
@@ -146,7 +147,7 @@ def test_50_mb_that_are_cut_three_times_arrive_as_they_were(server: Running, ser
 
 def test_what_was_acknowledged_outlives_a_killed_api(cluster: str, tmp_path: Path, video: bytes) -> None:
     media = padded(video, 20 * MIB)
-    with LocalServer(tmp_path, cluster) as local:
+    with server_in(tmp_path, cluster) as local:
         running = local.start()
         case = created(running.url, running.key)
         with device(running.url, case) as http:
@@ -304,10 +305,11 @@ def test_what_is_left_without_a_piece_does_not_pass_for_the_media(
     with device(server.url, case) as http:
         path = begun(http, case, len(media))
         assert patched(http, path, 0, media[:-9]).status_code == 204
-        with sqlite3.connect(server_folder / "cases.sqlite") as store:
-            upload = (path.rsplit("/", 1)[1],)
-            assert store.execute("DELETE FROM upload_pieces WHERE upload_id = ? AND start > 0", upload).rowcount > 0
-        store.close()
+        database = create_engine(settings_in(server_folder).store_url)
+        lost = delete(PieceRow).where(PieceRow.upload_id == path.rsplit("/", 1)[1], PieceRow.start > 0)
+        with database.begin() as store:
+            assert store.execute(lost).rowcount > 0
+        database.dispose()
         refused(patched(http, path, len(media) - 9, media[-9:]), 503, "evidence_unavailable")
         assert offset(http, path) == len(media) - 9
         assert http.delete(path, headers=VERSION).status_code == 204
@@ -317,7 +319,7 @@ def test_what_is_left_without_a_piece_does_not_pass_for_the_media(
 @pytest.fixture(scope="module")
 def brief(cluster: str, server: Running, server_folder: Path) -> Iterator[Running]:
     """Another API process on the same folder, where unfinished uploads live for two seconds."""
-    with LocalServer(server_folder, cluster, resumable_s=2, sweep_interval_s=0.2) as local:
+    with server_in(server_folder, cluster, resumable_s=2, sweep_interval_s=0.2) as local:
         yield local.start()
 
 

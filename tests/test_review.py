@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from case_stores import NOW, created
+from data_folders import settings_in
 from receiver import Receiver
 
 from graphs.reasons import reason
@@ -24,7 +25,6 @@ from service.keys import Keys
 from service.lifecycle import Case, Change, Opinion, StepState, accept, decide, expire, redact, review
 from service.schemas import CaseView
 from service.server import Running
-from service.settings import Settings
 from service.store import Store
 
 LATER = NOW + timedelta(days=3)
@@ -183,7 +183,7 @@ def in_review(client: VeridaskClient, picture: bytes) -> CaseView:
 def test_a_reviewer_decides_over_http(
     server: Running, server_folder: Path, client: VeridaskClient, http: httpx.Client, picture: bytes
 ) -> None:
-    database = Database(Settings(data_dir=server_folder).store_url)
+    database = Database(settings_in(server_folder).store_url)
     key, text = Keys(database).create("reviewer", ["review:write"], datetime.now(UTC))
     database.engine.dispose()
     with Receiver() as receiver:

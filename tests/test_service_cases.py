@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import zarr
+from data_folders import settings_in
 from typer.testing import CliRunner
 
 from graphs.profile import profiles
@@ -25,7 +26,6 @@ from service.cli import app
 from service.client import CaseEvent, ProblemError, VeridaskClient
 from service.schemas import CaseView
 from service.server import Running
-from service.settings import Settings
 
 pytestmark = pytest.mark.cluster
 
@@ -140,7 +140,7 @@ def test_videos_that_show_nothing_are_asked_for_again_until_a_human_must_look(
 
 async def findings(folder: Path, case_id: str, attempt: int) -> zarr.Group:
     """The findings of the face. They are written when nobody waits any more, and replace an earlier attempt's."""
-    async with asyncio.timeout(30), opened_stores(Settings(data_dir=folder)) as (_, evidence):
+    async with asyncio.timeout(30), opened_stores(settings_in(folder)) as (_, evidence):
         while True:
             with contextlib.suppress(FileNotFoundError, KeyError):
                 found = (await evidence.group(case_id))["face"]

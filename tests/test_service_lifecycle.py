@@ -95,6 +95,19 @@ def test_bad_quality_asks_for_a_retake_at_once() -> None:
     assert again.attempts == {"front": 2, "face": 1}
 
 
+def test_a_step_tells_only_what_taking_it_again_can_mend() -> None:
+    """The person was told of an unseen hologram as a reason to film the front again."""
+    unseen = reason("no_hologram_seen", "hologram_front", "front")
+    asked = decide(
+        complete(),
+        {"front": 1, "face": 1},
+        Verdict(Decision("resubmission_requested", (BLURRED, unseen), "standard-1", ("front",)), (REJECTED,)),
+        LATER,
+    )
+    assert asked is not None
+    assert asked.case.steps["front"] == StepState("retake", 1, (BLURRED,))
+
+
 def test_bad_quality_of_the_last_step_stops_processing() -> None:
     change = judge_quality(complete(), "front", 1, REJECTED, LATER)
     assert change is not None

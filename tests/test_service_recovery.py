@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -23,8 +22,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from data_folders import everything_in, server_in, settings_in
 from kept_media import kept
 from schedulers import scheduler, states, until
+from sqlalchemy import create_engine, select
 from test_resumable import begun, device, offset, patched
 
 from benchmarks.topology import free_port
@@ -34,8 +35,8 @@ from service.assembly import assembled, opened_stores
 from service.cases import NewCase
 from service.client import ProblemError, VeridaskClient
 from service.schemas import CaseView, CreatedView
-from service.server import LocalServer, Running
-from service.settings import Settings
+from service.server import Running
+from service.tables import EventRow, UploadRow
 from workers.cluster import EmbeddedCluster
 from workers.errors import ClusterError
 
@@ -56,7 +57,7 @@ def judged(client: VeridaskClient, case_id: str, *steps: str, timeout_s: float =
 
 
 def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path: Path, video: bytes) -> None:
-    with LocalServer(tmp_path, cluster) as local:
+    with server_in(tmp_path, cluster) as local:
         running = local.start()
         with VeridaskClient(running.url, running.key) as client:
             case = client.create("recorded", metadata={"kept": "Ottilie-Marker-Sample"})
@@ -72,20 +73,22 @@ def test_an_api_that_is_killed_goes_on_after_its_restart(cluster: str, tmp_path:
             after = judged(client, case.id, *(step.step for step in case.steps))
             assert after.metadata == {"kept": "Ottilie-Marker-Sample"}
             assert {step.attempts for step in after.steps} == {1}
-    with sqlite3.connect(tmp_path / "cases.sqlite") as store:
-        rows = store.execute("SELECT evidence_key, sha256 FROM uploads").fetchall()
-        kinds = Counter(kind for (kind,) in store.execute("SELECT type FROM events WHERE type = 'decision'"))
-    store.close()
+    database = create_engine(settings_in(tmp_path).store_url)
+    with database.connect() as store:
+        rows = store.execute(select(UploadRow.evidence_key, UploadRow.sha256)).all()
+        kinds = Counter(store.scalars(select(EventRow.type)))
+    database.dispose()
     assert kinds["decision"] <= 1
     assert {digest for _, digest in rows} == {hashlib.sha256(video).hexdigest()}
     assert asyncio.run(media(tmp_path, [key for key, _ in rows])) == [video] * len(rows)
     plain = (b"Ottilie-Marker-Sample", video[100:140], video[-40:])
     for path in tmp_path.rglob("*"):
         assert path.is_dir() or not any(marker in path.read_bytes() for marker in plain), path
+    assert not any(marker in everything_in(tmp_path) for marker in plain)
 
 
 async def media(folder: Path, keys: list[str]) -> list[bytes]:
-    async with opened_stores(Settings(data_dir=folder)) as (_, evidence):
+    async with opened_stores(settings_in(folder)) as (_, evidence):
         return [await evidence.read(key) for key in keys]
 
 
@@ -109,7 +112,7 @@ def test_an_upload_that_dies_with_its_worker_is_delivered_again(
 
 async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None:
     port = free_port()
-    settings = Settings(data_dir=tmp_path, scheduler=f"tcp://127.0.0.1:{port}", cluster_timeout_s=5)
+    settings = settings_in(tmp_path, scheduler=f"tcp://127.0.0.1:{port}", cluster_timeout_s=5)
     with scheduler(port):
         stack = AsyncExitStack()
         service = await stack.enter_async_context(assembled(settings))
@@ -159,7 +162,7 @@ async def test_a_case_that_nobody_works_on_goes_to_a_human_at_its_deadline(tmp_p
         yield video
 
     port = free_port()
-    settings = Settings(data_dir=tmp_path, scheduler=f"tcp://127.0.0.1:{port}", decision_timeout_s=60)
+    settings = settings_in(tmp_path, scheduler=f"tcp://127.0.0.1:{port}", decision_timeout_s=60)
     with scheduler(port):
         async with assembled(settings) as service:
             await until(lambda: service.runs.cells.up)
@@ -227,7 +230,7 @@ def test_no_acknowledged_upload_of_many_is_lost_when_the_api_is_killed(
     unanswered: set[tuple[str, str]] = set()
     broken_off = 0
     numbers = count()
-    with LocalServer(tmp_path, cluster, key_rate=1000) as local:
+    with server_in(tmp_path, cluster, key_rate=1000) as local:
         running = local.start()
         for number in range(ROUNDS):
             with VeridaskClient(running.url, running.key) as client:

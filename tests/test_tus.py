@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -153,10 +154,13 @@ async def test_what_has_ended_takes_nothing_and_wants_no_pieces(store: Store) ->
         elif end == "closed":
             await store.change(case.id, lambda case: cancel(case, NOW))
         else:
-            for _ in range(3):
-                await added(rows, case)
+            for number in range(3):
+                more = replace(upload, id=time_ordered("upload"))
+                assert await rows.add(more, NOW) == (number == 2)
         assert await rows.unwanted() == ([first.key] if end in ("terminated", "surplus") else [])
-        await rows.end_overdue(now)
+        told = [upload.step] if end in ("expired", "closed") else []
+        assert await rows.end_overdue(now) == told, "what ends by this is told once"
+        assert await rows.end_overdue(now) == []
         assert await rows.unwanted() == [first.key], end
         with pytest.raises(UploadEndedError):
             await rows.append(upload.id, [piece(case, 10, 20)], 10, NOW, LATER)

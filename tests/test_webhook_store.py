@@ -13,6 +13,8 @@ import pytest
 from case_stores import KEYS, NOW, VERDICT, created, new_case
 from standardwebhooks import Webhook
 
+from graphs.reasons import reason
+from graphs.records import CheckResult, Decision, Verdict
 from service.errors import (
     EndpointDisabledError,
     StoreUnavailableError,
@@ -20,10 +22,10 @@ from service.errors import (
     UnknownDeliveryError,
     UnknownEndpointError,
 )
-from service.lifecycle import Case, Status, StepState, accept, cancel, decide
+from service.lifecycle import Case, Status, StepState, accept, cancel, decide, judge_quality
 from service.store import Store
 from service.tables import EndpointRow
-from service.webhook_outbox import EventType, body_of
+from service.webhook_outbox import EventType, body_of, put
 from service.webhook_store import MOST_ENDPOINTS, Claim, Endpoint, Outcome, WebhookStore
 from service.webhooks import judged
 
@@ -98,6 +100,37 @@ async def test_each_change_of_status_is_due_once_at_each_endpoint_that_wants_it(
         ("case.canceled", other.id),
     ]
     assert told[ends.id] == [("case.completed", case.id), ("case.canceled", other.id)]
+
+
+async def test_a_retake_is_told_while_another_step_is_missing(store: Store, webhooks: WebhookStore) -> None:
+    """The status stays, so nothing was told: the customer did not know what the person was asked for."""
+    case, endpoint = await created(store), await made(webhooks)
+    blurred = reason("blurred_photo", "quality_front", "front", retryable=True)
+    rejected = CheckResult("quality_front", "rejected", (blurred,))
+    await store.change(case.id, lambda now: accept(now, "front", NOW, "replica_a"))
+    assert await webhooks.deliveries(endpoint.id, 10) == []
+    for _ in range(2):
+        await store.change(case.id, lambda now: judge_quality(now, "front", 1, rejected, NOW))
+    [told] = await webhooks.deliveries(endpoint.id, 10)
+    assert told.type == "case.requires_input"
+    assert json.loads(told.body)["data"]["reasons"] == ["blurred_photo"]
+
+
+async def test_a_decision_is_told_that_leaves_the_status(store: Store, webhooks: WebhookStore) -> None:
+    """The front was asked for again by its quality, before the decision came that asks for it as well."""
+    case, endpoint = await created(store), await made(webhooks, ["case.requires_input"])
+    blurred = reason("blurred_photo", "quality_front", "front", retryable=True)
+    for step in ("front", "face"):
+        await store.change(case.id, lambda now, s=step: accept(now, s, NOW, "replica_a"))  # type: ignore[misc]
+    rejected = CheckResult("quality_front", "rejected", (blurred,))
+    await store.change(case.id, lambda now: judge_quality(now, "front", 1, rejected, NOW))
+    again = Verdict(Decision("resubmission_requested", (blurred,), "standard-2", ("front",)), (rejected,))
+    await store.change(case.id, lambda now: decide(now, now.attempts, again, NOW))
+    told = [json.loads(delivery.body)["data"] for delivery in reversed(await webhooks.deliveries(endpoint.id, 10))]
+    assert [(each["outcome"], each["reasons"]) for each in told] == [
+        (None, ["blurred_photo"]),
+        ("resubmission_requested", ["blurred_photo"]),
+    ]
 
 
 async def test_a_change_that_fails_leaves_nothing_due(store: Store, webhooks: WebhookStore, tmp_path: Path) -> None:
@@ -249,6 +282,23 @@ async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_boun
         await webhooks.remove(endpoints[0].id, NOW)
     assert [e.id for e in await webhooks.endpoints()] == [e.id for e in endpoints[1:]]
     assert len(await claimed(webhooks)) == MOST_ENDPOINTS - 1
+
+
+async def test_what_becomes_due_while_its_endpoint_is_disabled_ends_as_well(
+    store: Store, webhooks: WebhookStore
+) -> None:
+    """On PostgreSQL it stayed due, and was sent before all else once the endpoint was enabled."""
+    case = await created(store)
+    endpoint = await made(webhooks)
+    await created(store)
+    (claim,) = await claimed(webhooks)
+    with store.database.writing() as session:
+        put(session, cancel(case, NOW))
+        disabling = asyncio.create_task(webhooks.record(claim, Outcome("failed", 410, disables=True), LATER))
+        await asyncio.sleep(0.3)
+        assert not disabling.done()
+    assert await disabling
+    assert [one.state for one in await webhooks.deliveries(endpoint.id, 9)] == ["failed"] * 2
 
 
 async def test_an_endpoint_that_is_deleted_meanwhile_fails_no_case(store: Store, webhooks: WebhookStore) -> None:

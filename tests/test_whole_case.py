@@ -18,7 +18,7 @@ from service.client import VeridaskClient
 from service.schemas import CaseView
 from service.server import Running
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.cluster, pytest.mark.vision, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
