@@ -28,6 +28,7 @@ from graphs.nodes import Node
 from graphs.profile import is_sandbox, profile
 from graphs.records import CaseSpec, CheckResult, Step, Verdict
 from graphs.run import run_node
+from graphs.shadow import ShadowVerdict, shadow_key, shadow_tasks
 from workers.cluster import labels
 from workers.errors import ClusterError
 from workers.placement import CPU, LATER, RETRIES
@@ -81,6 +82,9 @@ def build(spec: CaseSpec) -> HighLevelGraph:
         "GPU": {"resources": {"GPU": 1}, "retries": RETRIES},
         "later": {"resources": {CPU: 1}, "retries": RETRIES, "priority": LATER},
     }
+    for label, tasks in shadow_tasks(spec, lambda name: node_key(name, spec)).items():
+        layers[f"{label} in shadow"] = tasks
+        annotations[f"{label} in shadow"] = {**annotations[label], "priority": LATER}
     filled = {name: MaterializedLayer(tasks, annotations[name]) for name, tasks in layers.items() if tasks}
     return HighLevelGraph(filled, {name: set() for name in filled})  # dask connects tasks by key, not by layer
 
@@ -92,15 +96,23 @@ def _task(key: str, node: Node, spec: CaseSpec) -> Task:
 
 @dataclass(frozen=True)
 class CaseFutures:
-    """What the service waits for: the Verdict; each step's quality (CheckResult) and what is kept of it (Findings)."""
+    """What the service waits for: the Verdict; each step's quality (CheckResult) and what is kept of it (Findings);
+    what each shadow of the profile comes to.
+    """
 
     verdict: Future[Verdict]
     quality: Mapping[Step, Future[CheckResult]]
     findings: Mapping[Step, Future[Findings]]
+    shadows: Mapping[str, Future[ShadowVerdict]]
 
     def release(self) -> None:
         """Let go of all of them; the cluster forgets what it does not hold itself."""
-        held: tuple[Future[Any], ...] = (self.verdict, *self.quality.values(), *self.findings.values())
+        held: tuple[Future[Any], ...] = (
+            self.verdict,
+            *self.quality.values(),
+            *self.findings.values(),
+            *self.shadows.values(),
+        )
         for future in held:
             future.release()
 
@@ -176,6 +188,7 @@ class CaseGraphs:
             verdict=futures[node_key("verdict", spec)],
             quality={step: futures[node_key(f"quality_{step}", spec)] for step in spec.attempts},
             findings={step: futures[node_key(f"findings_{step}", spec)] for step in spec.attempts},
+            shadows={name: futures[key] for name, key in _shadow_keys(spec).items()},
         )
 
     async def deliver(self, case_id: str, step: Step, attempt: int, media: bytes) -> None:
@@ -201,6 +214,10 @@ class CaseGraphs:
 
 
 def _results(spec: CaseSpec) -> list[str]:
-    """The keys that are waited for: verdict, and each step's quality and findings."""
+    """The keys that are waited for: verdict, each step's quality and findings, and the shadows' verdicts."""
     names = [f"{name}_{step}" for step in spec.attempts for name in ("quality", "findings")]
-    return [node_key(name, spec) for name in ("verdict", *names)]
+    return [*(node_key(name, spec) for name in ("verdict", *names)), *_shadow_keys(spec).values()]
+
+
+def _shadow_keys(spec: CaseSpec) -> dict[str, str]:
+    return {name: shadow_key(node_key("verdict", spec), name) for name in profile(spec.profile).shadows}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from graphs.reasons import REASONS
 from graphs.records import Step
 
 Effect = Literal["decline", "retake", "review"]
+_SHADOW = re.compile(r"[a-z][a-z0-9_]{0,39}")
 EFFECTS: tuple[Effect, ...] = ("decline", "retake", "review")
 
 
@@ -40,7 +42,8 @@ class Profile:
     """A named configuration. accepts: for each step wanted, the kinds of media taken (`video`, `image`).
 
     retention_days: from the end of a case until it is redacted unasked; None keeps it until somebody asks. sandbox: its
-    checks find what the case's marker says (`graphs.sandbox`).
+    checks find what the case's marker says (`graphs.sandbox`). shadows: other policies by name, which are tried on the
+    same cases and decide nothing (`graphs.shadow`).
     """
 
     name: str
@@ -51,6 +54,7 @@ class Profile:
     retention_days: int | None
     policy: Policy
     sandbox: bool = False
+    shadows: Mapping[str, Policy] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -61,15 +65,6 @@ class Profile:
 def parse_profile(raw: Mapping[str, Any]) -> Profile:
     """Make a profile from decoded JSON. Raises ProfileError when a part is missing or a reason code is unknown."""
     try:
-        policy = Policy(
-            version=str(raw["policy"]["version"]),
-            checks={
-                name: CheckPolicy(bool(c["required"]), {k: float(v) for k, v in c["thresholds"].items()})
-                for name, c in raw["policy"]["checks"].items()
-            },
-            effects={str(code): effect for effect, codes in raw["policy"]["effects"].items() for code in codes},
-            max_attempts=int(raw["policy"]["max_attempts"]),
-        )
         found = Profile(
             name=str(raw["name"]),
             title=str(raw["title"]),
@@ -77,18 +72,52 @@ def parse_profile(raw: Mapping[str, Any]) -> Profile:
             challenge_actions=int(raw["challenge_actions"]),
             open_seconds=int(raw["open_seconds"]),
             retention_days=int(raw["retention_days"]) if "retention_days" in raw else None,
-            policy=policy,
+            policy=_policy(raw["policy"]),
             sandbox=bool(raw.get("sandbox", False)),
+            shadows={
+                str(name): _policy(merged(raw["policy"], patch)) for name, patch in raw.get("shadows", {}).items()
+            },
         )
         if found.retention_days is not None and found.retention_days < 1:
             raise ValueError("retention_days must be at least 1")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ProfileError(f"profile cannot be read: {type(error).__name__} {error}") from error
-    unknown = set(policy.effects) - set(REASONS)
-    missing = set(REASONS) - set(policy.effects)
-    if unknown or missing or not set(policy.effects.values()) <= set(EFFECTS):
-        raise ProfileError(f"profile {found.name}: unknown reasons {sorted(unknown)}, without effect {sorted(missing)}")
+    for policy in (found.policy, *found.shadows.values()):
+        unknown = set(policy.effects) - set(REASONS)
+        missing = set(REASONS) - set(policy.effects)
+        if unknown or missing or not set(policy.effects.values()) <= set(EFFECTS):
+            raise ProfileError(
+                f"profile {found.name}: unknown reasons {sorted(unknown)}, without effect {sorted(missing)}"
+            )
+    for name, shadow in found.shadows.items():
+        _require_shadow(found, name, shadow)
     return found
+
+
+def _policy(raw: Mapping[str, Any]) -> Policy:
+    return Policy(
+        version=str(raw["version"]),
+        checks={
+            name: CheckPolicy(bool(c["required"]), {k: float(v) for k, v in c["thresholds"].items()})
+            for name, c in raw["checks"].items()
+        },
+        effects={str(code): effect for effect, codes in raw["effects"].items() for code in codes},
+        max_attempts=int(raw["max_attempts"]),
+    )
+
+
+def _require_shadow(held: Profile, name: str, shadow: Policy) -> None:
+    """A shadow has a name that a key of the graph can hold, a version of its own, and the checks and thresholds of the
+    policy: what is misspelt would be tried as if nothing were changed.
+    """
+    if _SHADOW.fullmatch(name) is None:
+        raise ProfileError(f"profile {held.name}: {name!r} is no name of a shadow")
+    if shadow.version in {held.policy.version, *(o.version for n, o in held.shadows.items() if n != name)}:
+        raise ProfileError(f"profile {held.name}: shadow {name} has the version of another policy")
+    if {check: set(how.thresholds) for check, how in shadow.checks.items()} != {
+        check: set(how.thresholds) for check, how in held.policy.checks.items()
+    }:
+        raise ProfileError(f"profile {held.name}: shadow {name} has other checks or thresholds than the policy")
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:

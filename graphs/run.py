@@ -23,7 +23,7 @@ from distributed import get_worker
 from graphs import sandbox
 from graphs.flow import NODES
 from graphs.nodes import MODELS, Node
-from graphs.profile import profile
+from graphs.profile import Policy, profile
 from graphs.records import CaseSpec, CheckResult, Failed, TaskTime
 from models.errors import MediaError
 from workers.pool import models
@@ -44,22 +44,30 @@ def run_node(name: str, spec: CaseSpec, /, **inputs: Any) -> Any:
     """Run the node `name` of a case. Gives what its function gives, or Failed; a check always gives a CheckResult."""
     node = NODES[name]
     started = time.time()
-    broken = next((value for value in inputs.values() if isinstance(value, Failed)), None)
-    if node.placed.is_check and profile(spec.profile).sandbox:
-        value: Any = _call(sandbox.marked(node, spec), spec, {})
-    elif broken is not None and not node.placed.takes_failed:
-        value = CheckResult(name=name, result="not_run") if node.placed.is_check else broken
-    else:
-        value = _call(node, spec, inputs)
+    value = _value(node, spec, inputs, profile(spec.profile).policy)
     if node.placed.is_check:
         return _stamp(value, started, spec.case_id)
     _tell(name, started, spec.case_id)
     return value
 
 
-def constants_of(node: Node, spec: CaseSpec) -> dict[str, Any]:
-    """What the case itself gives to the parameters of a node."""
-    policy = profile(spec.profile).policy
+def run_in_shadow(name: str, shadow: str, spec: CaseSpec, /, **inputs: Any) -> CheckResult:
+    """Run the check `name` of a case as that shadow of its profile would. Nobody is told of it."""
+    result: CheckResult = _value(NODES[name], spec, inputs, profile(spec.profile).shadows[shadow])
+    return result
+
+
+def _value(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy) -> Any:
+    broken = next((value for value in inputs.values() if isinstance(value, Failed)), None)
+    if node.placed.is_check and profile(spec.profile).sandbox:
+        return _call(sandbox.marked(node, spec), spec, {}, policy)
+    if broken is not None and not node.placed.takes_failed:
+        return CheckResult(name=node.name, result="not_run") if node.placed.is_check else broken
+    return _call(node, spec, inputs, policy)
+
+
+def constants_of(node: Node, spec: CaseSpec, policy: Policy) -> dict[str, Any]:
+    """What the case itself, and the policy that it is held to, give to the parameters of a node."""
     known: dict[str, Any] = {
         "thresholds": policy.checks[node.name].thresholds if node.name in policy.checks else {},
         "retakes": frozenset(code for code, effect in policy.effects.items() if effect == "retake"),
@@ -70,10 +78,10 @@ def constants_of(node: Node, spec: CaseSpec) -> dict[str, Any]:
     return {name: known[name] for name in node.constants}
 
 
-def _call(node: Node, spec: CaseSpec, inputs: Mapping[str, Any]) -> Any:
+def _call(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy) -> Any:
     extra = {MODELS: models()} if node.wants_models else {}
     try:
-        return _in_time(node, {**inputs, **constants_of(node, spec), **extra})
+        return _in_time(node, {**inputs, **constants_of(node, spec, policy), **extra})
     except MemoryError:
         raise
     except MediaError as error:

@@ -11,7 +11,17 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 
-from service import api, evidence_routes, openapi, problems, review_routes, tus, tus_routes, webhook_routes
+from service import (
+    api,
+    evidence_routes,
+    openapi,
+    problems,
+    review_routes,
+    shadow_routes,
+    tus,
+    tus_routes,
+    webhook_routes,
+)
 from service.assembly import assembled
 from service.gauges import Gauges
 from service.metrics import Metrics
@@ -74,6 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(api.router)
     app.include_router(evidence_routes.router)
     app.include_router(review_routes.router)
+    app.include_router(shadow_routes.router)
     app.include_router(tus_routes.router)
     app.include_router(webhook_routes.router)
     if settings.cors_origins:

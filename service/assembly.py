@@ -30,6 +30,7 @@ from service.resumable_store import ResumableStore
 from service.runs import CaseRuns
 from service.schemas import CaseView
 from service.settings import Settings
+from service.shadow_store import ShadowStore
 from service.store import Store
 from service.telemetry import Telemetry
 from service.webhook_store import WebhookStore
@@ -66,6 +67,7 @@ class Service:
     webhook_news: asyncio.Event
     metrics: Metrics
     census: Census
+    shadows: ShadowStore
     ending: asyncio.Event
 
     async def missing(self) -> list[str]:
@@ -172,7 +174,8 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
         me = time_ordered("replica")
         addresses, places = settings.cells, settings.max_decoding
         tls, timeout_s = settings.cluster_tls, settings.cluster_timeout_s
-        runs = CaseRuns(store, evidence, me, addresses, timeout_s, places, tls, telemetry)
+        shadows = ShadowStore(store.database)
+        runs = CaseRuns(store, evidence, shadows, me, addresses, timeout_s, places, tls, telemetry)
         stack.push_async_callback(runs.close)
         replica = Replica(me, store, runs)
         stack.push_async_callback(replica.close)
@@ -218,6 +221,7 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
             webhook_news,
             metrics,
             Census(store.database),
+            shadows,
             asyncio.Event(),
         )
 

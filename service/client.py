@@ -17,6 +17,7 @@ import httpx
 from graphs.records import Step
 from service.calls import Content, ProblemError
 from service.schemas import CasePage, CaseView, ClientSecretView, CreatedView, ListedCaseView, ProfileView, Readiness
+from service.shadow_schemas import ShadowView
 from service.webhook_client import WebhookCalls
 
 __all__ = ["CaseEvent", "ProblemError", "VeridaskClient"]
@@ -55,6 +56,11 @@ class VeridaskClient(WebhookCalls):
     def profiles(self) -> list[ProfileView]:
         """The profiles that cases can be created with."""
         return [ProfileView.model_validate(item) for item in self._ask("GET", "/v1/profiles").json()]
+
+    def shadows(self, *, profile: str | None = None) -> list[ShadowView]:
+        """What the shadows of profiles would have decided, beside the live policy."""
+        query = {} if profile is None else {"profile": profile}
+        return [ShadowView.model_validate(item) for item in self._ask("GET", "/v1/shadow", params=query).json()]
 
     def create(
         self,

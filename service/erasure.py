@@ -19,7 +19,7 @@ from service.database import Database, in_a_thread, scrub, unavailable_is_said
 from service.errors import StepTakenError, UnknownCaseError
 from service.lifecycle import OPEN, Case, redact
 from service.rows import case_of, erased_columns
-from service.tables import CaseRow, DeliveryRow, EventRow, RequestRow, ResumableRow, UploadRow
+from service.tables import CaseRow, DeliveryRow, EventRow, RequestRow, ResumableRow, ShadowRow, UploadRow
 
 
 class Erasures:
@@ -50,7 +50,7 @@ class Erasures:
             session.expunge(row)
             if session.execute(update(CaseRow).where(fresh).values(**values)).rowcount != 1:  # type: ignore[attr-defined]
                 raise StepTakenError("another request was faster")
-            for table in (UploadRow, ResumableRow, EventRow, RequestRow):
+            for table in (UploadRow, ResumableRow, EventRow, RequestRow, ShadowRow):
                 session.execute(delete(table).where(table.case_id == case_id))
             _without_reference(session, case_id)
             webhook_outbox.put(session, change)

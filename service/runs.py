@@ -18,10 +18,8 @@ import structlog
 from distributed import Client
 from distributed.client import FutureCancelledError
 
-from graphs.case import CaseFutures
-from graphs.findings import Findings
 from graphs.profile import profile
-from graphs.records import CaseSpec, CheckResult, Step, TaskTime, Verdict
+from graphs.records import CheckResult, Step, TaskTime, Verdict
 from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
 from service.admission import Admission
 from service.case_run import CaseRun
@@ -29,7 +27,9 @@ from service.cells import Cells
 from service.checks_told import ChecksTold
 from service.errors import ForgottenError, ServiceError, UnknownCaseError
 from service.evidence import Evidence
+from service.keeping import Keeper
 from service.lifecycle import Case, Change, decide, judge_quality, without_result
+from service.shadow_store import ShadowStore
 from service.store import Store
 from service.telemetry import Telemetry
 from workers.errors import ClusterError
@@ -41,7 +41,6 @@ _RETRY_S = 0.5
 _LONGEST_RETRY_S = 5.0
 _LOST_LOOK_S = 0.5
 _SUBMISSIONS = 4
-_FINDINGS_S = 120.0
 
 
 class CaseRuns:
@@ -51,6 +50,7 @@ class CaseRuns:
         self,
         store: Store,
         evidence: Evidence,
+        shadows: ShadowStore,
         replica: str,
         addresses: Mapping[str, str],
         timeout_s: float,
@@ -62,6 +62,7 @@ class CaseRuns:
         self.cells = Cells(addresses, timeout_s, self._up, self._down, tls)
         self._store = store
         self._evidence = evidence
+        self._keeper = Keeper(evidence, shadows)
         self._replica = replica
         self._runs: dict[str, CaseRun] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -133,7 +134,7 @@ class CaseRuns:
         graphs = self.cells.graphs(case.cell)
         if case.recorded is not None:
             futures = graphs.results(case.spec)
-            await self._keep_findings(case.spec, futures)
+            await self._keeper.keep(case.spec, futures)
             futures.release()
         await graphs.let_go(case.id)
 
@@ -326,28 +327,14 @@ class CaseRuns:
                 await asyncio.sleep(_RETRY_S)
 
     async def _after(self, run: CaseRun) -> None:
-        """When nobody waits any more: keep the findings, then, unless a retake was asked for, let the graph go."""
-        await self._keep_findings(run.spec, run.futures)
+        """When nobody waits any more: keep the findings and what shadows came to, then, unless a retake was asked for,
+        let the graph go.
+        """
+        await self._keeper.keep(run.spec, run.futures)
         case_id = run.spec.case_id
         case = await self._store.get(case_id)
         if not case.is_open and self._runs.get(case_id) is run:
             self.changed(case_id)
-
-    async def _keep_findings(self, spec: CaseSpec, futures: CaseFutures) -> None:
-        for step, future in futures.findings.items():
-            try:
-                async with asyncio.timeout(_FINDINGS_S):
-                    found = await future
-                if not isinstance(found, Findings):
-                    continue  # the media was broken: there is nothing to keep but the media itself
-                attempt = spec.attempts[step]
-                await self._evidence.keep_findings(spec.case_id, step, attempt, found.arrays, found.attributes)
-            except FutureCancelledError:
-                continue  # a retake came first, and its findings take the place of these
-            except ForgottenError:
-                continue  # the case was redacted meanwhile
-            except Exception as error:
-                log.error("findings_not_kept", case_id=spec.case_id, step=step, error=type(error).__name__)
 
     # --- beside the cases ---
 

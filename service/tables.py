@@ -172,6 +172,27 @@ class EventRow(Base):
     at: Mapped[datetime]
 
 
+class ShadowRow(Base):
+    """What a shadow of a case's profile came to beside the live policy (`graphs.shadow`), for one set of attempts.
+
+    Plain, to be counted: outcomes, reason codes and results of checks, as the audit log has them of a decision. It goes
+    with the case's events when the case is redacted.
+    """
+
+    __tablename__ = "shadows"
+
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id", ondelete="CASCADE"), primary_key=True)
+    shadow: Mapped[str] = mapped_column(String(40), primary_key=True)
+    attempts: Mapped[str] = mapped_column(String(64), primary_key=True)
+    profile: Mapped[str] = mapped_column(String(64), index=True)
+    version: Mapped[str] = mapped_column(String(64))
+    live_outcome: Mapped[str] = mapped_column(String(24))
+    outcome: Mapped[str] = mapped_column(String(24))
+    failed: Mapped[bool]
+    said: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
 class AuditRow(Base):
     """A line of the audit log (`service.audit`). No key to the case: the line outlives it. Triggers that revision 0001
     made refuse to change or delete one.

@@ -51,6 +51,7 @@ ALLOWED: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/cases/{case_id}/redact"): ADMIN,
     ("POST", "/v1/cases/{case_id}/review"): frozenset({"review:write", "admin"}),
     ("GET", "/v1/profiles"): ALL_KEYS,
+    ("GET", "/v1/shadow"): READ,
     ("POST", "/v1/webhook_endpoints"): ADMIN,
     ("GET", "/v1/webhook_endpoints"): ADMIN,
     ("GET", "/v1/webhook_endpoints/{endpoint_id}"): ADMIN,

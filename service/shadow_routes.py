@@ -1,0 +1,29 @@
+"""What the shadows of profiles would have decided (`graphs.shadow`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from service.access import REFUSED, Parts, needs
+from service.openapi import problems
+from service.schemas import PRINTABLE, Moment
+from service.shadow_schemas import ShadowView
+from service.shadow_store import Which
+
+router = APIRouter(tags=["profiles"])
+
+
+@router.get("/v1/shadow", responses=problems(*REFUSED, 422, 503), dependencies=[Depends(needs("cases:read"))])
+async def compare_shadows(
+    parts: Parts,
+    profile: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)] = None,
+    created_from: Annotated[Moment | None, Query(description="Of cases created then or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Of cases created before that.")] = None,
+) -> list[ShadowView]:
+    """What other policies would have decided of the same uploads: for each shadow of a profile how often it agrees with
+    the live policy, and where not. A shadow never moves a decision. Redacted cases are not counted any more.
+    """
+    found = await parts.shadows.comparisons(Which(profile, created_from, created_before))
+    return [ShadowView.of(one) for one in found]
