@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -114,6 +114,8 @@ def _require_shadow(held: Profile, name: str, shadow: Policy) -> None:
         raise ProfileError(f"profile {held.name}: {name!r} is no name of a shadow")
     if shadow.version in {held.policy.version, *(o.version for n, o in held.shadows.items() if n != name)}:
         raise ProfileError(f"profile {held.name}: shadow {name} has the version of another policy")
+    if replace(shadow, version=held.policy.version) == held.policy:
+        raise ProfileError(f"profile {held.name}: shadow {name} changes nothing")
     if {check: set(how.thresholds) for check, how in shadow.checks.items()} != {
         check: set(how.thresholds) for check, how in held.policy.checks.items()
     }:

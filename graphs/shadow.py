@@ -58,7 +58,10 @@ def judged_again(held: Profile, shadow: Policy) -> tuple[str, ...]:
         for node in nodes_for(held).values()
         if node.placed.is_check
         and (
-            ("thresholds" in node.constants and shadow.checks[node.name] != held.policy.checks[node.name])
+            (
+                "thresholds" in node.constants
+                and shadow.checks[node.name].thresholds != held.policy.checks[node.name].thresholds
+            )
             or ("retakes" in node.constants and other_retakes)
         )
     )

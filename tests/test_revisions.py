@@ -49,11 +49,13 @@ def run(database: Database, *statements: str) -> None:
 
 
 def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
-    """Every row of every table."""
+    """Every row of every table that is there."""
     with database.engine.connect() as connection:
+        there = inspect(connection).get_table_names()
         return {
             table.name: sorted(map(tuple, connection.execute(select(table)).all()), key=repr)
             for table in Base.metadata.sorted_tables
+            if table.name in there
         }
 
 
@@ -90,7 +92,9 @@ def test_revisions_are_numbered_in_one_line_and_packed() -> None:
 
 
 async def test_what_an_older_store_holds_is_there_after_the_upgrade(store_url: str, database: Database) -> None:
-    """Made by the tables before revisions, with the code of now; the head of its log as the first line made it then."""
+    """Made by the tables before revisions, with the code of now; the head of its log as the first line made it then.
+    Tables of later revisions are made by these, and empty.
+    """
     without_number(database)
     run(database, "INSERT INTO audit_head (id, number, hash) VALUES (1, 0, '" + "0" * 64 + "')")
     store = Store(store_url, lambda _: None, KEYS)
@@ -101,12 +105,12 @@ async def test_what_an_older_store_holds_is_there_after_the_upgrade(store_url: s
         for step in attempts:
             await store.change(case.id, lambda now, s=step: accept(now, s, NOW, "r"))  # type: ignore[misc]
         await store.change(case.id, lambda now: decide(now, attempts, VERDICT, NOW))
+        run(database, "DROP TABLE shadows", "DROP TABLE alembic_version")
         before, rows = await store.get(case.id), contents(database)
-        run(database, "DROP TABLE alembic_version")
         assert current(database) == UNNUMBERED
         assert prepare(database, "at_start") == UNNUMBERED
         assert current(database) == newest()
-        assert contents(database) == rows
+        assert contents(database) == {**rows, "shadows": []}
         assert {name for name, found in rows.items() if found} >= {"cases", "events", "audit", "audit_head"}
         assert await store.get(case.id) == before
         assert len(list(store.audit.verified())) == 4

@@ -20,7 +20,7 @@ from scenario_films import STEPS
 
 from graphs.case import build
 from graphs.errors import ProfileError
-from graphs.profile import merged, parse_profile, profile, profiles
+from graphs.profile import parse_profile, profile, profiles
 from graphs.reasons import reason
 from graphs.records import CaseSpec, CheckResult, Outcome, Step
 from graphs.shadow import Difference, ShadowVerdict, judged_again, shadow_verdict
@@ -40,7 +40,7 @@ CLEAR = [CheckResult(name, "clear") for name in HELD.policy.checks]
 def raw(patch: Mapping[str, Any]) -> dict[str, Any]:
     """The standard profile with a shadow."""
     standard = json.loads((files("graphs") / "profiles" / "standard.json").read_text("utf-8"))
-    return merged(standard, {"shadows": {"other": {"version": "other-1", **patch}}})
+    return {**standard, "shadows": {"other": {"version": "other-1", **patch}}}
 
 
 def test_a_shadow_is_a_patch_of_its_profiles_policy() -> None:
@@ -52,8 +52,8 @@ def test_a_shadow_is_a_patch_of_its_profiles_policy() -> None:
 
 
 def test_a_shadow_judges_again_what_its_policy_changes() -> None:
-    rule = parse_profile(raw({"checks": {"hologram_front": {"required": False}}, "effects": {"review": []}, **_all()}))
-    assert judged_again(rule, rule.shadows["other"]) == ("hologram_front",)
+    rule = parse_profile(raw({"checks": {"hologram_front": {"required": False}}}))
+    assert judged_again(rule, rule.shadows["other"]) == (), "a rule of decision alone wants no check again"
     lenient = raw({"effects": {"retake": ["dark_photo"], "review": _effects("retake", "review", but="dark_photo")}})
     held = parse_profile(lenient)
     again = set(judged_again(held, held.shadows["other"]))
@@ -64,10 +64,6 @@ def _effects(*effects: str, but: str = "") -> list[str]:
     return [code for code, effect in profile("standard").policy.effects.items() if effect in effects and code != but]
 
 
-def _all() -> dict[str, Any]:
-    return {"effects": {effect: _effects(effect) for effect in ("decline", "retake", "review")}}
-
-
 @pytest.mark.parametrize(
     "patch",
     [
@@ -76,7 +72,8 @@ def _all() -> dict[str, Any]:
         {"checks": {"match": None}},
         {"checks": {"match": {"thresholds": {"max_distance": "near"}}}},
         {"effects": {"review": ["no such reason"]}},
-        {"version": "standard-2"},
+        {},
+        {"version": "standard-2", "checks": {"match": {"thresholds": {"max_distance": 0.5}}}},
     ],
 )
 def test_a_shadow_that_is_misspelt_refuses_to_start(patch: dict[str, Any]) -> None:
@@ -85,9 +82,10 @@ def test_a_shadow_that_is_misspelt_refuses_to_start(patch: dict[str, Any]) -> No
 
 
 def test_a_shadow_has_a_name_for_keys() -> None:
-    parse_profile(raw({}))
+    patch = {"version": "a", "checks": {"match": {"required": False}}}
+    parse_profile({**raw({}), "shadows": {"a_b": patch}})
     with pytest.raises(ProfileError, match="no name of a shadow"):
-        parse_profile(merged(raw({}), {"shadows": {"a-b": {"version": "a"}}}))
+        parse_profile({**raw({}), "shadows": {"a-b": patch}})
 
 
 def test_the_graph_has_tasks_for_what_a_shadow_changes_alone() -> None:
