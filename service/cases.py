@@ -220,19 +220,12 @@ class Cases:
         StoreUnavailableError; the step stays as it was then.
         """
         with self.telemetry.upload(case, step_name, content_type):
-            return await self._taken(case, step_name, content_type, length, body, by, upload_id)
+            step = self.require_takes(case, step_name, content_type, length)
+            return await self._taken(case, step, content_type, body, by, upload_id)
 
     async def _taken(
-        self,
-        case: Case,
-        step_name: str,
-        content_type: str,
-        length: int | None,
-        body: AsyncIterator[bytes],
-        by: str,
-        upload_id: str | None,
+        self, case: Case, step: Step, content_type: str, body: AsyncIterator[bytes], by: str, upload_id: str | None
     ) -> Case:
-        step = self.require_takes(case, step_name, content_type, length)
         accepts = profile(case.profile).accepts[step]
         attempt = case.steps[step].attempts + 1
         incoming = await self._receive(body, self._settings.max_upload_bytes, case.id, step, attempt)

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from service.assembly import Service
 from service.census import Counts
 from service.errors import StoreUnavailableError
+from service.metrics import LOAD
 from workers.errors import ClusterError
 from workers.load import Joined, LabelLoad, joined_passes, read_load
 
@@ -25,14 +26,6 @@ KEPT_S = 5.0
 """How long a look is good."""
 _SHARE = 20
 """A look that took long is good for so many times as long: it takes a twentieth of the time at most."""
-_LOAD = {
-    "runnable_tasks": "Tasks that run or could, those of open cases without uploads not counted.",
-    "waiting_tasks": "Runnable tasks that do not run.",
-    "oldest_wait_seconds": "Since when the oldest waiting task could run.",
-    "slots": "Tasks that run at once on the workers there are.",
-    "busy_slots": "Slots with a task.",
-    "workers": "Workers that are connected and not being retired.",
-}
 _JOINED = {
     "batch_calls": "Calls handed to batchers by tasks.",
     "batch_rows": "Rows of these calls.",
@@ -111,7 +104,7 @@ class Gauges(Collector):
             unfinished = float(seen.counts.unfinished)
             yield _gauge("unfinished_uploads", "Resumable uploads that have not come whole.", [((), unfinished)])
             yield _gauge("api_processes", "API processes on this store.", [((), float(seen.counts.replicas))])
-        for name, meaning in _LOAD.items():
+        for name, meaning in LOAD.items():
             values = [(where, _load_of(load, name)) for where, load in seen.loads.items()]
             yield _gauge(name, meaning, values, "cell", "label")
         for name, meaning in _JOINED.items():

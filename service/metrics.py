@@ -15,6 +15,15 @@ _QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 _WAIT_S = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0, 300.0)
 _LAG_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+LOAD = {
+    "runnable_tasks": "Tasks that run or could, those of open cases without uploads not counted.",
+    "waiting_tasks": "Runnable tasks that do not run.",
+    "oldest_wait_seconds": "Since when the oldest waiting task could run.",
+    "slots": "Tasks that run at once on the workers there are.",
+    "busy_slots": "Slots with a task.",
+    "workers": "Workers that are connected and not being retired.",
+}
+"""Gauges of the work that there is of a label, wherever it is told: by the API and by `veridask autoscale`."""
 OTHER = "other"
 """Stands for everything in a label that is not one of the values known."""
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from service.errors import SettingsError
 from service.kubernetes import KubernetesGroups
+from service.metrics import LOAD
 from workers.autoscale import Autoscaler, Bounds, Rules
 from workers.load import LabelLoad
 from workers.placement import Label
@@ -29,12 +30,7 @@ class LoadMetrics:
         self._gauges = {
             name: Gauge(f"veridask_{name}", meaning, ["label"], registry=self.registry)
             for name, meaning in {
-                "runnable_tasks": "Tasks that run or could, those of open cases without uploads not counted.",
-                "waiting_tasks": "Runnable tasks that do not run.",
-                "oldest_wait_seconds": "Since when the oldest waiting task could run.",
-                "slots": "Tasks that run at once on the workers there are.",
-                "busy_slots": "Slots with a task.",
-                "workers": "Workers that are connected and not being retired.",
+                **LOAD,
                 "idle_workers": "Workers without a task.",
                 "ordered_workers": "Workers that there are to be.",
             }.items()
