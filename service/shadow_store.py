@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, select
@@ -107,7 +107,6 @@ class ShadowStore:
                     outcome=verdict.outcome,
                     failed=verdict.failed,
                     said=_said(verdict),
-                    created_at=datetime.now(UTC),
                 )
             )
         return True

@@ -190,7 +190,6 @@ class ShadowRow(Base):
     outcome: Mapped[str] = mapped_column(String(24))
     failed: Mapped[bool]
     said: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime]
 
 
 class AuditRow(Base):

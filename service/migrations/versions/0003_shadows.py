@@ -22,5 +22,4 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(24), nullable=False),
         sa.Column("failed", sa.Boolean(), nullable=False),
         sa.Column("said", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
     )
