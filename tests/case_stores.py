@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from graphs.reasons import reason
-from graphs.records import CheckResult, Decision, Verdict
+from graphs.records import CheckResult, Decision, Step, Verdict
 from service.identifiers import time_ordered
 from service.keyring import Keyring
 from service.lifecycle import Case, Change, Event, StepState
@@ -48,6 +49,13 @@ def new_case() -> Case:
         updated_at=NOW,
         expires_at=NOW + timedelta(hours=1),
         steps={"front": StepState(), "face": StepState()},
+    )
+
+
+def bare_case(steps: Mapping[Step, StepState]) -> Case:
+    """One that no store has."""
+    return replace(
+        new_case(), id="case_" + "0" * 26, client_reference_id=None, metadata={}, challenge=(), steps=dict(steps)
     )
 
 

@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from loopback import Loopback
 from standardwebhooks import Webhook
 
 HANGS = 0
@@ -38,7 +39,7 @@ class Hook:
         return payload
 
 
-class Receiver:
+class Receiver(Loopback):
     """Takes webhooks at `url`. answer: the status for the n-th request, from 0, of that body; 200 by default."""
 
     def __init__(
@@ -51,23 +52,12 @@ class Receiver:
         self.hooks: list[Hook] = []
         self.came = threading.Condition()
         self.ends = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler_for(self))
-        self._server.daemon_threads = True
-        if tls is not None:
-            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
-        self.port = int(self._server.server_address[1])
+        super().__init__(_handler_for(self), port, tls)
         self.url = f"http://127.0.0.1:{self.port}/hooks"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.ends.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(kind, error, at)
 
     @property
     def taken(self) -> list[Hook]:

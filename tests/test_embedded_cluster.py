@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from distributed import Client
+from waiting import until
 
 from workers.children import FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_S, Child, delay_s
 from workers.cluster import EmbeddedCluster, labels
@@ -51,13 +51,6 @@ def warm_again(address: str, before: dict[str, str], kept: int) -> bool:
     return Counter(now.values()) == {CPU: 1, GPU: 1} and len(now.keys() & before.keys()) == kept
 
 
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + BACK_S
-    while not holds():
-        assert time.monotonic() < deadline, "not back in time"
-        time.sleep(0.2)
-
-
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -68,7 +61,7 @@ def test_what_is_killed_comes_back(own: tuple[EmbeddedCluster, str], role: str) 
     before, workers = cluster.processes, offered(address)
     assert set(before) == {"scheduler", "cpu-0", "gpu-0"}
     os.kill(before[role], signal.SIGKILL)
-    until(lambda: warm_again(address, workers, kept=0 if role == "scheduler" else 1))
+    until(lambda: warm_again(address, workers, kept=0 if role == "scheduler" else 1), BACK_S)
     after = cluster.processes
     assert set(after) == set(before)
     assert after[role] != before[role]
@@ -88,8 +81,8 @@ def test_a_killed_nanny_takes_its_worker_along_and_both_come_back(own: tuple[Emb
     nanny = psutil.Process(worker).parent()
     assert nanny is not None
     nanny.kill()
-    until(lambda: gone(worker) and warm_again(address, workers, kept=1))
-    until(lambda: bool(told) and told[-1] == cluster.processes)
+    until(lambda: gone(worker) and warm_again(address, workers, kept=1), BACK_S)
+    until(lambda: bool(told) and told[-1] == cluster.processes, BACK_S)
     assert worker not in told[-1].values()
     assert set(told[-1]) == {"scheduler", "cpu-0", "gpu-0"}
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from receiver import Receiver
-from test_resumable import begun, device, patched, until
+from test_resumable import begun, device, patched
+from waiting import until
 
 from service.client import CaseEvent, VeridaskClient
 from service.metrics import Metrics

@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -23,6 +23,7 @@ from cutting_proxy import CuttingProxy
 from data_folders import server_in, settings_in
 from sqlalchemy import create_engine, delete
 from tusclient.client import TusClient
+from waiting import until
 
 from service.assembly import opened_stores
 from service.client import VeridaskClient
@@ -86,13 +87,6 @@ def half_sent(url: str, case: CreatedView, path: str, content: bytes, announced:
     )
     connection.sendall(head.encode() + content)
     return connection
-
-
-def until(done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def kept(folder: Path, case_id: str) -> dict[str, str]:

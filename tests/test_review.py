@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from case_stores import NOW, created
+from case_stores import NOW, bare_case, created
 from data_folders import settings_in
 from receiver import Receiver
 
@@ -46,21 +46,7 @@ def left_to_a_person(case: Case, *, front: int = 1) -> Case:
 
 @pytest.fixture
 def case() -> Case:
-    return left_to_a_person(
-        Case(
-            id="case_" + "0" * 26,
-            profile="standard",
-            status="requires_input",
-            client_reference_id=None,
-            metadata={},
-            challenge=(),
-            max_attempts=3,
-            created_at=NOW,
-            updated_at=NOW,
-            expires_at=NOW + timedelta(hours=1),
-            steps={},
-        )
-    )
+    return left_to_a_person(bare_case({}))
 
 
 @pytest.mark.parametrize("outcome", ["approved", "declined"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
+from case_stores import NOW, bare_case
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,26 +27,13 @@ from service.lifecycle import (
     without_result,
 )
 
-NOW = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
 BLURRED = reason("blurred_photo", "quality_front", "front", retryable=True)
 REJECTED = CheckResult("quality_front", "rejected", (BLURRED,))
 
 
 def case(**steps: StepState) -> Case:
-    return Case(
-        id="case_" + "0" * 26,
-        profile="standard",
-        status="requires_input",
-        client_reference_id=None,
-        metadata={},
-        challenge=(),
-        max_attempts=3,
-        created_at=NOW,
-        updated_at=NOW,
-        expires_at=NOW + timedelta(hours=1),
-        steps={"front": StepState(), "face": StepState(), **steps},  # type: ignore[dict-item]
-    )
+    return bare_case({"front": StepState(), "face": StepState(), **steps})  # type: ignore[dict-item]
 
 
 def complete(front: int = 1, face: int = 1) -> Case:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from waiting import until
 
 from graphs.records import Step
 from service.client import VeridaskClient
@@ -43,13 +43,6 @@ def processes(folder: Path) -> dict[str, int]:
     return found
 
 
-def until(holds: Callable[[], bool], pause_s: float = 0.2) -> None:
-    deadline = time.monotonic() + 150
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(pause_s)
-
-
 def test_a_killed_scheduler_comes_back_and_the_cases_are_decided(served: tuple[Path, Running], video: bytes) -> None:
     """The scheduler was the one process whose death the service did not survive."""
     folder, running = served
@@ -60,7 +53,7 @@ def test_a_killed_scheduler_comes_back_and_the_cases_are_decided(served: tuple[P
             for step in STEPS:
                 client.upload(case.id, step, video, "video/mp4")
         os.kill(running.processes["scheduler"], signal.SIGKILL)
-        until(lambda: client.ready().ready and processes(folder)["scheduler"] != running.processes["scheduler"])
+        until(lambda: client.ready().ready and processes(folder)["scheduler"] != running.processes["scheduler"], 150)
         for step in STEPS:
             client.upload(cases[2].id, step, video, "video/mp4")
         for case in cases:
@@ -85,11 +78,11 @@ def test_a_burst_brings_a_second_worker_and_the_quiet_takes_it_back(served: tupl
                 cases.extend(future.result() for future in [pool.submit(one_more) for _ in range(8)])
             return "cpu-1" in processes(folder)
 
-        until(grown, pause_s=0)
+        until(grown, 150, pause_s=0)
         assert "gpu-1" not in processes(folder), "only the label that may have two"
         for case in cases:
             assert client.decided(case, 150).decision is not None
-        until(lambda: len(processes(folder)) == 4)  # whichever of the two was idle for longer has gone
+        until(lambda: len(processes(folder)) == 4, 150)  # whichever of the two was idle for longer has gone
         assert client.ready().ready
 
 

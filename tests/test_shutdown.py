@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from kept_media import kept
-from test_resumable import MIB, begun, created, device, half_sent, offset, padded, patched, until
+from test_resumable import MIB, begun, created, device, half_sent, offset, padded, patched
+from waiting import until
 
 from service.client import VeridaskClient
 from service.schemas import CreatedView
