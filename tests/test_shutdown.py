@@ -59,11 +59,14 @@ def stopping(local: LocalServer) -> Iterator[None]:
 
 
 def until_closed(running: Running) -> None:
-    """Wait until nobody can connect any more."""
+    """Wait until nobody can connect any more. Who had connected and was not yet accepted when the port closed is reset
+    by the kernel: that failed the test now and then.
+    """
     deadline = time.monotonic() + 30
     with contextlib.suppress(httpx.ConnectError):
         while time.monotonic() < deadline:
-            httpx.get(f"{running.url}/healthz")
+            with contextlib.suppress(httpx.ReadError):
+                httpx.get(f"{running.url}/healthz")
             time.sleep(0.02)
         pytest.fail("it still takes connections")
 
