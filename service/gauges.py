@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from service.assembly import Service
 from service.census import Counts
 from service.errors import StoreUnavailableError
-from service.metrics import LOAD
+from service.metrics import LOAD, load_figures
 from workers.errors import ClusterError
 from workers.load import Joined, LabelLoad, joined_passes, read_load
 
@@ -105,24 +105,11 @@ class Gauges(Collector):
             yield _gauge("unfinished_uploads", "Resumable uploads that have not come whole.", [((), unfinished)])
             yield _gauge("api_processes", "API processes on this store.", [((), float(seen.counts.replicas))])
         for name, meaning in LOAD.items():
-            values = [(where, _load_of(load, name)) for where, load in seen.loads.items()]
+            values = [(where, load_figures(load)[name]) for where, load in seen.loads.items()]
             yield _gauge(name, meaning, values, "cell", "label")
         for name, meaning in _JOINED.items():
             figures = [(where, float(getattr(joined, name))) for where, joined in seen.joined.items()]
             yield _gauge(name, f"{meaning} Of the workers there are.", figures, "cell", "model")
-
-
-def _load_of(load: LabelLoad, name: str) -> float:
-    return float(
-        {
-            "runnable_tasks": load.runnable,
-            "waiting_tasks": load.waiting,
-            "oldest_wait_seconds": load.oldest_s,
-            "slots": load.slots,
-            "busy_slots": load.busy,
-            "workers": load.workers,
-        }[name]
-    )
 
 
 def _gauge(name: str, meaning: str, values: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> Metric:

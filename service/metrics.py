@@ -10,6 +10,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 
 from service.logs import TROUBLES
+from workers.load import LabelLoad
 
 _QUICK_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _WAIT_S = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0, 34.0, 60.0, 120.0, 300.0)
@@ -26,6 +27,18 @@ LOAD = {
 """Gauges of the work that there is of a label, wherever it is told: by the API and by `veridask autoscale`."""
 OTHER = "other"
 """Stands for everything in a label that is not one of the values known."""
+
+
+def load_figures(load: LabelLoad) -> dict[str, float]:
+    """The values of these gauges for one label."""
+    return {
+        "runnable_tasks": load.runnable,
+        "waiting_tasks": load.waiting,
+        "oldest_wait_seconds": load.oldest_s,
+        "slots": load.slots,
+        "busy_slots": load.busy,
+        "workers": load.workers,
+    }
 
 
 class Metrics:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
 from service.errors import SettingsError
 from service.kubernetes import KubernetesGroups
-from service.metrics import LOAD
+from service.metrics import LOAD, load_figures
 from workers.autoscale import Autoscaler, Bounds, Rules
 from workers.load import LabelLoad
 from workers.placement import Label
@@ -41,12 +41,7 @@ class LoadMetrics:
         """Show a load that was just read. ordered: by label, empty where nothing is scaled here."""
         for label, load in loads.items():
             values = {
-                "runnable_tasks": load.runnable,
-                "waiting_tasks": load.waiting,
-                "oldest_wait_seconds": load.oldest_s,
-                "slots": load.slots,
-                "busy_slots": load.busy,
-                "workers": load.workers,
+                **load_figures(load),
                 "idle_workers": len(load.idle),
                 **({"ordered_workers": ordered[label]} if label in ordered else {}),
             }
