@@ -124,6 +124,19 @@ def test_noise_alone_is_no_loop() -> None:
     assert continuity(sway(np.zeros(90, np.int64), 0.05), alone()).loop_difference > 0.5
 
 
+def test_who_looks_straight_again_is_no_loop() -> None:
+    """Before and after a slow turn a person is nearly where they were, and the turned head is far from both: films of
+    eight seconds were refused for that.
+    """
+    moments = np.arange(240)
+    turn = np.exp(-0.5 * ((moments - 120) / 25) ** 2)[:, None, None] * np.random.default_rng(6).normal(0, 30, (8, 8))
+    slow = np.repeat(np.random.default_rng(5).normal(0, 0.4, (24, 8, 8)).cumsum(axis=0), 10, axis=0)
+    sway = np.stack([slow[max(0, n - 9) : n + 1].mean(axis=0) for n in moments])  # from one place to the next
+    noise = np.random.default_rng(7).normal(0, 0.1, (240, 8, 8))
+    film = replace(frames(living(239)), source_blocks=(120 + turn + sway + noise).astype(np.float32))
+    assert continuity(film, alone()).loop_difference > 0.5
+
+
 def test_slow_films_have_loops_too() -> None:
     """The stretches were counted in frames: a second at 15 frames a second was shorter than one."""
     film = sway(np.arange(45) % 15, 0.2)
