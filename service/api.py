@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
@@ -11,6 +12,8 @@ from starlette.responses import PlainTextResponse
 
 from graphs.records import Outcome
 from service.access import CLIENT_SECRET, REFUSED, Parts, caller, case_for, needs
+from service.assembly import Service
+from service.capture_page import capture_url
 from service.cases import MEDIA_TYPES, UNTOLD, NewCase
 from service.events import stream
 from service.lifecycle import Case, Status
@@ -65,9 +68,8 @@ async def create_case(
     """
     new = NewCase(body.profile, body.client_reference_id, body.metadata)
     created = await parts.cases.create(new, idempotency_key, caller(request))
-    return CreatedView.model_validate(
-        {**created.answer, "client_secret": created.secret, "client_secret_expires_at": created.secret_until}
-    )
+    opened = _opened(request, parts, created.answer["id"], (created.secret, created.secret_until))
+    return CreatedView.model_validate({**created.answer, **dict(opened)})
 
 
 @router.get(
@@ -169,12 +171,16 @@ async def cancel_case(request: Request, parts: Parts, case: CaseToChange) -> Cas
     tags=["cases"],
     responses=problems(*REFUSED, 404, 503),
 )
-async def create_client_secret(parts: Parts, case: CaseToChange) -> ClientSecretView:
+async def create_client_secret(request: Request, parts: Parts, case: CaseToChange) -> ClientSecretView:
     """Another secret for the person's device, when the time of the first one is over. Earlier ones stay good until
     their own time is over.
     """
-    secret, until = parts.cases.secret_for(case.id)
-    return ClientSecretView(client_secret=secret, client_secret_expires_at=until)
+    return _opened(request, parts, case.id, parts.cases.secret_for(case.id))
+
+
+def _opened(request: Request, parts: Service, case_id: str, secret: tuple[str, datetime]) -> ClientSecretView:
+    link = capture_url(request, parts.settings.public_origin, case_id, secret[0])
+    return ClientSecretView(client_secret=secret[0], client_secret_expires_at=secret[1], capture_url=link)
 
 
 @router.get(

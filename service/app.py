@@ -13,6 +13,7 @@ from fastapi.telemetry import TelemetryConfig
 
 from service import (
     api,
+    capture_page,
     evidence_routes,
     openapi,
     problems,
@@ -82,6 +83,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     app.include_router(api.router)
+    app.include_router(capture_page.router)
     app.include_router(evidence_routes.router)
     app.include_router(review_routes.router)
     app.include_router(shadow_routes.router)

@@ -65,14 +65,13 @@ def require_safe_evidence(url: str, endpoint: str) -> None:
         )
 
 
-def require_safe_origin(origin: str) -> None:
-    """An origin whose pages may ask is named, and reached with TLS."""
+def require_safe_origin(setting: str, origin: str) -> None:
+    """An origin whose pages may ask, or that people are sent to, is named, and reached with TLS."""
     scheme, _, host = origin.partition("://")
     if not _ORIGIN.fullmatch(origin) or (scheme == "http" and not is_loopback(host_of(host))):
         raise ValueError(
-            f"VERIDASK_CORS_ORIGINS: {origin} is no origin such as https://app.example or https://app.example:8443, in "
-            "small letters; * would let every page ask whose reader has a credential, and a page that comes by http "
-            "may be another's"
+            f"{setting}: {origin} is no origin such as https://app.example or https://app.example:8443, in small "
+            "letters; * would name every page, and one that comes by http may be another's"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from graphs.flow import steps_of
-from graphs.profile import Profile
+from graphs.profile import Profile, profiles
 from graphs.records import CheckResult, Outcome, Reason, ResultKind, Step
 from service.lifecycle import Case, Recorded, Review, Status, StepState, StepStatus
 from service.listing import ListedCase
@@ -85,19 +85,22 @@ class StepView(BaseModel):
     """A step: `wanted`, `received`, or to be uploaded again (`retake`) for the reasons given."""
 
     step: Step
+    accepts: list[Literal["video", "image"]] = Field([], description="Kinds of media.")  # older kept answers have none
     state: StepStatus
     attempts: int
     attempts_left: int
     reasons: list[ReasonView]
 
     @classmethod
-    def of(cls, step: Step, state: StepState, max_attempts: int) -> StepView:
+    def of(cls, step: Step, state: StepState, case: Case) -> StepView:
         """From the case's state."""
+        known = profiles().get(case.profile)  # a build may come without a profile that older cases have
         return cls(
             step=step,
+            accepts=list(known.accepts.get(step, ())) if known else [],  # type: ignore[arg-type]
             state=state.state,
             attempts=state.attempts,
-            attempts_left=max_attempts - state.attempts,
+            attempts_left=case.max_attempts - state.attempts,
             reasons=[ReasonView.of(reason) for reason in state.reasons],
         )
 
@@ -228,7 +231,7 @@ class CaseView(BaseModel):
             client_reference_id=case.client_reference_id,
             metadata=dict(case.metadata),
             challenge=list(case.challenge),
-            steps=[StepView.of(step, state, case.max_attempts) for step, state in case.steps.items()],
+            steps=[StepView.of(step, state, case) for step, state in case.steps.items()],
             checks=checks,
             decision=DecisionView.of(recorded) if recorded else None,
             timings=TimingsView(
@@ -273,6 +276,10 @@ class ClientSecretView(BaseModel):
 
     client_secret: str
     client_secret_expires_at: datetime
+    capture_url: str | None = Field(
+        description="A page on which the person films; opens with the secret, which it carries. Null where the service "
+        "does not know its public origin."
+    )
 
 
 class CreatedView(CaseView, ClientSecretView):

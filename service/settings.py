@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         description='Origins of pages whose scripts may ask from a browser, as a JSON list: ["https://app.example"]; '
         "none by default. http is for this machine alone.",
     )
+    public_origin: str = Field(
+        default="",
+        title="Public origin",
+        description="Where persons' devices reach this service, such as https://verify.example: links to the capture "
+        "page begin with it. Empty: links are given only to who asks on loopback.",
+    )
     client_secret_s: int = Field(
         default=3600,
         ge=60,
@@ -319,7 +325,9 @@ class Settings(BaseSettings):
             )
         require_safe_evidence(self.evidence_url, self.evidence_endpoint)
         for origin in self.cors_origins:
-            require_safe_origin(origin)
+            require_safe_origin("VERIDASK_CORS_ORIGINS", origin)
+        if self.public_origin:
+            require_safe_origin("VERIDASK_PUBLIC_ORIGIN", self.public_origin)
         if self.service_key_file is not None:
             require_readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
             if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
