@@ -68,7 +68,8 @@ class DeliveryView(BaseModel):
     attempts: int
     last_status: int | None = Field(description="Of the last answer; null when there was none.")
     last_error: str | None = Field(
-        description="Of: `timeout`, `no_connection`, `unsafe_or_unknown_host`, `endpoint_disabled`."
+        description="Of: `timeout`, `no_connection`, `unsafe_or_unknown_host`, `endpoint_disabled`, `broke` (a fault "
+        "of the service)."
     )
     attempted_at: datetime | None = Field(description="When the last attempt ended.")
     next_at: datetime | None = Field(

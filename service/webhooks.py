@@ -146,6 +146,9 @@ class WebhookSender:
             return status, None if status else "timeout"
         except (httpx.HTTPError, OSError):
             return status, None if status else "no_connection"
+        except Exception:  # a fault of ours, or of a library: it counts as an attempt, or it would be tried for ever
+            log.exception("webhook_attempt_broke", delivery_id=claim.delivery.id)
+            return status, None if status else "broke"
         return status, None
 
     async def _sent(self, url: httpx.URL, claim: Claim) -> httpx.Response:

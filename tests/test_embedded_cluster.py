@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from distributed import Client
+from distributed import Client, Worker
 from waiting import until
 
 from workers.children import FIRST_DELAY_S, LONGEST_DELAY_S, STEADY_S, Child, delay_s
@@ -53,6 +53,19 @@ def warm_again(address: str, before: dict[str, str], kept: int) -> bool:
 
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_workers_hold_never_goes_to_the_disk(own: tuple[EmbeddedCluster, str]) -> None:
+    """By default a worker writes what it cannot hold to its disk, in plain: films of people and their documents."""
+    cluster, address = own
+
+    def spills(dask_worker: Worker) -> list[object]:
+        memory = dask_worker.memory_manager
+        return [type(dask_worker.data), memory.memory_target_fraction, memory.memory_spill_fraction]
+
+    with Client(address, set_as_default=False) as client:
+        assert list(client.run(spills).values()) == [[dict, False, False]] * 2
+    assert list(cluster.folder.rglob("storage")) == []
 
 
 @pytest.mark.parametrize("role", ["scheduler", "cpu-0", "gpu-0"])

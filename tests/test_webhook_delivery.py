@@ -105,6 +105,20 @@ async def test_a_decision_comes_signed_and_in_order(tmp_path: Path) -> None:
     assert not any("Cookie" in hook.headers for hook in hooks), "what one answer leaves goes to nobody"
 
 
+async def test_an_attempt_that_breaks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody foresaw left the delivery as it was, and it was tried for ever."""
+
+    async def broken(_self: Destinations, _url: object) -> list[str]:
+        raise LookupError("nobody foresaw this")
+
+    monkeypatch.setattr(Destinations, "addresses", broken)
+    async with sending(tmp_path, retries=2) as parts:
+        endpoint, _ = await parts.endpoint("http://127.0.0.1:9/hooks")
+        await parts.created()
+        [delivery] = await parts.all_ended(endpoint, 1)
+    assert (delivery.state, delivery.attempts, delivery.last_error) == ("failed", 3, "broke")
+
+
 def every_second(number: int, _body: bytes) -> int:
     return 200 if number % 2 else 500
 

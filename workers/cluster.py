@@ -39,7 +39,7 @@ class EmbeddedCluster:
     """Scheduler and workers of both labels, one of each at first, on loopback, as supervised child processes.
 
     cpu_threads, gpu_threads: tasks at once on each worker of the label, 1 or more. folder: for the scheduler's address
-    file, the workers' spill files and the logs; made when absent. most_workers: for how many the memory must do.
+    file, the workers' folders and the logs; made when absent. most_workers: for how many the memory must do.
 
     A process that dies is started again, sooner the longer it lived, at most every 30 s (`workers.children`). A
     scheduler comes back at the same port and takes all workers with it: what they hold belongs to the old one, and a

@@ -1,7 +1,9 @@
 """What `dask worker … --preload workers.preload` does before a worker takes its first task.
 
 Checks the worker's label, keeps each library to one thread per task (parallelism comes from the graph), lets malloc
-keep memory between tasks, loads and warms the models of that label, and shortens the send timer to the scheduler.
+keep memory between tasks, loads and warms the models of that label, and shortens the send timer to the scheduler. What
+the worker holds is of people and in plain, so it never goes to the disk: `distributed` spills above 60 % of a worker's
+memory unless told otherwise, and must be told before the worker has its memory, which is when a preload is imported.
 
 The networks of a GPU worker live where `settings` says. One worker is one process and uses one GPU: with several, start
 one worker for each, with its own CUDA_VISIBLE_DEVICES or VERIDASK_DEVICE=cuda:N.
@@ -15,9 +17,11 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+import dask
+
 from models.errors import VeridaskError
 from workers.build import METRIC, build
-from workers.errors import REFUSAL
+from workers.errors import REFUSAL, WorkerSettingError
 from workers.load import BATCHES
 from workers.placement import GPU, label_of
 from workers.pool import open_pool
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from distributed import Worker
 
 logger = logging.getLogger(__name__)
+
+dask.config.set({"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False})
 
 EMBEDDER = "veridask_embedder"
 """Name of the worker metric that tells which network embeds faces there; empty on a CPU worker. All GPU workers of a
@@ -88,6 +94,8 @@ async def dask_setup(worker: Worker) -> None:
 
 async def _prepare(worker: Worker) -> None:
     require_tested_build()
+    if type(worker.data) is not dict:
+        raise WorkerSettingError("this worker would write what it holds to its disk")
     label = label_of(worker.state.total_resources)
     worker.batched_stream.interval = SEND_INTERVAL
     worker.metrics[METRIC] = _told_build
