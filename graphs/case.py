@@ -13,7 +13,7 @@ import asyncio
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import List, Task, TaskRef
@@ -26,13 +26,15 @@ from graphs.findings import Findings
 from graphs.flow import kept_of, nodes_for, steps_of
 from graphs.nodes import Node
 from graphs.profile import is_sandbox, profile
-from graphs.records import CaseSpec, CheckResult, Step, Verdict
+from graphs.records import CaseSpec, CheckResult, Failed, Step, Verdict
 from graphs.run import run_node
 from graphs.shadow import ShadowVerdict, shadow_key, shadow_tasks
 from workers.cluster import labels
 from workers.errors import ClusterError
 from workers.placement import CPU, LATER, RETRIES
 from workers.uploads import COUNT, FORGET, GRAPH_SECONDS, HELD, HOLD, LET_GO, UPLOAD_RESOURCE, WAITING, missing_upload
+
+T = TypeVar("T")
 
 
 def verdict(results: list[CheckResult], spec: CaseSpec) -> Verdict:
@@ -42,6 +44,16 @@ def verdict(results: list[CheckResult], spec: CaseSpec) -> Verdict:
     policy = profile(spec.profile).policy
     tree = combine(results, policy)
     return Verdict(decide(tree, policy, spec.attempts), tree)
+
+
+async def result_of(future: Future[T]) -> T:
+    """What a future comes to. Raises what its task raised, and FutureCancelledError when the cluster let it go.
+
+    Not cancelled with who waits for it: `distributed` (2026.8, `Client._gather`) has all who wait for results at the
+    same moment wait for one transfer, and a transfer that is cancelled before it has begun stays in its place. Every
+    result of that client would be cancelled from then on.
+    """
+    return await asyncio.shield(future)
 
 
 def upload_key(case_id: str, step: Step, attempt: int) -> str:
@@ -96,13 +108,13 @@ def _task(key: str, node: Node, spec: CaseSpec) -> Task:
 
 @dataclass(frozen=True)
 class CaseFutures:
-    """What the service waits for: the Verdict; each step's quality (CheckResult) and what is kept of it (Findings);
-    what each shadow of the profile comes to.
+    """What the service waits for: the Verdict; each step's quality (CheckResult) and what is kept of it
+    (Findings, or why there are none); what each shadow of the profile comes to.
     """
 
     verdict: Future[Verdict]
     quality: Mapping[Step, Future[CheckResult]]
-    findings: Mapping[Step, Future[Findings]]
+    findings: Mapping[Step, Future[Findings | Failed]]
     shadows: Mapping[str, Future[ShadowVerdict]]
 
     def release(self) -> None:

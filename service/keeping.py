@@ -7,7 +7,7 @@ import asyncio
 import structlog
 from distributed.client import FutureCancelledError
 
-from graphs.case import CaseFutures
+from graphs.case import CaseFutures, result_of
 from graphs.findings import Findings
 from graphs.records import CaseSpec
 from service.errors import ForgottenError
@@ -35,7 +35,7 @@ class Keeper:
         for step, future in futures.findings.items():
             try:
                 async with asyncio.timeout(_LONGEST_S):
-                    found = await future
+                    found = await result_of(future)
                 if not isinstance(found, Findings):
                     continue  # the media was broken: there is nothing to keep but the media itself
                 attempt = spec.attempts[step]
@@ -51,7 +51,7 @@ class Keeper:
         for name, future in futures.shadows.items():
             try:
                 async with asyncio.timeout(_LONGEST_S):
-                    verdict = await future
+                    verdict = await result_of(future)
                 await self._shadows.add(spec, verdict)
             except FutureCancelledError:
                 continue  # a retake came first, and is compared in its turn

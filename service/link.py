@@ -3,11 +3,6 @@
 A client that reconnects by itself may find a new scheduler that knows none of the cases and lacks the upload plugin. So
 a connection is never mended here: when it is lost, or the scheduler is another one, everything is dropped, a new
 connection is made, and whoever was given as `up` submits all open cases again.
-
-Questions to the scheduler go another way than its news, and may be answered although the news has stopped: once, on a
-machine with much else to do, no result reached an API process for 24 minutes, which took cases all that time and said
-that it was ready. So each process says something on a topic that it listens to, and a connection on which that does
-not come back is lost.
 """
 
 from __future__ import annotations
@@ -28,14 +23,12 @@ from workers.transport import TlsFiles
 
 log = structlog.get_logger()
 
-_ECHO_TOPIC = "veridask-echo"
 _LOOK_S = 1.0
 _RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class ClusterLink:
-    """A supervised connection to the scheduler at `address`. timeout_s: longest wait for one of its answers, and for
-    its news.
+    """A supervised connection to the scheduler at `address`. timeout_s: longest wait for one of its answers.
 
     up is awaited with each new connection; down is called when it is lost. tls: certificates for a `tls://` address.
     """
@@ -57,7 +50,6 @@ class ClusterLink:
         self._graphs: CaseGraphs | None = None
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
-        self._heard_at = 0.0
 
     @property
     def is_up(self) -> bool:
@@ -119,8 +111,6 @@ class ClusterLink:
         client = await connect(self.address, self._timeout_s, self._tls)
         self._client = client
         identity = await self._identity(client)
-        client.subscribe_topic(_ECHO_TOPIC, self._hear)
-        self._heard_at = asyncio.get_running_loop().time()
         self._lost.clear()
         self._graphs = CaseGraphs(client)
         await self._up(client)
@@ -135,15 +125,6 @@ class ClusterLink:
                     await self._lost.wait()
             if self._client.status != "running" or await self._identity(self._client) != identity:
                 return
-            if asyncio.get_running_loop().time() - self._heard_at > self._timeout_s:
-                log.error("cluster_silent", address=self.address)
-                return
-            await asyncio.wait_for(self._client.log_event(_ECHO_TOPIC, self._client.id), self._timeout_s)
-
-    def _hear(self, event: tuple[float, str]) -> None:
-        """All API processes speak on the topic; this one listens to itself."""
-        if self._client is not None and event[1] == self._client.id:
-            self._heard_at = asyncio.get_running_loop().time()
 
     async def _identity(self, client: Any) -> Any:
         answer = await asyncio.wait_for(client.scheduler.identity(n_workers=0), self._timeout_s)

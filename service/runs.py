@@ -18,6 +18,7 @@ import structlog
 from distributed import Client
 from distributed.client import FutureCancelledError
 
+from graphs.case import result_of
 from graphs.profile import profile
 from graphs.records import CheckResult, Step, TaskTime, Verdict
 from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
@@ -255,7 +256,7 @@ class CaseRuns:
     async def _quality(self, run: CaseRun, step: Step) -> None:
         case_id = run.spec.case_id
         try:
-            result: CheckResult = await run.futures.quality[step]
+            result: CheckResult = await result_of(run.futures.quality[step])
         except FutureCancelledError:
             return  # the verdict's watcher sees the same and submits again
         except Exception as error:
@@ -274,7 +275,7 @@ class CaseRuns:
     async def _verdict(self, run: CaseRun) -> None:
         case_id = run.spec.case_id
         try:
-            verdict: Verdict = await run.futures.verdict
+            verdict: Verdict = await result_of(run.futures.verdict)
         except FutureCancelledError:
             await self._submit_again(run)
             return

@@ -11,6 +11,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import Task, TaskRef
 from distributed import Client, Future, LocalCluster
 
+from graphs.case import result_of
 from workers.errors import LabelError, UntestedBuildError
 from workers.placement import label_of
 from workers.uploads import (
@@ -226,3 +227,19 @@ def test_a_worker_needs_exactly_one_label(resources: dict[str, float]) -> None:
         label_of(resources)
     assert label_of({"CPU": 8.0}) == "CPU"
     assert label_of({"GPU": 16.0}) == "GPU"
+
+
+async def test_who_stops_waiting_stops_nobody_else(client: Client) -> None:
+    """Three steps taken again within a moment left an API process that decided nothing any more: a transfer that was
+    cancelled before it had begun was waited for by all who came after it.
+    """
+    first, second = client.submit(len, "one"), client.submit(len, "three")
+    await asyncio.gather(result_of(first), result_of(second))
+    for steps in range(12):  # wherever it stops
+        waiting = asyncio.create_task(result_of(first))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        async with asyncio.timeout(20):
+            assert await result_of(second) == 5
