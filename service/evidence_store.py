@@ -31,6 +31,8 @@ from service.sealing import CHUNK
 
 MEDIA = ".media"
 _TIMEOUT_S, _RETRIES = 10, 2
+_REMOVALS = 100
+"""Tries to remove a folder that another removes, or writes to, at the same moment."""
 
 
 class EvidenceStore(Protocol):
@@ -105,9 +107,21 @@ class EvidenceFolder:
 
     def remove_case(self, case_id: str) -> None:
         """See EvidenceStore."""
-        with unavailable_is_said(), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.root / "cases" / case_id)
-            sync(self.root / "cases")
+        folder = self.root / "cases" / case_id
+        with unavailable_is_said():
+            for _ in range(_REMOVALS):
+                try:
+                    shutil.rmtree(folder)
+                except FileNotFoundError:
+                    pass  # not there; or another, a sweep or a request, removes it too and was faster with one file
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:
+                        raise
+                if not folder.exists():
+                    if folder.parent.exists():  # it does once there was a case
+                        sync(folder.parent)
+                    return
+            raise EvidenceUnavailableError("the evidence of a case is being written to")
 
     def media(self) -> Iterator[tuple[str, float]]:
         """See EvidenceStore."""

@@ -322,3 +322,29 @@ def test_a_step_that_is_being_written_is_not_seen() -> None:
     np.testing.assert_array_equal(np.asarray(group["face/values"]), np.arange(3))
     with pytest.raises(FileNotFoundError):
         decoded({})
+
+
+@pytest.mark.parametrize("does", ["unlink", "rmdir"])
+def test_another_may_be_at_a_case_that_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str) -> None:
+    """A sweep beside a request was faster with one file: the request stopped there and said that all was gone. Findings
+    that came meanwhile made a folder not empty: it said that the evidence was away.
+    """
+    store = EvidenceFolder(tmp_path / "evidence")
+    store.remove_case("case_before_any")
+    case = store.root / "cases" / "case_1"
+    (case / "group").mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (case / "group" / name).write_bytes(b"x")
+    really, meanwhile = getattr(os, does), [True]
+
+    def beside(path: str, **where: int) -> None:
+        if meanwhile and meanwhile.pop():
+            if does == "unlink":
+                really(path, **where)
+            else:
+                (case / "group" / "d").write_bytes(b"x")
+        really(path, **where)
+
+    monkeypatch.setattr(os, does, beside)
+    store.remove_case(case.name)
+    assert not case.exists()
