@@ -1,4 +1,4 @@
-"""The page on which a person films card and face: five still files, and the link that opens it for one case.
+"""The page on which a person films card and face: still files, and the link that opens it for one case.
 
 The link carries the case's client secret in its fragment, which browsers send to nobody: neither a request nor a log
 nor a referrer holds it. All that the page does afterwards it does with that secret, through the same API as everybody
@@ -20,8 +20,8 @@ FOLDER = Path(__file__).parent / "pages" / "capture"
 PAGE = "index.html"
 _HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; media-src blob:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data: blob:; "
+        "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",

@@ -141,6 +141,27 @@ def test_media_that_is_refused_is_chosen_again(client: VeridaskClient, film: Pat
 
 
 @needs_browser
+def test_a_picture_is_looked_at_where_the_profile_takes_pictures(
+    client: VeridaskClient, picture: bytes, tmp_path: Path
+) -> None:
+    """The page's own policy kept the picture from being shown."""
+    path = tmp_path / "front.jpg"
+    path.write_bytes(picture)
+    with device() as phone:
+        begins(phone, client.create("document"))
+        phone.waits_for(TITLES[0])
+        assert not phone.page.get_by_role("button", name="Film", exact=True).is_visible()
+        phone.page.set_input_files("#file", path)
+        phone.waits_for("Can everything be seen?")
+        still = phone.page.get_by_role("img", name="Your picture")
+        still.wait_for()
+        assert still.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
+        phone.page.get_by_role("button", name="Send it").click()
+        phone.waits_for(TITLES[1])
+        assert phone.wrong == []
+
+
+@needs_browser
 def test_an_upload_that_is_cut_off_goes_on(server: Running, client: VeridaskClient, tmp_path: Path) -> None:
     """The connection is reset twice amid a film; what has arrived is not sent again, and the film is whole."""
     media = tmp_path / "long.mp4"
