@@ -1,7 +1,7 @@
 """Admission: how many uploads are decoded at once, and which one is next.
 
 An upload is accepted whenever there is disk. Handing it to the cluster is another matter: decoded, it is 20 to 50 times
-larger, and a worker that holds too many at once spills or dies. So each waits here for a place, which it keeps until
+larger, and a worker that holds too many at once dies. So each waits here for a place, which it keeps until
 its quality is known. A case that somebody waits for goes before one that still wants other uploads, an older upload
 before a newer.
 """

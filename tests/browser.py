@@ -41,10 +41,6 @@ class Device:
         self.host = urlsplit(link).netloc
         self.page.goto(link)
 
-    def heading(self) -> str:
-        """Of the screen that is shown."""
-        return self.page.locator("h1:visible").inner_text()
-
     def waits_for(self, heading: str) -> None:
         """Wait until a screen with that heading is shown."""
         self.page.get_by_role("heading", name=heading, exact=True).wait_for(timeout=_MS)
@@ -93,8 +89,8 @@ def device(film: Path | None = None, *, camera: bool = True, dark: bool = False)
         yield mine
 
 
-def filmed(film: bytes, path: Path, *, before_s: float = 0.0) -> Path:
-    """A film for the camera, as uncompressed Y4M at 30 frames a second. before_s: its first frame stands so long."""
+def filmed(film: bytes, path: Path) -> Path:
+    """A film for the camera, as uncompressed Y4M at 30 frames a second."""
     with av.open(io.BytesIO(film), "r") as media, path.open("wb") as out:
         (stream,) = media.streams.video
         rate = float(stream.average_rate or 30)
@@ -102,7 +98,7 @@ def filmed(film: bytes, path: Path, *, before_s: float = 0.0) -> Path:
         for number, frame in enumerate(media.decode(stream)):
             if not shown:
                 out.write(f"YUV4MPEG2 W{frame.width} H{frame.height} F30:1 Ip A1:1 C420jpeg\n".encode())
-            until = round(((number + 1) / rate + before_s) * 30)
+            until = round((number + 1) / rate * 30)
             raw = b"FRAME\n" + frame.reformat(format="yuv420p").to_ndarray().tobytes()
             for _ in range(until - shown):
                 out.write(raw)

@@ -21,7 +21,7 @@ import dask
 
 from models.errors import VeridaskError
 from workers.build import METRIC, build
-from workers.errors import REFUSAL, WorkerSettingError
+from workers.errors import REFUSAL
 from workers.load import BATCHES
 from workers.placement import GPU, label_of
 from workers.pool import open_pool
@@ -94,8 +94,6 @@ async def dask_setup(worker: Worker) -> None:
 
 async def _prepare(worker: Worker) -> None:
     require_tested_build()
-    if type(worker.data) is not dict:
-        raise WorkerSettingError("this worker would write what it holds to its disk")
     label = label_of(worker.state.total_resources)
     worker.batched_stream.interval = SEND_INTERVAL
     worker.metrics[METRIC] = _told_build

@@ -51,7 +51,7 @@ class Continuity:
     frames of the source, 0..1. still_s: the longest
     stretch of the source, seconds, whose mean change stays under STILL: an encoder goes on correcting a frozen picture.
     loop_difference: how far any two stretches of the source differ at least, as a share of how far they differ a little
-    out of step: 0.02 to 0.25 when a stretch comes again, 0.5 and more in living films of 2 to 9 seconds (seeds 30000 to
+    out of step: 0.02 to 0.25 when a stretch comes again, about 0.5 and more in living films of 2 to 9 s (seeds 30000 to
     30023, each at three speeds), 1 for stretches in which nothing moves, NaN when the video is too short to tell.
     largest_gap_s: between source frames. backwards: source frames whose time does not grow. frames: sampled;
     source_frames: in the media.
