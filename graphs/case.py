@@ -49,11 +49,20 @@ def verdict(results: list[CheckResult], spec: CaseSpec) -> Verdict:
 async def result_of(future: Future[T]) -> T:
     """What a future comes to. Raises what its task raised, and FutureCancelledError when the cluster let it go.
 
-    Not cancelled with who waits for it: `distributed` (2026.8, `Client._gather`) has all who wait for results at the
-    same moment wait for one transfer, and a transfer that is cancelled before it has begun stays in its place. Every
-    result of that client would be cancelled from then on.
+    Its transfer is not cancelled with who waits for it: `distributed` (2026.8, `Client._gather`) has all who ask for
+    results at the same moment wait for one transfer, and a transfer that is cancelled before it has begun stays in its
+    place. Every result of that client would be cancelled from then on.
     """
-    return await asyncio.shield(future)
+    await future.exception()  # until there is something to transfer: whoever stops waiting here leaves nothing behind
+    transfer = asyncio.ensure_future(future)
+    transfer.add_done_callback(_looked_at)
+    return await asyncio.shield(transfer)
+
+
+def _looked_at(transfer: asyncio.Future[Any]) -> None:
+    """Nobody need wait for it any more, and then asyncio would log what it ended with."""
+    if not transfer.cancelled():
+        transfer.exception()
 
 
 def upload_key(case_id: str, step: Step, attempt: int) -> str:

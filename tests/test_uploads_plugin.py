@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import Task, TaskRef
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, LocalCluster, wait
 
 from graphs.case import result_of
 from workers.errors import LabelError, UntestedBuildError
@@ -243,3 +244,26 @@ async def test_who_stops_waiting_stops_nobody_else(client: Client) -> None:
         await asyncio.gather(waiting, return_exceptions=True)
         async with asyncio.timeout(20):
             assert await result_of(second) == 5
+
+
+async def test_who_stops_waiting_leaves_nothing_behind(client: Client) -> None:
+    """Neither a task that goes on waiting, nor a failure that nobody looks at and asyncio logs."""
+    said: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+    graph, total, _ = blocked_sum("abandoned")
+    never, broken = submit(client, graph, total), client.submit(int, "no number")
+    await wait([broken])
+    before = asyncio.all_tasks()
+    for future in (never, broken):
+        for steps in range(12):
+            waiting = asyncio.create_task(result_of(future))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+    never.release()
+    async with asyncio.timeout(20):
+        while asyncio.all_tasks() - before:
+            await asyncio.sleep(0.01)
+    gc.collect()
+    assert said == []
