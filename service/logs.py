@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 
+import distributed
 import structlog
 from prometheus_client import Counter
 
@@ -66,3 +67,8 @@ def configure(level: str) -> None:
     root.handlers = [handler]
     root.setLevel(max(number, logging.WARNING))  # libraries speak only when something is wrong
     logging.getLogger("workers").setLevel(number)  # of this project, and without structlog
+    for name in tuple(logging.root.manager.loggerDict):
+        if name.partition(".")[0] == distributed.__name__:  # it gives its loggers a handler and a level of their own
+            library = logging.getLogger(name)
+            library.handlers, library.propagate = [], True
+            library.setLevel(root.level)

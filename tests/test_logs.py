@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -132,3 +134,15 @@ def test_paths_that_would_be_lines_stay_out(server: Running, server_folder: Path
     text = (server_folder / "server.log").read_text("utf-8")
     assert "forged" not in text
     assert "vd_secret" not in text
+
+
+def test_what_dask_says_is_a_line_like_any_other() -> None:
+    """Its loggers have a handler of their own, which wrote plain text among the lines of JSON."""
+    program = (
+        "import logging; import distributed; from service.logs import configure; configure('info'); dask = logging.getLogger("
+        "'distributed.client'); dask.info('not this'); dask.warning('a transfer failed')"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    [line] = run.stderr.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["level"], said["logger"]) == ("a transfer failed", "warning", "distributed.client")
