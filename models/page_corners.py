@@ -4,7 +4,7 @@ The page finder's mask knows that a page is there and about where; at its resolu
 sheet or screen around it, nor see an edge of low contrast. Here each outline is flattened with a margin, at a scale of
 its own, so that every page fills the network's view whatever its size in the frame: corners are at about the same
 places, any side can be judged from print and pattern as well as from its edge, and one hidden by a hand or cut off by
-the frame is continued. Done twice, the second time closer. Trained by `models.training.page_corners` on synthetic
+the frame is continued. Done twice, the second time closer. Trained by `models.training.pages` on synthetic
 scenes only; card and figures: `models/weights/page_corners.md`.
 
 Corners out of a map by the mean of its softmax: Luvizon, Tabia and Picard, "Human pose regression by combining
@@ -21,13 +21,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from models.page import side_lengths
+from models.page_layers import Residual, layer, ready
+
 VIEW_SIDE = 128
+VIEW_CHANNELS = 5
 MAP_SIDE = 32
 MARGINS = (0.35, 0.2)
 """Room around the outline in each look, in sides of the page: a rough outline may be off by a fifth."""
 
 FIT_SCALE = 0.03
 """The fit of corners is exp(-e / FIT_SCALE), with e their mean distance from the true ones in sides of the view."""
+
+MOST_PROPORTION = 1.5
+"""Of `View.proportion`, either way: what is longer than 4.5 to 1 is no document, however much."""
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -55,47 +62,28 @@ class Outline(NamedTuple):
     fit: float
 
 
-class _Residual(nn.Module):
-    """Two layers that add to what they see (He et al. 2016); they begin as doing nothing, so that a network can be
-    given one after it was trained.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        last = nn.BatchNorm2d(width)
-        nn.init.zeros_(last.weight)
-        self.body = nn.Sequential(*_layer(width, width), nn.Conv2d(width, width, 3, 1, 1, bias=False), last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """float (N, width, H, W), and the same out."""
-        return nn.functional.relu(x + self.body(x))
-
-
 class CornerNet(nn.Module):
-    """float (N, 4, 128, 128): RGB / 127.5 - 1, and 1 where the frame is, -1 beyond it → Looked."""
+    """float (N, 5, 128, 128): RGB / 127.5 - 1, 1 where the frame is and -1 beyond it, proportion → Looked."""
 
     def __init__(self) -> None:
         super().__init__()
         self.down = nn.ModuleList(
             (
-                nn.Sequential(*_layer(4, 16, stride=2)),
-                nn.Sequential(*_layer(16, 24, stride=2), *_layer(24, 24)),
-                nn.Sequential(*_layer(24, 40, stride=2), *_layer(40, 40)),
-                nn.Sequential(*_layer(40, 64, stride=2), *_layer(64, 64)),
+                nn.Sequential(*layer(VIEW_CHANNELS, 16, stride=2)),
+                nn.Sequential(*layer(16, 24, stride=2), *layer(24, 24)),
+                nn.Sequential(*layer(24, 40, stride=2), *layer(40, 40), Residual(40, 80), Residual(40, 80)),
+                nn.Sequential(*layer(40, 64, stride=2), *layer(64, 64), *(Residual(64, n) for n in (64, 128, 128))),
             )
         )  # sides 64, 32, 16, 8
-        self.context = nn.Sequential(*_layer(64, 96, stride=2), *_layer(96, 96))
+        # Where a corner is that a hand hides is told by the rest of the page: most layers where each sees all of it.
+        self.context = nn.Sequential(*layer(64, 96, stride=2), *layer(96, 96), *(Residual(96, 96) for _ in range(5)))
         self.up = nn.ModuleList(
             (
-                nn.Sequential(*_layer(96 + 64, 64)),
-                nn.Sequential(*_layer(64 + 40, 48)),
-                nn.Sequential(*_layer(48 + 24, 32), *_layer(32, 32)),
+                nn.Sequential(*layer(96 + 64, 64), Residual(64, 64), Residual(64, 128)),
+                nn.Sequential(*layer(64 + 40, 48), Residual(48, 96)),
+                nn.Sequential(*layer(48 + 24, 32), *layer(32, 32), Residual(32, 32)),
             )
         )  # sides 8, 16, 32
-        # Where a corner is that a hand hides is told by the rest of the page: more layers where each sees all of it.
-        self.further = nn.ModuleList(
-            (_Residual(64), nn.Sequential(_Residual(96), _Residual(96)), _Residual(64))
-        )  # sides 8, 4, 8
         self.maps = nn.Conv2d(32, 4, 1)
         self.score = nn.Sequential(nn.Linear(96 * 2, 32), nn.ReLU(), nn.Linear(32, 1))
         self.fit = nn.Sequential(nn.Linear(96 * 2, 32), nn.ReLU(), nn.Linear(32, 1))
@@ -109,21 +97,15 @@ class CornerNet(nn.Module):
         for block in self.down:
             x = block(x)
             skips.append(x)
-        skips[3] = self.further[0](skips[3])
-        x = self.further[1](self.context(skips[3]))
+        x = self.context(x)
         pooled = torch.cat((x.mean(dim=(2, 3)), x.amax(dim=(2, 3))), dim=1)
-        for n, (block, skip) in enumerate(zip(self.up, (skips[3], skips[2], skips[1]), strict=True)):
+        for block, skip in zip(self.up, (skips[3], skips[2], skips[1]), strict=True):
             x = block(torch.cat((nn.functional.interpolate(x, scale_factor=2.0, mode="nearest"), skip), dim=1))
-            x = self.further[2](x) if n == 0 else x
-        maps = self.maps(x)
+        maps = self.maps(x).float()
         centres = torch.as_tensor(self.centres)
         shares = maps.flatten(2).softmax(dim=2).view_as(maps)
         corners = torch.stack(((shares.sum(dim=2) * centres).sum(2), (shares.sum(dim=3) * centres).sum(2)), dim=2)
-        return Looked(corners, maps, self.score(pooled)[:, 0], self.fit(pooled)[:, 0])
-
-
-def _layer(before: int, after: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU(inplace=True)
+        return Looked(corners, maps, self.score(pooled)[:, 0].float(), self.fit(pooled)[:, 0].float())
 
 
 class CornerFinder:
@@ -131,9 +113,7 @@ class CornerFinder:
 
     def __init__(self, state: dict[str, Tensor], device: str = "cpu") -> None:
         self._device = torch.device(device)
-        self._net = CornerNet().to(self._device)
-        self._net.load_state_dict(state)
-        self._net.eval()
+        self._net = ready(CornerNet(), state, self._device)
 
     def look(self, outlines: list[tuple[Image, Floats]]) -> list[Outline]:
         """Better corners for each rough outline, in the same order, and how sure they are.
@@ -152,7 +132,7 @@ class CornerFinder:
             seen = [
                 view(frames[id(image)], one.corners, margin) for (image, _), one in zip(outlines, found, strict=True)
             ]
-            places, scores, fits = self._run(np.stack([one.picture for one in seen]))
+            places, scores, fits = self._run(seen)
             for n, (one, place) in enumerate(zip(seen, places, strict=True)):
                 moved = one.to_frame(place)
                 # One that folds over cannot be flattened again: it stays where it was, and is no page.
@@ -163,23 +143,31 @@ class CornerFinder:
         return found
 
     @torch.inference_mode()
-    def _run(self, views: Image) -> tuple[Floats, Floats, Floats]:
-        looked = self._net(as_input(torch.from_numpy(views).to(self._device)))
+    def _run(self, seen: list[View]) -> tuple[Floats, Floats, Floats]:
+        pictures = torch.from_numpy(np.stack([one.picture for one in seen])).to(self._device)
+        proportions = torch.tensor([one.proportion for one in seen], dtype=torch.float32, device=self._device)
+        looked = self._net(as_input(pictures, proportions))
         return looked.corners.cpu().numpy(), looked.score.sigmoid().cpu().numpy(), looked.fit.sigmoid().cpu().numpy()
 
 
-def as_input(views: Tensor) -> Tensor:
-    """uint8 (N, 128, 128, 4), RGB and frame mask (0 or 255) → the network's input. Channels stay last in memory."""
-    return views.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1)
+def as_input(views: Tensor, proportions: Tensor) -> Tensor:
+    """uint8 (N, 128, 128, 4), RGB and frame mask (0 or 255), and float (N,) → the network's input. Channels stay last
+    in memory.
+    """
+    seen = views.to(torch.float32).div(127.5).sub(1)
+    planes = proportions[:, None, None, None].expand(-1, VIEW_SIDE, VIEW_SIDE, 1)
+    return torch.cat((seen, planes), dim=3).permute(0, 3, 1, 2)
 
 
 class View(NamedTuple):
     """A flattened outline. picture: uint8 (128, 128, 4), RGB and 255 where the frame is; transform: float64 (3, 3),
-    from the view, 0..1, to pixels of the frame.
+    from the view, 0..1, to pixels of the frame; proportion: logarithm of the outline's width by its height as they are
+    in the frame, which flattening it to a square hides: documents come in few formats.
     """
 
     picture: Image
     transform: npt.NDArray[np.float64]
+    proportion: float
 
     def to_frame(self, places: Floats) -> Floats:
         """Places (K, 2), 0..1 over the view, in pixels of the frame."""
@@ -208,7 +196,8 @@ def view(frames: list[Image], corners: Floats, margin: float) -> View:
     transform = cv2.getPerspectiveTransform(square, corners.astype(np.float32))
     # The level at which the page has at least as many pixels as in the view, but not twice as many.
     shown = VIEW_SIDE / (1 + 2 * margin)
-    side = float(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1).mean())
+    sides = side_lengths(corners)
+    side = float(sides.mean())
     level = int(np.clip(np.floor(np.log2(max(side / shown, 1.0))), 0, len(frames) - 1))
     frame = frames[level]
     to_pixel = np.diag([1 / VIEW_SIDE, 1 / VIEW_SIDE, 1.0]) @ np.asarray([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
@@ -219,7 +208,9 @@ def view(frames: list[Image], corners: Floats, margin: float) -> View:
     picture = cv2.warpPerspective(frame, warp, (VIEW_SIDE, VIEW_SIDE), flags=flags, borderMode=cv2.BORDER_REPLICATE)
     inside = np.full(frame.shape[:2], 255, np.uint8)
     within = cv2.warpPerspective(inside, warp, (VIEW_SIDE, VIEW_SIDE), flags=flags)
-    return View(np.dstack([picture, within]), np.asarray(transform, np.float64))
+    width, height = float(sides[0] + sides[2]), float(sides[1] + sides[3])
+    proportion = float(np.clip(np.log(max(width, 1e-6) / max(height, 1e-6)), -MOST_PROPORTION, MOST_PROPORTION))
+    return View(np.dstack([picture, within]), np.asarray(transform, np.float64), proportion)
 
 
 def is_convex(corners: Floats) -> bool:

@@ -37,7 +37,7 @@ def test_the_network_is_small_and_its_mask_has_the_documented_size() -> None:
         mask, presence = net(torch.zeros(2, 3, INPUT_SIDE, INPUT_SIDE))
     assert mask.shape == (2, MASK_SIDE, MASK_SIDE)
     assert presence.shape == (2,)
-    assert sum(parameter.numel() for parameter in net.parameters()) < 500_000
+    assert sum(parameter.numel() for parameter in net.parameters()) < 1_000_000
 
 
 @pytest.mark.parametrize("side", ["front", "back"])
@@ -127,5 +127,5 @@ def test_the_figures_of_the_card_hold_on_a_sample() -> None:
     measured = [Measured(str(seed), "", None, 0.0, find_in_scenes(seed)) for seed in (901, 902, 903)]
     figures = PageSuite().report(measured).figures
     assert figures["median_overlap"] > 0.97
-    assert figures["good"] > 0.55
-    assert figures["false_pages"] < 0.2
+    assert figures["good"] > 0.85
+    assert figures["false_pages"] < 0.1

@@ -1,7 +1,8 @@
-"""Examples drawn by processes of their own while a network is trained on those that are there already.
+"""Examples drawn by processes of their own while networks are trained on those that are there already.
 
 Drawing a scene costs as much as training on it on a CPU, and hundreds of times as much where a GPU trains: so drawing
-has as many processes as there are cores to give, and the newest examples lie on the device that trains.
+has as many processes as there are cores to give, and the newest examples lie on the device that trains. They go there
+through memory that all share: a thousand scenes a second through a pipe would keep the trainer's only thread busy.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import multiprocessing
 import os
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -21,13 +22,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Arrays = tuple[npt.NDArray[Any], ...]
-"""Some examples: each array has one row for each of them."""
-Make = Callable[[int], Iterator[Arrays]]
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Semaphore
+
+Example = tuple[npt.NDArray[Any], ...]
+"""One example: an array for each column."""
+Layout = Sequence[tuple[tuple[int, ...], npt.DTypeLike]]
+"""Shape and dtype of an example's columns."""
+Make = Callable[[int], Iterator[Example]]
 """Examples without end out of a seed; a function of a module, so that another process can import it."""
-_WAITING = 256
-"""Scenes that wait to be taken: more would be older than need be, and fill memory."""
+_SLOTS = 12
+"""Examples of each process that wait to be taken: more would be older than need be, and fill memory."""
 _LONGEST_WAIT_S = 300.0
+_ALIGNED = 64
+_NICER = 10
 
 
 class Drawers:
@@ -36,10 +44,22 @@ class Drawers:
     Raises RuntimeError from `take` when one has ended by itself: what it printed says why.
     """
 
-    def __init__(self, make: Make, seeds: list[int]) -> None:
+    def __init__(self, make: Make, layout: Layout, seeds: list[int]) -> None:
         context = multiprocessing.get_context("spawn")
-        self._queue: multiprocessing.Queue[Arrays] = context.Queue(_WAITING)
-        self._processes = [context.Process(target=_draw, args=(make, seed, self._queue), daemon=True) for seed in seeds]
+        self._layout = tuple(layout)
+        memory = context.RawArray("B", len(seeds) * _SLOTS * _places(self._layout)[-1])
+        self.memory: npt.NDArray[np.uint8] = np.frombuffer(memory, np.uint8)
+        """What examples lie in, for those who can copy faster out of memory that they know."""
+        self._rows = _rows(self.memory, self._layout, len(seeds) * _SLOTS)
+        self._ready: multiprocessing.Queue[int] = context.Queue()
+        self._free = [context.Semaphore(_SLOTS) for _ in seeds]
+        self._given: list[int] = []
+        self._processes = [
+            context.Process(
+                target=_draw, args=(make, seed, memory, self._layout, n, self._free[n], self._ready), daemon=True
+            )
+            for n, seed in enumerate(seeds)
+        ]
 
     def __enter__(self) -> Drawers:
         for process in self._processes:
@@ -53,70 +73,116 @@ class Drawers:
             process.terminate()
         for process in self._processes:
             process.join()
-        self._queue.close()
+        self._ready.close()
 
-    def take(self, *, wait: bool) -> Iterator[Arrays]:
-        """What has been drawn since, and with `wait` at least one scene; no more than the queue holds, because
-        processes that draw faster than this takes would keep it for ever.
+    def take(self, *, wait: bool) -> list[Example]:
+        """What has been drawn since, and with `wait` at least one example: arrays in the shared memory, which are drawn
+        over after the next call.
         """
-        if wait:
-            yield self._next()
+        for slot in self._given:
+            self._free[slot // _SLOTS].release()
+        self._given = [self._next()] if wait else []
         with suppress(queue.Empty):
-            for _ in range(_WAITING):
-                yield self._queue.get_nowait()
+            # No more than there are slots, because none is given back meanwhile.
+            while True:
+                self._given.append(self._ready.get_nowait())
+        return [self._rows[slot] for slot in self._given]
 
-    def _next(self) -> Arrays:
+    def _next(self) -> int:
         started = time.monotonic()
         while time.monotonic() - started < _LONGEST_WAIT_S:
             with suppress(queue.Empty):
-                return self._queue.get(timeout=1)
+                return self._ready.get(timeout=1)
             if ended := [process.exitcode for process in self._processes if process.exitcode is not None]:
                 raise RuntimeError(f"{len(ended)} of {len(self._processes)} processes that draw ended: {ended}")
         raise RuntimeError(f"nothing was drawn for {_LONGEST_WAIT_S:.0f} s")
 
 
-def _draw(make: Make, seed: int, drawn: multiprocessing.Queue[Arrays]) -> None:
+def _places(layout: Layout) -> list[int]:
+    """Where each column begins in an example's bytes, and where the next example does."""
+    places = [0]
+    for shape, dtype in layout:
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        places.append(places[-1] + -(-size // _ALIGNED) * _ALIGNED)
+    return places
+
+
+def _rows(memory: npt.NDArray[np.uint8], layout: Layout, count: int) -> list[Example]:
+    """The memory's examples, as arrays in it."""
+    places = _places(layout)
+    return [
+        tuple(
+            np.frombuffer(memory, dtype, int(np.prod(shape)), row * places[-1] + start).reshape(shape)
+            for start, (shape, dtype) in zip(places, layout, strict=False)
+        )
+        for row in range(count)
+    ]
+
+
+def _draw(
+    make: Make,
+    seed: int,
+    memory: Any,  # a ctypes array, whose type has no public name
+    layout: Layout,
+    number: int,
+    free: Semaphore,
+    ready: multiprocessing.Queue[int],
+) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
-    parent = os.getppid()
-    for examples in make(seed):
-        while True:
-            # A trainer that was killed takes nothing more and ends nobody.
+    # The one that trains has one thread, and many are waiting for it.
+    os.nice(_NICER)
+    parent, slot = os.getppid(), 0
+    mine = _rows(np.frombuffer(memory, np.uint8), layout, (number + 1) * _SLOTS)[-_SLOTS:]
+    for example in make(seed):
+        # A trainer that was killed takes nothing more and ends nobody.
+        while not free.acquire(timeout=1):
             if os.getppid() != parent:
                 return
-            with suppress(queue.Full):
-                drawn.put(examples, timeout=1)
-                break
+        for place, column in zip(mine[slot], example, strict=True):
+            place[...] = column
+        ready.put(number * _SLOTS + slot)
+        slot = (slot + 1) % _SLOTS
 
 
 class Pool:
-    """The newest `size` examples, on one device, in place of the oldest. added: how many there were in all."""
+    """The newest `size` examples, on one device, in place of the oldest, for `parts` who pick from them. added: how
+    many there were in all; columns: tensors (size, …) as in the layout.
+    """
 
-    def __init__(self, size: int, device: torch.device) -> None:
-        self._size, self._device = size, device
-        self._columns: tuple[Tensor, ...] = ()
-        self._at, self._filled = 0, 0
+    def __init__(self, layout: Layout, size: int, parts: int, device: torch.device) -> None:
+        self._size = size
+        self.columns = tuple(
+            torch.zeros((size, *shape), dtype=torch.from_numpy(np.zeros(0, dtype)).dtype, device=device)
+            for shape, dtype in layout
+        )
+        self._weights = torch.zeros((parts, size), device=device)
+        self._copied = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self.added = 0
 
     def __len__(self) -> int:
-        return self._filled
+        return min(self.added, self._size)
 
-    def add(self, examples: Arrays) -> None:
-        """Rows of any number, as long as dtypes and shapes of a row are those of the first ones."""
-        if not self._columns:
-            self._columns = tuple(
-                torch.empty((self._size, *column.shape[1:]), dtype=torch.from_numpy(column).dtype, device=self._device)
-                for column in examples
-            )
-        count = len(examples[0])
-        places = torch.from_numpy((self._at + np.arange(count)) % self._size).to(self._device)
-        for column, new in zip(self._columns, examples, strict=True):
-            column[places] = torch.from_numpy(np.ascontiguousarray(new)).to(self._device)
-        self.added += count
-        self._at = (self._at + count) % self._size
-        self._filled = min(self._filled + count, self._size)
+    def add(self, examples: Sequence[Example]) -> None:
+        """Some more. On a GPU they may still be on their way there when this returns."""
+        for example in examples:
+            at = self.added % self._size
+            for column, new in zip(self.columns, example, strict=True):
+                column[at].copy_(torch.from_numpy(new), non_blocking=True)
+            self._weights[:, at] = 1
+            self.added += 1
+        if self._copied is not None:
+            self._copied.record()
 
-    def pick(self, count: int) -> tuple[Tensor, ...]:
-        """`count` rows by chance, with repetition."""
-        chosen = torch.randint(self._filled, (count,), device=self._device)
-        return tuple(column[chosen] for column in self._columns)
+    def arrived(self) -> None:
+        """Returns when what was added is there."""
+        if self._copied is not None:
+            self._copied.synchronize()
+
+    def pick(self, part: int, count: int) -> Tensor:
+        """Numbers of `count` rows by chance, with repetition: int64 (count,)."""
+        return torch.multinomial(self._weights[part, : len(self)], count, replacement=True)
+
+    def weigh(self, part: int, rows: Tensor, weights: Tensor) -> None:
+        """How often these rows are picked by this part from now on, beside 1 for a new one."""
+        self._weights[part, rows] = weights

@@ -93,12 +93,12 @@ class ChangingCards:
     specimen; each: scenes after which a specimen is drawn anew, which costs as much as fifty procedural cards.
     """
 
-    _PROCEDURAL, _SPECIMENS = 72, 18
+    _PROCEDURAL, _SPECIMENS, _AT_FIRST = 72, 18, 5
 
     def __init__(self, rng: np.random.Generator, of_seed: int, each: int) -> None:
         self._rng, self._of_seed, self._each = rng, of_seed, each
         self._scenes = 0
-        self.cards = [draw_card(rng) for _ in range(self._PROCEDURAL)] + specimen_cards(self._SPECIMENS, of_seed)
+        self.cards = [draw_card(rng) for _ in range(self._PROCEDURAL)] + specimen_cards(self._AT_FIRST, of_seed)
 
     def renew(self) -> None:
         """For the next scene: one procedural card is new, now and then a specimen."""
@@ -106,18 +106,22 @@ class ChangingCards:
         self._scenes += 1
         turn, left = divmod(self._scenes, self._each)
         if left == 0:
-            at = self._PROCEDURAL + 2 * (turn % self._SPECIMENS)
-            self.cards[at : at + 2] = specimen_cards(1, self._of_seed + self._SPECIMENS + turn)
+            # One that is not there yet is added.
+            number = self._AT_FIRST + turn - 1
+            at = self._PROCEDURAL + 2 * (number % self._SPECIMENS)
+            self.cards[at : at + 2] = specimen_cards(1, self._of_seed + number, after=number)
 
 
-def specimen_cards(count: int, seed: int) -> list[Image]:
-    """Fronts and backs of specimens whose seeds start at `seed`, uint8 at HEIGHT. About half a second each."""
+def specimen_cards(count: int, seed: int, after: int = 0) -> list[Image]:
+    """Fronts and backs of specimens whose seeds start at `seed`, uint8 at HEIGHT, designs and portraits by turns from
+    the one `after` so many on. About half a second each.
+    """
     cards: list[Image] = []
     for i in range(count):
         specimen = make_specimen(
             seed + i,
-            design=("azure", "ochre")[i % 2],
-            portrait=("astronaut", "grace_hopper")[i // 2 % 2],
+            design=("azure", "ochre")[(after + i) % 2],
+            portrait=("astronaut", "grace_hopper")[(after + i) // 2 % 2],
             today=date(2026, 1, 1),
         )
         for side in (render_front(specimen), render_back(specimen)):
