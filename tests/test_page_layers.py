@@ -40,7 +40,7 @@ def test_new_layers_change_nothing_until_they_are_trained() -> None:
     block = Residual(24, 40)
     assert torch.equal(block(x), x)
     loss = (block(x) - 1).square().mean()
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     last = block.body[-1]
     assert isinstance(last, nn.BatchNorm2d)
     assert last.weight.grad is not None

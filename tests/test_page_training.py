@@ -4,21 +4,26 @@ pages keep together, and losses are least where the network is right.
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
+from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from models.page import overlap
 from models.page_corners import FIT_SCALE, MAP_SIDE, CornerNet, Looked, as_input, halves, is_convex, view
-from models.page_finder import INPUT_SIDE, MASK_SIDE
+from models.page_finder import INPUT_SIDE, MASK_SIDE, PageNet
 from models.training import page_corners, page_finder, page_views, pages
 from models.training.fitting import turned_pictures
 from models.training.page_cards import draw_card
 from models.training.page_scenes import draw_scene
+from models.weights import own
 
 Corners = npt.NDArray[np.float32]
 SQUARE = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]])
@@ -193,11 +198,11 @@ def test_the_loss_is_least_where_the_corners_are(columns: tuple[Tensor, ...]) ->
 def test_both_networks_can_learn_from_what_is_drawn(columns: tuple[Tensor, ...]) -> None:
     """Every weight gets a gradient, and a few steps on the same scenes lower the loss."""
     torch.manual_seed(3)
-    scenes, rows = scenes_of(columns), torch.arange(40)
+    scenes, rows = scenes_of(columns), torch.arange(12)
     net = CornerNet()
-    optimiser = torch.optim.AdamW(net.parameters(), 2e-3)
+    optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
     history = []
-    for _ in range(12):
+    for _ in range(8):
         optimiser.zero_grad()
         total = 0.0
         for losses in page_corners.losses(net, scenes, rows):
@@ -207,7 +212,7 @@ def test_both_networks_can_learn_from_what_is_drawn(columns: tuple[Tensor, ...])
         assert all(parameter.grad is not None for parameter in net.parameters())
         optimiser.step()
         history.append(total)
-    assert np.mean(history[-3:]) < 0.9 * np.mean(history[:3])
+    assert np.mean(history[-2:]) < 0.9 * np.mean(history[:2])
 
 
 def test_the_mask_s_loss_is_least_for_the_true_mask(columns: tuple[Tensor, ...]) -> None:
@@ -231,3 +236,23 @@ def test_the_mask_s_loss_is_least_for_the_true_mask(columns: tuple[Tensor, ...])
     paged = turned_pictures(covers).float().mean(dim=(1, 2)) > 0.02 * 255
     assert (told[0].weights < 1.5).all()
     assert (told[2].weights[paged] > 2).all()
+
+
+def test_a_training_leaves_weights_that_both_networks_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With weights on record overwritten at once, the processes that draw refused them: another digest."""
+    out = tmp_path / "weights"
+    monkeypatch.setattr(sys, "argv", ["pages", "--go-on", "--seed", "9", "--minutes", "0.03", "--out", str(out)])
+    threads = torch.get_num_threads()
+    try:
+        pages.main()
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(-1)
+    for net, name in ((PageNet(), "page_finder"), (CornerNet(), "page_corners")):
+        before, after = own(name), load_file(out / f"{name}.safetensors")
+        net.load_state_dict(after)
+        assert after.keys() == before.keys()
+        moved = [
+            (after[key].float() - tensor.float()).abs().max() for key, tensor in before.items() if tensor.ndim == 4
+        ]
+        assert 0 < max(moved) < 0.2

@@ -4,7 +4,8 @@
     python -m models.training.pages --go-on --seed 1                            from the weights on record
     python -m models.training.pages --go-on --seed 2 --device cuda --drawers 15
 
-`veridask evaluate page --seeds 1-30` measures them together, as they are used, on other scenes, cards and specimens.
+Weights in `--out` are used once they lie in `models/weights` with their digests in its table. `veridask evaluate page
+--seeds 1-30` measures them together, as they are used, on other scenes, cards and specimens.
 """
 
 from __future__ import annotations
@@ -137,10 +138,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="by the clock, from when there are examples")
     parser.add_argument("--go-on", action="store_true", help="from the weights on record")
-    parser.add_argument("--out", type=Path, default=FOLDER, help="folder that the weights go to")
+    parser.add_argument("--out", type=Path, default=Path("out/training"), help="folder that the weights go to")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--drawers", type=int, default=1, help="processes that draw, one for each core to spare")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
