@@ -174,7 +174,9 @@ def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> C
 
 @check(CPU)
 def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the picture has the texture of a screen. Bands alone may be a lamp's: the person may film again then."""
+    """Whether the picture has the texture of a screen. Bands alone may be a lamp's, and faint traces chance: the person
+    may film again then.
+    """
     from models.liveness.screen import screen_texture
 
     name = "liveness_passive_face"
@@ -183,7 +185,10 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
         return judged(name, "unidentified", {"liveness_failed": "face"})
     grid = found.moire > thresholds["max_moire"] or found.colour_moire > thresholds["max_colour_moire"]
     bands = found.banding > thresholds["max_banding"]
-    codes: dict[str, Step | None] = {"screen_replay": "face"} if grid else {"flickering_light": "face"} if bands else {}
+    suspected = found.traces > thresholds["max_traces"]
+    holds = {"screen_replay": grid, "flickering_light": bands, "screen_suspected": suspected}
+    code = next((code for code, seen in holds.items() if seen), None)  # the plainest alone is told
+    codes: dict[str, Step | None] = {code: "face"} if code else {}
     return clear_unless(
         name,
         codes,
@@ -191,6 +196,7 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
         threshold=thresholds["max_moire"],
         colour_moire=round(found.colour_moire, 3),
         banding=round(found.banding, 3),
+        traces=round(found.traces, 2),
     )
 
 

@@ -39,6 +39,7 @@ REASONS: dict[str, str] = {
     "planar_motion": "A flat picture of a face was moved.",
     "screen_replay": "The face was shown on a screen.",
     "flickering_light": "Bands of light run through the picture: film away from flickering lamps and screens.",
+    "screen_suspected": "The picture has faint traces of a screen: film the face itself, away from screens and lamps.",
     "face_changed_in_video": "The face changes within the recording.",
     "source_repeated_frames": "The recording holds repeated or frozen frames.",
     # the system

@@ -62,6 +62,7 @@ SAYS: Mapping[str, Mapping[str, ResultKind]] = {
     "liveness_passive_face": {
         "screen_replay": "rejected",
         "flickering_light": "rejected",
+        "screen_suspected": "rejected",
         "liveness_failed": "unidentified",
     },
     "continuity_face": {

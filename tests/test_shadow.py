@@ -73,7 +73,7 @@ def _effects(*effects: str, but: str = "") -> list[str]:
         {"checks": {"match": {"thresholds": {"max_distance": "near"}}}},
         {"effects": {"review": ["no such reason"]}},
         {},
-        {"version": "standard-3", "checks": {"match": {"thresholds": {"max_distance": 0.5}}}},
+        {"version": "standard-4", "checks": {"match": {"thresholds": {"max_distance": 0.5}}}},
     ],
 )
 def test_a_shadow_that_is_misspelt_refuses_to_start(patch: dict[str, Any]) -> None:
