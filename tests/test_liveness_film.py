@@ -13,7 +13,7 @@ from graphs.face import liveness_passive
 from graphs.profile import profile
 from models.faces import Face, FaceTrack
 from models.liveness.continuity import continuity
-from models.liveness.screen import screen_texture
+from models.liveness.screen import evidence, screen_texture
 from models.media import Frames, MediaInfo
 from models.specimens.face_scan import FaceConditions, Scene
 from models.specimens.face_shown import film_screen
@@ -165,14 +165,22 @@ def test_no_face_and_a_still_picture() -> None:
 
 
 def room(
-    *, bands: float, shoulders: float = 0.0, sway: float = 0.0, shake: float = 0.0, edges: float = 0.0, people: int = 1
+    *,
+    bands: float,
+    shoulders: float = 0.0,
+    sway: float = 0.0,
+    shake: float = 0.0,
+    edges: float = 0.0,
+    people: int = 1,
+    grain: float = 0.0,
 ) -> tuple[Frames, FaceTrack]:
     """Twelve pictures of a room: bands that run through all rows, shoulders that reach to both sides and rise, a
     head that goes from side to side, a camera that shakes before shelves, or before a dark board that runs behind the
-    head (amplitudes in pixels).
+    head (amplitudes in pixels). grain: the sensor's noise in grey levels; without any, bands of less than a level are
+    made large by rounding.
     """
     rows, columns = np.mgrid[0:480, 0:640].astype(np.float64)
-    pictures, faces = [], []
+    pictures, faces, rng = [], [], np.random.default_rng(8)
     for i in range(12):
         x = 320 + sway * np.sin(0.9 * i)
         light = 120 * (1 + bands * np.sin(2 * np.pi * (1.7 * rows / 480 + 0.3 * i)))
@@ -181,6 +189,7 @@ def room(
             light[(rows > 60 + edges * np.sin(1.1 * i)) & (rows < 96 + edges * np.sin(1.1 * i))] *= 0.5
         light[rows > 380 + shoulders * np.sin(i)] *= 0.4
         light[np.hypot((columns - x) / 90, (rows - 240) / 110) < 1] = 150
+        light += rng.normal(0, grain, light.shape)
         pictures.append(light.clip(0, 255).astype(np.uint8)[..., None].repeat(3, axis=2))
         box = np.array([x - 90, 140, x + 90, 350], np.float32)
         faces += [replace(face(i, person(n)), box=box) for n in range(people)]
@@ -235,6 +244,32 @@ def test_bands_alone_may_be_a_lamps_and_a_grid_is_a_screens() -> None:
         assert (found.result, [reason.code for reason in found.reasons]) == ("rejected", [code])
     assert liveness_passive(*room(bands=0.0), thresholds).result == "clear"
     assert (policy.effects["flickering_light"], policy.effects["screen_replay"]) == ("retake", "decline")
+
+
+@pytest.mark.parametrize(
+    ("bands", "grid", "codes"),
+    [(0.0007, 0.0, []), (0.0, 0.4, []), (0.0007, 0.4, ["screen_suspected"])],
+    ids=["faint bands", "a faint grid", "both"],
+)
+def test_traces_too_faint_to_tell_alone_tell_together(bands: float, grid: float, codes: list[str]) -> None:
+    """Of 180 replays 11 passed whose bands and grid each lay just under its threshold; they ask for another film."""
+    policy = profile("standard").policy
+    film, track = room(bands=bands, grain=3.0)
+    rows, columns = np.mgrid[0:480, 0:640]
+    fine = 120 + grid * np.sin(1.1 * rows + 0.8 * columns)[..., None]
+    noise = np.random.default_rng(0).normal(0, 4, (3, 480, 640, 3))
+    details = tuple((fine + one).clip(0, 255).astype(np.uint8) for one in noise)
+    found = liveness_passive(replace(film, details=details), track, policy.checks["liveness_passive_face"].thresholds)
+    assert [reason.code for reason in found.reasons] == codes
+    assert found.result == ("rejected" if codes else "clear")
+    assert policy.effects["screen_suspected"] == "retake"
+
+
+def test_a_trace_counts_up_to_where_it_speaks_for_itself() -> None:
+    plain, clear = evidence(2.2, 2.3, 0.01), evidence(9.0, 9.0, 50.0)
+    assert np.array_equal(evidence(99.0, 99.0, 99.0), clear)
+    assert (clear > plain).all()
+    assert np.isfinite(evidence(0.0, 0.0, 0.0)).all()
 
 
 def moire(seed: int, *, screen: bool) -> float:

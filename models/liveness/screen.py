@@ -65,9 +65,9 @@ class Bands(NamedTuple):
 
 
 NO_BANDS = Bands(0.0, 0.0)
-_TRACES = (3.4, 7.1, 3.0, -14.2)
-"""Weights of the logarithm of quick bands, of luma's and of colour's moiré, and what is added: logistic regression on
-180 replays and 460 scans of living people, synthetic (`benchmarks.screen_traces`).
+_WEIGHTS, _ADDED = np.array([3.4, 7.1, 3.0]), -14.2
+"""Of `evidence`: logistic regression on 180 replays and 460 scans of living people, synthetic
+(`benchmarks.screen_traces`).
 """
 _MOST_OF_ONE = (0.3, 3.2, 3.5)
 """Beyond it a trace speaks for itself and counts no more."""
@@ -81,14 +81,15 @@ class PassiveLiveness:
     moire: how far the sharpest peak of a square's luma spectrum stands over its surroundings, natural log of power,
     median over all squares; 2.0 to 2.4 for people in rooms, 3 to 6 for clear moiré. colour_moire: the same for green
     against magenta. banding: amplitude, in percent of brightness, of the strongest even wave that runs through the
-    rows, alike on both sides of the face; without a screen mostly under 0.03, in one of 460 over 0.06. traces: what
-    all of them say together, natural log of the odds of a screen to none where both are as frequent. frames: with a
-    face. judged: False with fewer than MIN_FRAMES faces, or frames smaller than SQUARE.
+    rows, alike on both sides of the face; without a screen mostly under 0.03, in one of 460 over 0.06. quick_bands: see
+    `Bands`. traces: what all of them say together, natural log of the odds of a screen to none where both are as
+    frequent. frames: with a face. judged: False with fewer than MIN_FRAMES faces, or frames smaller than SQUARE.
     """
 
     moire: float
     colour_moire: float
     banding: float
+    quick_bands: float
     traces: float
     frames: int
     judged: bool
@@ -99,25 +100,28 @@ def screen_texture(frames: Frames, track: FaceTrack) -> PassiveLiveness:
     faces = main_faces(track)
     squares = [peaks for detail in frames.details for peaks in _peaks(detail)]
     if len(faces) < MIN_FRAMES or not squares:
-        return PassiveLiveness(0.0, 0.0, 0.0, 0.0, len(faces), judged=False)
+        return PassiveLiveness(0.0, 0.0, 0.0, 0.0, 0.0, len(faces), judged=False)
     luma, colour = np.median(squares, axis=0)
     bands = _banding(frames.images, track)
     return PassiveLiveness(
         moire=float(luma),
         colour_moire=float(colour),
         banding=bands.amplitude,
-        traces=_traces(float(luma), float(colour), bands.quick),
+        quick_bands=bands.quick,
+        traces=float(evidence(luma, colour, bands.quick) @ _WEIGHTS) + _ADDED,
         frames=len(faces),
         judged=True,
     )
 
 
-def _traces(luma: float, colour: float, quick: float) -> float:
-    """See `PassiveLiveness`."""
-    seen = zip((quick, luma, colour), _MOST_OF_ONE, strict=True)
-    bands, moire, colour_moire = (min(one, most) for one, most in seen)
-    of_bands, of_luma, of_colour, added = _TRACES
-    return of_bands * float(np.log(bands + _LEAST_BANDS)) + of_luma * moire + of_colour * colour_moire + added
+def evidence(moire: float, colour_moire: float, quick_bands: float) -> npt.NDArray[np.float64]:
+    """What `traces` are weighed from: float64 (3,), the logarithm of quick bands, and both moirés, each up to where it
+    speaks for itself.
+    """
+    bands, luma, colour = (
+        min(one, most) for one, most in zip((quick_bands, moire, colour_moire), _MOST_OF_ONE, strict=True)
+    )
+    return np.array([np.log(bands + _LEAST_BANDS), luma, colour])
 
 
 def _peaks(detail: U8) -> Iterator[tuple[float, float]]:
