@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.faces import Face, FaceTrack
-from models.liveness.relief import relief_motion
+from models.liveness.skin_flow import relief_motion
 
 F64 = npt.NDArray[np.float64]
 
 NEUTRAL_S = 0.6
 """The first seconds with a face count as neutral."""
-MAX_ERROR = 6.0
-"""Frames whose angles have a larger standard error, in degrees, show no usable pose."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def head_motion(track: FaceTrack) -> HeadMotion:
     width = np.maximum(np.linalg.norm(axis, axis=1), 1e-6)
     first = np.flatnonzero(times <= times[0] + NEUTRAL_S)
     reliefs = relief_motion(faces, _most_typical(points[first], width[first]))
-    told = [i for i, relief in enumerate(reliefs) if relief is not None and relief.error <= MAX_ERROR]
+    told = [i for i, relief in enumerate(reliefs) if relief is not None and relief.told]
     kept = [relief for i in told if (relief := reliefs[i]) is not None]
     yaw = np.array([relief.yaw for relief in kept])
     # A turn shortens the line of the eyes and must not look like stepping back.

@@ -1,0 +1,131 @@
+"""Points of a face's skin followed from its neutral chip to every other, with the motion that explains them.
+
+Pyramidal Lucas and Kanade (Bouguet 2001): from the chip before, which looks alike, then from the neutral one, so that
+no drift adds up. A quick turn may carry the points too far between two chips. Then those that are found agree with one
+another on a motion that never was, and hand it on. So the chip is laid back by the motion that was found and compared
+with the neutral one; where they differ, the points are also sought without what the chip before said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from models.faces import Face
+from models.liveness.relief import Relief, Warp, fit_relief
+
+U8 = npt.NDArray[np.uint8]
+F64 = npt.NDArray[np.float64]
+
+CHIP = 150
+MIN_POINTS = 20
+_POINTS = 90
+_WINDOW, _LEVELS = (17, 17), 1
+"""A chip of half the size at most: on smaller ones a window holds half a face, and jaws went astray together."""
+_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)
+_ALIKE = 0.95
+"""Correlation with the neutral chip from which on a motion is not questioned: two chips in three reach it."""
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """How a chip moved, and where that says that all the points are, (P, 2). alike: see `_alike`."""
+
+    relief: Relief
+    at: F64
+    alike: float
+
+
+def relief_motion(faces: Sequence[Face], neutral: int) -> list[Relief | None]:
+    """Follow the skin from faces[neutral] to each other face. None where fewer than MIN_POINTS could be followed.
+
+    About 2 ms a face. The chips must be of one track in time, at some ten a second: points are handed from chip to
+    chip.
+    """
+    grey = [np.asarray(cv2.cvtColor(face.chip, cv2.COLOR_RGB2GRAY), np.uint8) for face in faces]
+    found = cv2.goodFeaturesToTrack(grey[neutral], _POINTS, 0.005, 6, mask=_SKIN)
+    reliefs: list[Relief | None] = [None] * len(faces)
+    if found is None or len(found) < MIN_POINTS:
+        return reliefs
+    start = found[:, 0].astype(np.float64)
+    for order in (range(neutral, len(faces)), range(neutral - 1, -1, -1)):
+        for i, relief in _along(grey, neutral, start, order):
+            reliefs[i] = relief
+    return reliefs
+
+
+def _skin() -> U8:
+    """Mask of the chip's face: an ellipse from the forehead to the chin."""
+    mask = np.zeros((CHIP, CHIP), np.uint8)
+    cv2.ellipse(mask, (74, 78), (50, 64), 0, 0, 360, 255, -1)
+    return mask
+
+
+_SKIN = _skin()
+_SEEN = 2 * np.argwhere(_SKIN[::2, ::2])[:, ::-1].astype(np.float64)
+"""Every second pixel of the skin, (x, y): enough to compare chips by."""
+
+
+def _along(grey: Sequence[U8], neutral: int, start: F64, order: Iterable[int]) -> Iterator[tuple[int, Relief]]:
+    """The relief of each chip in order in which the points were found."""
+    before, at = neutral, start
+    for i in order:
+        tried = _followed(grey, neutral, i, start, *_flow(grey[before], grey[i], at, at))
+        if tried is None or tried.alike < _ALIKE:
+            anew = _followed(grey, neutral, i, start, start, np.zeros(len(start), bool))
+            tried = max((tried, anew), key=_credible)
+        if tried is not None:
+            before, at = i, tried.at
+            yield i, tried.relief
+
+
+def _credible(one: _Followed | None) -> tuple[bool, bool, float]:
+    return (True, one.relief.told, one.alike) if one is not None else (False, False, 0.0)
+
+
+def _followed(
+    grey: Sequence[U8], neutral: int, i: int, start: F64, near: F64, near_ok: npt.NDArray[np.bool_]
+) -> _Followed | None:
+    """Seek the neutral chip's points in chip i, from where the chip before says they are (`near`, where `near_ok`)."""
+    far, far_ok = _flow(grey[neutral], grey[i], start, near)
+    if near_ok.any():
+        far_ok &= np.linalg.norm(far - near, axis=1) < 4
+    now, ok = np.where(far_ok[:, None], far, near), far_ok | near_ok
+    if ok.sum() < MIN_POINTS:
+        return None
+    relief, warp = fit_relief(start[ok], now[ok])
+    everywhere = warp.places(start)
+    fits = ok & (np.linalg.norm(now - everywhere, axis=1) < 4)
+    return _Followed(relief, np.where(fits[:, None], now, everywhere), _alike(grey[neutral], grey[i], warp))
+
+
+def _alike(neutral: U8, other: U8, warp: Warp) -> float:
+    """Correlation, -1..1, of the neutral chip's skin with the other chip laid back onto it."""
+    at = warp.places(_SEEN).astype(np.float32)[:, None]
+    seen = np.asarray(cv2.remap(other, at, np.empty(0), cv2.INTER_LINEAR), np.float64)[:, 0]
+    was = neutral[_SEEN[:, 1].astype(int), _SEEN[:, 0].astype(int)].astype(np.float64)
+    was, seen = was - was.mean(), seen - seen.mean()
+    return float(was @ seen / max(float(np.linalg.norm(was) * np.linalg.norm(seen)), 1e-9))
+
+
+def _flow(one: U8, other: U8, points: F64, guess: F64) -> tuple[F64, npt.NDArray[np.bool_]]:
+    """Points of `one` in `other` (P, 2): where they are found, and which of them lead back to within a pixel; those
+    that do not are left where they were guessed.
+    """
+    seek = partial(
+        cv2.calcOpticalFlowPyrLK,
+        winSize=_WINDOW,
+        maxLevel=_LEVELS,
+        criteria=_STOP,
+        flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )
+    p, g = points[:, None].astype(np.float32), guess[:, None].astype(np.float32)
+    there, ok, _ = seek(one, other, p, g)
+    back, ok_back, _ = seek(other, one, there, p.copy())
+    good = (ok[:, 0] > 0) & (ok_back[:, 0] > 0) & (np.linalg.norm(back[:, 0] - p[:, 0], axis=1) < 1)
+    return np.where(good[:, None], there[:, 0].astype(np.float64), guess), good
