@@ -14,7 +14,6 @@ from models.liveness.active import match_motion
 from models.liveness.challenge import Challenge
 from models.liveness.pose import HeadMotion
 from models.liveness.relief import Warp, fit_relief
-
 from models.specimens.face_scan import face_scan
 
 F64 = npt.NDArray[np.float64]
