@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,6 +15,7 @@ from models.liveness.active import match_motion
 from models.liveness.challenge import Challenge
 from models.liveness.pose import HeadMotion
 from models.liveness.relief import Warp, fit_relief
+from models.liveness.skin_flow import likeness
 from models.specimens.face_scan import face_scan
 
 F64 = npt.NDArray[np.float64]
@@ -60,6 +62,16 @@ def test_a_fit_says_how_it_turned_and_where_all_points_are(yaw: float, pitch: fl
     assert relief.pitch == pytest.approx(pitch, abs=1)
     assert relief.told
     assert np.abs(warp.places(points[20:]) - there[20:]).max() < 0.5
+
+
+def test_a_chip_is_like_the_neutral_one_under_the_warp_that_made_it() -> None:
+    noise = np.random.default_rng(6).uniform(0, 255, (19, 19)).astype(np.uint8)
+    chip = np.asarray(cv2.resize(noise, (150, 150), interpolation=cv2.INTER_CUBIC), np.uint8)
+    still = Warp(np.array([1.0, 0, 0, 0, 0, 1.0, 0, 0, 0, 0]))
+    assert likeness(chip, chip, still) == pytest.approx(1)
+    shifted = np.roll(chip, (5, -10), (0, 1))
+    assert likeness(chip, shifted, still) < 0.6
+    assert likeness(chip, shifted // 2 + 40, Warp(np.array([1.0, 0, -0.2, 0, 0, 1.0, 0.1, 0, 0, 0]))) > 0.98
 
 
 def test_a_turn_beyond_what_skin_shows_is_not_told() -> None:

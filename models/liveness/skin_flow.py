@@ -29,12 +29,12 @@ _WINDOW, _LEVELS = (17, 17), 1
 """A chip of half the size at most: on smaller ones a window holds half a face, and jaws went astray together."""
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)
 _ALIKE = 0.95
-"""Correlation with the neutral chip from which on a motion is not questioned: two chips in three reach it."""
+"""Correlation with the neutral chip from which on a motion is not questioned: four chips in ten reach it."""
 
 
 @dataclass(frozen=True)
 class _Followed:
-    """How a chip moved, and where that says that all the points are, (P, 2). alike: see `_alike`."""
+    """How a chip moved, and where that says that all the points are, (P, 2). alike: their `likeness`."""
 
     relief: Relief
     at: F64
@@ -101,13 +101,16 @@ def _followed(
     relief, warp = fit_relief(start[ok], now[ok])
     everywhere = warp.places(start)
     fits = ok & (np.linalg.norm(now - everywhere, axis=1) < 4)
-    return _Followed(relief, np.where(fits[:, None], now, everywhere), _alike(grey[neutral], grey[i], warp))
+    return _Followed(relief, np.where(fits[:, None], now, everywhere), likeness(grey[neutral], grey[i], warp))
 
 
-def _alike(neutral: U8, other: U8, warp: Warp) -> float:
-    """Correlation, -1..1, of the neutral chip's skin with the other chip laid back onto it."""
-    at = warp.places(_SEEN).astype(np.float32)[:, None]
-    seen = np.asarray(cv2.remap(other, at, np.empty(0), cv2.INTER_LINEAR), np.float64)[:, 0]
+def likeness(neutral: U8, other: U8, warp: Warp) -> float:
+    """Correlation, -1..1, of the neutral chip's skin with the other chip laid back onto it by `warp`.
+
+    neutral, other: uint8 (150, 150) grey chips. 1 where the warp explains all that changed but brightness.
+    """
+    at = warp.places(_SEEN).astype(np.float32)
+    seen = np.asarray(cv2.remap(other, at[:, :1], at[:, 1:], cv2.INTER_LINEAR), np.float64)[:, 0]
     was = neutral[_SEEN[:, 1].astype(int), _SEEN[:, 0].astype(int)].astype(np.float64)
     was, seen = was - was.mean(), seen - seen.mean()
     return float(was @ seen / max(float(np.linalg.norm(was) * np.linalg.norm(seen)), 1e-9))
