@@ -1,11 +1,11 @@
 """What a screen's faint traces say together: the weights of `models.liveness.screen`, fitted and held out.
 
-    python -m benchmarks.screen_traces --seeds 33000-33059 35000-35059 38000-38059 --living 31000-31039 34000-34059
+    python -m benchmarks.screen_traces [--seeds FIRST-LAST ...] [--living FIRST-LAST ...]
 
 Films of specimens (synthetic) under varied conditions: of the seeds a genuine scan and a replay on a screen, of those
 of `--living` a genuine scan and a recording of another challenge, which shows a living person too. Each thousand of
 seeds is judged by weights that were fitted on the others. Prints the weights of all and what thresholds would do;
-writes out/screen_traces.html. About three seconds a film.
+writes out/screen_traces.html. By default the films that the weights in use come from; about three seconds each.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from graphs.evaluation.presentation import film
-from graphs.face import DETAILS, FRAMES_PER_SECOND, MAX_FRAMES, MAX_SIDE
+from graphs.evaluation.presentation import TODAY, challenge_of, film
+from graphs.local import run_here
 from graphs.profile import profile
-from models.face_track import track as faces_of
+from graphs.records import CaseSpec
 from models.liveness.screen import PassiveLiveness, evidence, screen_texture
-from models.media import WIDEST, sample_frames
-from workers.pool import models
 
 F64 = npt.NDArray[np.float64]
 SCREEN, GENUINE, RECORDING = "screen replay", "genuine face", "recording made before"
-THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0)
+THRESHOLDS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 _SHRINKING = 1e-3
 """Of weights, in units of their evidence's spread: keeps them finite where the kinds part cleanly."""
 
@@ -48,20 +46,10 @@ class Seen(NamedTuple):
 
 
 def measured(kind: str, seed: int) -> Seen:
-    """Film, decode, find the faces and look for a screen, as a case does."""
-    pool = models()
-    frames = sample_frames(
-        film(kind, seed)["face"],
-        rate_hz=FRAMES_PER_SECOND,
-        max_frames=MAX_FRAMES,
-        max_side=MAX_SIDE,
-        limits=WIDEST,
-        details=DETAILS,
-    )
-    faces = faces_of(
-        frames.images, frames.timestamps, pool.face_detector, pool.landmarks, pool.face_embedder, embed_best=1
-    )
-    return Seen(kind == SCREEN, seed, screen_texture(frames, faces))
+    """Film, run the nodes of a case and look for a screen."""
+    spec = CaseSpec("traces", "standard", {"face": 1}, challenge_of(seed), TODAY)
+    values = run_here(spec, {"face": film(kind, seed)["face"]})
+    return Seen(kind == SCREEN, seed, screen_texture(values["frames_face"], values["faces_face"]))
 
 
 def fitted(given: F64, screen: npt.NDArray[np.bool_]) -> F64:

@@ -72,6 +72,7 @@ _WEIGHTS, _ADDED = np.array([3.4, 7.1, 3.0]), -14.2
 _MOST_OF_ONE = (0.3, 3.2, 3.5)
 """Beyond it a trace speaks for itself and counts no more."""
 _LEAST_BANDS = 0.01
+"""Percent added to all bands: where there are none, their logarithm stays finite."""
 
 
 @dataclass(frozen=True)

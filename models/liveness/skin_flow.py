@@ -16,29 +16,29 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from models.face_embedder import CHIP_SIZE
 from models.faces import Face
 from models.liveness.relief import Relief, Warp, fit_relief
 
 U8 = npt.NDArray[np.uint8]
 F64 = npt.NDArray[np.float64]
 
-CHIP = 150
 MIN_POINTS = 20
 _POINTS = 90
 _WINDOW, _LEVELS = (17, 17), 1
 """A chip of half the size at most: on smaller ones a window holds half a face, and jaws went astray together."""
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.03)
-_ALIKE = 0.95
+_SURE = 0.95
 """Correlation with the neutral chip from which on a motion is not questioned: four chips in ten reach it."""
 
 
 @dataclass(frozen=True)
 class _Followed:
-    """How a chip moved, and where that says that all the points are, (P, 2). alike: their `likeness`."""
+    """How a chip moved, where that says that all the points are, (P, 2), and its `correlation` under that motion."""
 
     relief: Relief
     at: F64
-    alike: float
+    correlation: float
 
 
 def relief_motion(faces: Sequence[Face], neutral: int) -> list[Relief | None]:
@@ -61,7 +61,7 @@ def relief_motion(faces: Sequence[Face], neutral: int) -> list[Relief | None]:
 
 def _skin() -> U8:
     """Mask of the chip's face: an ellipse from the forehead to the chin."""
-    mask = np.zeros((CHIP, CHIP), np.uint8)
+    mask = np.zeros((CHIP_SIZE, CHIP_SIZE), np.uint8)
     cv2.ellipse(mask, (74, 78), (50, 64), 0, 0, 360, 255, -1)
     return mask
 
@@ -75,17 +75,15 @@ def _along(grey: Sequence[U8], neutral: int, start: F64, order: Iterable[int]) -
     """The relief of each chip in order in which the points were found."""
     before, at = neutral, start
     for i in order:
-        tried = _followed(grey, neutral, i, start, *_flow(grey[before], grey[i], at, at))
-        if tried is None or tried.alike < _ALIKE:
+        handed_on = _followed(grey, neutral, i, start, *_flow(grey[before], grey[i], at, at))
+        found = [handed_on] if handed_on is not None else []
+        if handed_on is None or handed_on.correlation < _SURE:
             anew = _followed(grey, neutral, i, start, start, np.zeros(len(start), bool))
-            tried = max((tried, anew), key=_credible)
-        if tried is not None:
-            before, at = i, tried.at
-            yield i, tried.relief
-
-
-def _credible(one: _Followed | None) -> tuple[bool, bool, float]:
-    return (True, one.relief.told, one.alike) if one is not None else (False, False, 0.0)
+            found += [anew] if anew is not None else []
+        if found:
+            best = max(found, key=lambda one: (one.relief.told, one.correlation))
+            before, at = i, best.at
+            yield i, best.relief
 
 
 def _followed(
@@ -101,13 +99,14 @@ def _followed(
     relief, warp = fit_relief(start[ok], now[ok])
     everywhere = warp.places(start)
     fits = ok & (np.linalg.norm(now - everywhere, axis=1) < 4)
-    return _Followed(relief, np.where(fits[:, None], now, everywhere), likeness(grey[neutral], grey[i], warp))
+    return _Followed(relief, np.where(fits[:, None], now, everywhere), correlation(grey[neutral], grey[i], warp))
 
 
-def likeness(neutral: U8, other: U8, warp: Warp) -> float:
-    """Correlation, -1..1, of the neutral chip's skin with the other chip laid back onto it by `warp`.
+def correlation(neutral: U8, other: U8, warp: Warp) -> float:
+    """Zero-mean normalised cross-correlation, -1..1, of the neutral chip's skin with the other chip laid back onto it.
 
-    neutral, other: uint8 (150, 150) grey chips. 1 where the warp explains all that changed but brightness.
+    neutral, other: uint8 (150, 150) grey chips; warp: where points of the first are in the other. 1 where it explains
+    all that changed but brightness.
     """
     at = warp.places(_SEEN).astype(np.float32)
     seen = np.asarray(cv2.remap(other, at[:, :1], at[:, 1:], cv2.INTER_LINEAR), np.float64)[:, 0]
