@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.face_speed import frame
-from models.landmarks import face_chip
+from models.face.landmarks import face_chip
 from workers.placement import GPU
 from workers.pool import ModelPool
 from workers.preload import full_precision, keep_freed_memory, limit_library_threads

@@ -32,8 +32,8 @@ from benchmarks.timeline import Stretch, stretches, write_timeline
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step, one_thread
 from service.client import VeridaskClient
-from service.schemas import CaseView
-from service.server import LocalServer
+from service.schemas.cases import CaseView
+from service.server.serve import LocalServer
 
 FIRST_SEED = 9000
 """No threshold was fitted on seeds from 9000."""

@@ -25,9 +25,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from models.face_detector import Detection, FaceDetector
+from models.face.detector import Detection, FaceDetector
+from models.networks.weights import dlib_path
 from models.specimens.head import PORTRAITS, load_portrait
-from models.weights import dlib_path
 
 U8 = npt.NDArray[np.uint8]
 DETECTOR = "mmod_human_face_detector"

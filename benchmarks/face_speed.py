@@ -22,11 +22,11 @@ import numpy.typing as npt
 import skimage.data
 import torch
 
-from models.face_detector import FaceDetector
-from models.face_embedder import FaceEmbedder
-from models.face_track import largest_face
-from models.landmarks import LandmarkFinder, face_chip
-from models.weights import dlib_path
+from models.face.detector import FaceDetector
+from models.face.embedder import FaceEmbedder
+from models.face.landmarks import LandmarkFinder, face_chip
+from models.face.track import largest_face
+from models.networks.weights import dlib_path
 
 DETECTOR, EMBEDDER = "mmod_human_face_detector", "dlib_face_recognition_resnet_model_v1"
 FRAME = (640, 480)

@@ -44,9 +44,9 @@ from benchmarks.topology import API, WORKERS, Topology
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step, one_thread
 from service.assembly import opened_stores
-from service.rows import Upload
-from service.schemas import CaseView
-from service.settings import Settings
+from service.schemas.cases import CaseView
+from service.settings.settings import Settings
+from service.store.rows import Upload
 
 PEOPLE = ("genuine, first person", "photo of a screen")
 MOVES = ("turn_left", "look_up")

@@ -36,8 +36,8 @@ from rich.table import Table
 from benchmarks.media_mutations import Mutant, mutant
 from graphs.records import Step
 from service.client import VeridaskClient
-from service.schemas import CaseView
-from service.server import LocalServer, Running
+from service.schemas.cases import CaseView
+from service.server.serve import LocalServer, Running
 
 AT_ONCE = 4
 FULL_SHARE = 0.2
@@ -45,7 +45,7 @@ FULL_SHARE = 0.2
 JUDGED_S = 300.0
 """A case counts as hung when it is not judged and no other one was in so many seconds."""
 LOOK_S = 0.25
-_CHILDREN = {"service.probe_child": "probe", "workers.decoder_child": "decoder"}
+_CHILDREN = {"service.evidence.probe_child": "probe", "workers.decoder_child": "decoder"}
 _PEAK_KIB = re.compile(r"VmHWM:\s+(\d+) kB")
 _NODE_FAILED = re.compile(r"\b(\w+) failed with (\w+) at ")
 _DECODER_ENDED = re.compile(r"a decoding process ended with (\S+) on (\w+)")

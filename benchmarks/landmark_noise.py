@@ -33,8 +33,8 @@ from graphs.evaluation.presentation import challenge_of
 from graphs.local import run_here
 from graphs.profile import profile
 from graphs.records import CaseSpec
-from models.faces import FaceTrack
-from models.landmarks import face_chip
+from models.face.faces import FaceTrack
+from models.face.landmarks import face_chip
 from models.liveness.challenge import Challenge
 from models.liveness.planar import judge_motion
 from models.liveness.pose import head_motion, main_faces

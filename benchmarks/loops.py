@@ -24,10 +24,10 @@ from rich.table import Table
 
 from graphs.evaluation.presentation import challenge_of
 from graphs.profile import profile
-from models.faces import FaceTrack
+from models.face.faces import FaceTrack
 from models.liveness.challenge import Challenge
 from models.liveness.continuity import continuity
-from models.media import WIDEST, sample_frames
+from models.media.decoding import WIDEST, sample_frames
 from models.specimens.face_attacks import FaceAttack, attack_scan
 from models.specimens.face_scan import FaceConditions, face_scan
 from models.specimens.head import PORTRAITS

@@ -17,7 +17,7 @@ import httpx
 
 from graphs.records import Step
 from service.client import ProblemError, VeridaskClient
-from service.schemas import CaseView
+from service.schemas.cases import CaseView
 
 T = TypeVar("T")
 STEPS: tuple[Step, ...] = ("front", "back", "face")

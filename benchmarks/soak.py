@@ -29,9 +29,9 @@ from rich.table import Table
 from benchmarks.decision_latency import Films, resident
 from benchmarks.faults import films_of
 from graphs.records import Step
-from models.media import MediaLimits, sample_frames
+from models.media.decoding import MediaLimits, sample_frames
 from service.client import VeridaskClient
-from service.server import LocalServer, Running
+from service.server.serve import LocalServer, Running
 
 SEED = 7500
 WHOLE_EVERY = 10

@@ -3,7 +3,8 @@
     python -m benchmarks.text_cost [--seeds 30000-30009]
 
 CPU milliseconds of this process for a page, on one thread, which on an idle machine are wall time. Each seed is filmed,
-decoded and rectified as in the flow, and its fields are compared with the zone of its back by `models.consistency`.
+decoded and rectified as in the flow, and its fields are compared with the zone of its back by
+`models.fields.consistency`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from rich.progress import track
 from rich.table import Table
 
 from graphs.document import FRAMES_PER_SECOND, MAX_FRAMES, MAX_SIDE, pages
-from models.consistency import compare
-from models.media import MediaLimits, sample_frames
+from models.fields.consistency import compare
+from models.media.decoding import MediaLimits, sample_frames
 from models.mrz.icao9303 import parse
 from models.specimens.capture import front_scene, record
 from models.specimens.document import Specimen, make_specimen
-from models.text import TextReader
-from models.text_boxes import BoxFinder
-from models.text_strips import StripReader
+from models.text.boxes import BoxFinder
+from models.text.reader import TextReader
+from models.text.strips import StripReader
 from workers.pool import ModelPool
 
 Image = npt.NDArray[np.uint8]

@@ -25,8 +25,8 @@ from typing import Any, Self
 
 import httpx
 
-from service.server import own_key
-from service.settings import Settings
+from service.server.serve import own_key
+from service.settings.settings import Settings
 from workers.children import ONE_THREAD
 
 RESTART_S = 0.5

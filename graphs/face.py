@@ -19,10 +19,9 @@ from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU, GPU
 
 if TYPE_CHECKING:
-    from models.embedding import EmbeddingModel
-    from models.faces import Face, FaceTrack
+    from models.face.faces import EmbeddingModel, FaceTrack
     from models.liveness.pose import HeadMotion
-    from models.media import Frames
+    from models.media.decoding import Frames
     from workers.pool import ModelPool
 
 FRAMES_PER_SECOND = 8.0
@@ -37,7 +36,7 @@ EMBEDDED_CHIPS = 8
 @data(CPU)
 def frames(upload: bytes, models: ModelPool) -> Frames:
     """Decode and sample the media, once; all else shares the result."""
-    from models.media import WIDEST
+    from models.media.decoding import WIDEST
 
     return models.decoders.sample_frames(
         upload,
@@ -62,7 +61,7 @@ def faces_late(frames: Frames, models: ModelPool) -> FaceTrack:
 
 
 def _faces_of(frames: Frames, part: slice, models: ModelPool) -> FaceTrack:
-    from models.face_track import track
+    from models.face.track import track
 
     return track(
         frames.images[part],
@@ -77,7 +76,7 @@ def _faces_of(frames: Frames, part: slice, models: ModelPool) -> FaceTrack:
 @data(CPU)
 def faces(faces_early: FaceTrack, faces_late: FaceTrack) -> FaceTrack:
     """All faces of the scan, in time."""
-    from models.faces import joined
+    from models.face.faces import joined
 
     return joined(faces_early, faces_late)
 
@@ -203,11 +202,11 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
 @check(CPU)
 def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether it is one face in one uncut recording."""
-    from models.embedding import of_one_model
+    from models.face.faces import of_one_model
     from models.liveness.continuity import continuity as measure
 
     found = measure(frames, faces)
-    max_change = _distance_limit(of_one_model(faces.faces), thresholds["max_identity_change"])
+    max_change = distance_limit(of_one_model(faces.faces), thresholds["max_identity_change"])
     limits = {
         "face_changed_in_video": found.identity_change > max_change,
         "source_repeated_frames": found.still_s > thresholds["max_still_s"]
@@ -227,28 +226,7 @@ def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]
     )
 
 
-@check(CPU)
-def match(faces_face: FaceTrack, portrait_face_front: Face | None, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the face of the scan is the one on the document. No face found is never a match."""
-    from models.face_match import match as compare
-
-    if portrait_face_front is None:
-        return judged("match", "not_run")
-    found = compare(faces_face, portrait_face_front)
-    if found is None:
-        return judged("match", "not_run")
-    max_distance = _distance_limit(found.embedder, thresholds["max_distance"])
-    return clear_unless(
-        "match",
-        {} if found.distance <= max_distance else {"selfie_face_mismatch": "face"},
-        score=found.distance,
-        threshold=max_distance,
-        model=found.embedder.name,
-        model_version=found.embedder.version,
-    )
-
-
-def _distance_limit(embedder: EmbeddingModel | None, of_policy: float) -> float:
+def distance_limit(embedder: EmbeddingModel | None, of_policy: float) -> float:
     """Up to which distance two embeddings are of one person. The policy's limits were fitted on the network that comes
     with this project; that of another one comes with it.
     """
@@ -258,7 +236,7 @@ def _distance_limit(embedder: EmbeddingModel | None, of_policy: float) -> float:
 @data(CPU, later=True)
 def findings(frames: Frames, faces: FaceTrack) -> Findings:
     """What is kept of the face step."""
-    from models.embedding import of_one_model
+    from models.face.faces import of_one_model
 
     embedder = of_one_model(faces.faces)
     embedded = [face for face in faces.faces if face.embedding.size]

@@ -4,7 +4,8 @@
     upload_back  → frames → pages → quality, mrz_lines → mrz, validity, barcode ───────────┼→ consistency, match
     upload_face  → frames → faces ×2 → faces → quality, liveness ×3, continuity ───────────┘
 
-Each name is a function of `document.py` or `face.py`; its parameters say what it waits for.
+Each name is a function of `document.py` (both sides), `front.py`, `back.py`, `face.py` or `across.py`; its parameters
+say what it waits for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 
-from graphs import document, face
+from graphs import across, back, document, face, front
 from graphs.nodes import Node, wire
 from graphs.profile import Profile
 from graphs.records import Step
@@ -23,12 +24,12 @@ NODES: Mapping[str, Node] = wire(
             document.frames,
             document.pages,
             document.quality,
-            document.text_lines,
-            document.text,
-            document.tampering,
-            document.portrait_face,
-            document.portrait,
-            document.hologram,
+            front.text_lines,
+            front.text,
+            front.tampering,
+            front.portrait_face,
+            front.portrait,
+            front.hologram,
             document.recapture,
             document.findings,
         ),
@@ -36,11 +37,11 @@ NODES: Mapping[str, Node] = wire(
             document.frames,
             document.pages,
             document.quality,
-            document.mrz_lines,
-            document.mrz,
-            document.validity,
-            document.barcode_payload,
-            document.barcode,
+            back.mrz_lines,
+            back.mrz,
+            back.validity,
+            back.barcode_payload,
+            back.barcode,
             document.recapture,
             document.findings,
         ),
@@ -57,7 +58,7 @@ NODES: Mapping[str, Node] = wire(
             face.continuity,
             face.findings,
         ),
-        None: (document.consistency, face.match),
+        None: (across.consistency, across.match),
     }
 )
 

@@ -1,9 +1,9 @@
 """A node of the graph: a plain function, the label of the workers that may run it, and whether it judges something.
 
-`@data(CPU)` and `@check(GPU)` stand above the functions in `document.py` and `face.py`. The parameters of a function
-name what it needs: another node of the same step (`frames`), a node of another step (`portrait_face_front`), the step's
-media (`upload`), one of the constants that `case.py` gives (`thresholds`, `challenge`, `opened_on`, `retakes`, `step`)
-and the worker's `models`.
+`@data(CPU)` and `@check(GPU)` stand above the functions in `document.py`, `front.py`, `back.py`, `face.py` and
+`across.py`. The parameters of a function name what it needs: another node of the same step (`frames`), a node of
+another step (`portrait_face_front`), the step's media (`upload`), one of the constants that `case.py` gives
+(`thresholds`, `challenge`, `opened_on`, `retakes`, `step`) and the worker's `models`.
 """
 
 from __future__ import annotations

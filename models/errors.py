@@ -9,7 +9,7 @@
     ├── WeightsError                  missing weights or a wrong digest: refuse to start
     └── EmbeddingError                embeddings of different networks, or one that is no embedding
 
-`graphs.errors` and `service.problems` add their own branches. An outcome about the *person* (no face, blurred,
+`graphs.errors` and `service.http.problems` add their own branches. An outcome about the *person* (no face, blurred,
 expired) is never an exception: it is a result with a reason code.
 
 Every error here is picklable, because it crosses processes: its arguments are its state.

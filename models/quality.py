@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.page import Quad, area, clipped, side_lengths
+from models.page.quad import Quad, area, clipped, side_lengths
 
 Image = npt.NDArray[np.uint8]
 

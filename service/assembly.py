@@ -1,78 +1,78 @@
-"""The parts of a running service, put together in order and taken apart in the reverse order."""
+"""The parts of a running service: built room by room, started in order, stopped in the reverse order."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from graphs.profile import profiles
-from service.cases import MEDIA_TYPES, Cases
-from service.census import Census
+from service.cases.commands import MEDIA_TYPES, Cases
+from service.cases.events import EventBoard
+from service.cases.reconciler import CaseReconciler
+from service.cases.redaction import Redaction
+from service.cases.takeover import Replica
+from service.crypto.client_secrets import Secrets, service_key
+from service.crypto.keyring import Keyring, keyring_of
 from service.errors import EvidenceUnavailableError, StoreUnavailableError
-from service.events import EventBoard
-from service.evidence import Evidence
-from service.evidence_reader import EvidenceReader
-from service.evidence_store import EvidenceBucket, EvidenceFolder, EvidenceStore
-from service.identifiers import Secrets, service_key, time_ordered
-from service.keyring import Keyring, keyring_of
-from service.limits import Limits
-from service.metrics import Metrics
-from service.probing import Prober
-from service.redaction import Redaction
-from service.replica import Replica
-from service.report import Reports
-from service.resumable import ResumableUploads
-from service.resumable_store import ResumableStore
-from service.runs import CaseRuns
-from service.schemas import CaseView
-from service.settings import Settings
-from service.shadow_store import ShadowStore
-from service.store import Store
-from service.telemetry import Telemetry
-from service.webhook_store import WebhookStore
-from service.webhook_urls import Destinations
-from service.webhooks import WebhookSender
+from service.evidence.audited import AuditedEvidence
+from service.evidence.backends import EvidenceBackend, FolderBackend, ObjectStorageBackend
+from service.evidence.evidence import Evidence
+from service.evidence.prober import Prober
+from service.lifecycle.identifiers import time_ordered
+from service.observability.metrics import Metrics
+from service.observability.telemetry import Telemetry
+from service.pages.report.page import Reports
+from service.periodic import start_periodic
+from service.settings.settings import Settings
+from service.store.cases import CaseStore
+from service.store.counts import StoreCounts
+from service.store.resumable import ResumableStore
+from service.store.shadows import ShadowStore
+from service.store.webhooks import WebhookStore
+from service.uploads.resumable import ResumableUploads
+from service.views.cases import case_view
+from service.webhooks.destinations import Destinations
+from service.webhooks.sender import WebhookSender
 from workers.uploads import require_tested_build
 
 log = structlog.get_logger()
 
 _LAG_LOOK_S = 0.25
-_ANCHORS_S = 60.0
+_AUDIT_HEAD_S = 60.0
 """How often the newest line of the audit log is logged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Service:
-    """What the routes work with."""
+    """What the routes work with. stopping: set once the process has been asked to end."""
 
     settings: Settings
-    store: Store
+    store: CaseStore
     evidence: Evidence
-    evidence_reader: EvidenceReader
+    audited_evidence: AuditedEvidence
     reports: Reports
     board: EventBoard
-    runs: CaseRuns
+    reconciler: CaseReconciler
     replica: Replica
     cases: Cases
     redaction: Redaction
     resumable: ResumableUploads
     secrets: Secrets
-    limits: Limits
     webhooks: WebhookStore
     destinations: Destinations
     webhook_news: asyncio.Event
     metrics: Metrics
-    census: Census
+    counts: StoreCounts
     shadows: ShadowStore
-    ending: asyncio.Event
+    stopping: asyncio.Event
 
     async def missing(self) -> list[str]:
         """What keeps cases from being taken and decided now; empty when nothing does."""
-        missing = ["stopping"] if self.ending.is_set() else []
+        missing = ["stopping"] if self.stopping.is_set() else []
         try:
             await self.store.check()
             readable = True
@@ -84,7 +84,7 @@ class Service:
             await self.evidence.require_usable()
         except EvidenceUnavailableError:
             missing.append("evidence")
-        return missing + await self.runs.cells.missing()
+        return missing + await self.reconciler.cells.missing()
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -92,11 +92,11 @@ def keyring(settings: Settings) -> Keyring:
     return keyring_of(settings.encryption_keys_file, settings.data_dir)
 
 
-def evidence_store(settings: Settings) -> EvidenceStore:
+def evidence_backend(settings: Settings) -> EvidenceBackend:
     """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
     if settings.evidence_url:
-        return EvidenceBucket(settings.evidence_url, settings.evidence_endpoint)
-    return EvidenceFolder(settings.data_dir.resolve() / "evidence")
+        return ObjectStorageBackend(settings.evidence_url, settings.evidence_endpoint)
+    return FolderBackend(settings.data_dir.resolve() / "evidence")
 
 
 def webhook_destinations(settings: Settings) -> Destinations:
@@ -105,125 +105,189 @@ def webhook_destinations(settings: Settings) -> Destinations:
 
 
 @asynccontextmanager
-async def opened_stores(settings: Settings) -> AsyncIterator[tuple[Store, Evidence]]:
-    """Case store and evidence, beside a running service or without one, for what keeps them in order.
+async def opened_stores(settings: Settings) -> AsyncIterator[tuple[CaseStore, Evidence]]:
+    """Case store and evidence, with or without a running service beside them, for commands that maintain them.
 
     Raises SettingsError, StoreRevisionError, StoreUnavailableError, EvidenceUnavailableError.
     """
-    store = Store(settings.store_url, lambda _: None, keyring(settings), settings.migrations)
+    store = CaseStore(settings.store_url, lambda _: None, keyring(settings), settings.migrations)
     try:
         await store.start()
-        yield store, Evidence(settings.data_dir.resolve() / "evidence", store, store=evidence_store(settings))
+        yield store, Evidence(settings.data_dir.resolve() / "evidence", store, backend=evidence_backend(settings))
     finally:
         await store.close()
 
 
 @asynccontextmanager
-async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[Store, EvidenceReader]]:
-    """The same for who analyses cases: what is read of the evidence is written to the audit log. Raises as above."""
+async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[CaseStore, AuditedEvidence]]:
+    """The same for analysts: what they read of the evidence is written to the audit log. Raises as above."""
     async with opened_stores(settings) as (store, evidence):
-        yield store, EvidenceReader(store, evidence)
+        yield store, AuditedEvidence(store, evidence)
 
 
 @asynccontextmanager
 async def assembled(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Service]:
     """A running service. Raises SettingsError, ProfileError, or what the store and the evidence raise at start.
 
-    A cluster that is away does not keep the service from starting: it says so in `readyz` and goes on trying.
+    A cluster that is away does not keep the service from starting: `/readyz` names it, and it is tried again.
     """
     profiles()  # a broken profile refuses to start, and so does a build of Dask that was not tested
     require_tested_build()
     if settings.sandbox:
-        log.warning("sandbox_is_on", detail="cases of sandbox profiles are taken; nothing is checked in them")
+        log.warning("sandbox_is_on", detail="cases of sandbox profiles are accepted; nothing is checked in them")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    telemetry = Telemetry(metrics, MEDIA_TYPES)
+    board, webhook_news = EventBoard(), asyncio.Event()
+
+    def on_event(case_id: str) -> None:
+        board.notify(case_id)
+        webhook_news.set()
+
     async with AsyncExitStack() as stack:
-        telemetry = Telemetry(metrics, MEDIA_TYPES)
-        metrics = telemetry.metrics
-        stack.callback(asyncio.create_task(_watch_loop(metrics), name="loop lag").cancel)
-        board, webhook_news, keys = EventBoard(), asyncio.Event(), keyring(settings)
-
-        def told(case_id: str) -> None:
-            board.told(case_id)
-            webhook_news.set()
-
-        store = Store(settings.store_url, told, keys, settings.migrations)
-        stack.push_async_callback(store.close)
-        await store.start()
-        webhooks = WebhookStore(store.database, keys)
-        destinations = webhook_destinations(settings)
-        stack.callback(destinations.close)
-        sender = WebhookSender(
-            webhooks, destinations, webhook_news, settings.webhook_retries_s, settings.webhook_timeout_s, telemetry
+        stack.callback(asyncio.create_task(_watch_loop(telemetry.metrics), name="loop lag").cancel)
+        store = await stack.enter_async_context(_store(settings, on_event))
+        # Stops after everything that writes events, so that the last webhooks are sent as well.
+        webhooks, destinations = await stack.enter_async_context(_webhooks(settings, store, webhook_news, telemetry))
+        evidence, prober = await stack.enter_async_context(_evidence(settings, store, telemetry))
+        shadows = ShadowStore(store.database)
+        reconciler, replica = await stack.enter_async_context(
+            _reconciler(settings, store, evidence, shadows, telemetry)
         )
-        stack.push_async_callback(sender.close)  # after all that tells of cases, so that the last is sent as well
-        sender.start()
-        folder = settings.data_dir.resolve() / "evidence"
-        evidence = Evidence(folder, store, settings.min_free_bytes, evidence_store(settings))
+        stack.callback(asyncio.create_task(board.watch(store), name="events").cancel)
+        secrets = _client_secrets(settings)
+        cases = Cases(
+            settings=settings,
+            store=store,
+            evidence=evidence,
+            prober=prober,
+            reconciler=reconciler,
+            replica=replica.id,
+            secrets=secrets,
+            view=lambda case: case_view(case).model_dump(mode="json"),
+            telemetry=telemetry,
+        )
+        redaction = Redaction(store.erasures, evidence, reconciler, profiles(), telemetry.metrics)
+        resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
+        for name, every_s, turn in (
+            ("overdue cases", settings.sweep_interval_s, cases.sweep),
+            ("redaction", settings.sweep_interval_s, redaction.sweep),
+            ("resumable uploads", settings.sweep_interval_s, resumable.sweep),
+        ):
+            stack.callback(start_periodic(name, every_s, turn).cancel)
+        stack.callback(start_periodic("audit head", _AUDIT_HEAD_S, store.audit.log_head, at_once=True).cancel)
+        audited = AuditedEvidence(store, evidence)
+        yield Service(
+            settings=settings,
+            store=store,
+            evidence=evidence,
+            audited_evidence=audited,
+            reports=Reports(store, audited),
+            board=board,
+            reconciler=reconciler,
+            replica=replica,
+            cases=cases,
+            redaction=redaction,
+            resumable=resumable,
+            secrets=secrets,
+            webhooks=webhooks,
+            destinations=destinations,
+            webhook_news=webhook_news,
+            metrics=telemetry.metrics,
+            counts=StoreCounts(store.database),
+            shadows=shadows,
+            stopping=asyncio.Event(),
+        )
+
+
+@asynccontextmanager
+async def _store(settings: Settings, on_event: Callable[[str], None]) -> AsyncIterator[CaseStore]:
+    store = CaseStore(settings.store_url, on_event, keyring(settings), settings.migrations)
+    try:
+        await store.start()
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _webhooks(
+    settings: Settings, store: CaseStore, news: asyncio.Event, telemetry: Telemetry
+) -> AsyncIterator[tuple[WebhookStore, Destinations]]:
+    """The endpoints, and the sender at work."""
+    webhooks = WebhookStore(store.database, keyring(settings))
+    destinations = webhook_destinations(settings)
+    sender = WebhookSender(
+        store=webhooks,
+        destinations=destinations,
+        news=news,
+        retries_s=settings.webhook_retries_s,
+        timeout_s=settings.webhook_timeout_s,
+        telemetry=telemetry,
+    )
+    sender.start()
+    try:
+        yield webhooks, destinations
+    finally:
+        await sender.close()
+        destinations.close()
+
+
+@asynccontextmanager
+async def _evidence(
+    settings: Settings, store: CaseStore, telemetry: Telemetry
+) -> AsyncIterator[tuple[Evidence, Prober]]:
+    """The evidence, rid of what was never acknowledged, and the processes that look at media before it is taken."""
+    evidence = Evidence(
+        settings.data_dir.resolve() / "evidence",
+        store,
+        min_free=settings.min_free_bytes,
+        backend=evidence_backend(settings),
+    )
+    prober = Prober(
+        processes=settings.probe_processes,
+        timeout_s=settings.probe_timeout_s,
+        limits=settings.media_limits,
+        memory_bytes=settings.probe_memory_bytes,
+        telemetry=telemetry,
+    )
+    async with AsyncExitStack() as stack:
         if removed := await asyncio.to_thread(evidence.start, await store.evidence_keys()):
             log.warning("unacknowledged_media_removed", count=len(removed))
         stack.callback(evidence.close)
-        prober = Prober(
-            settings.probe_processes,
-            settings.probe_timeout_s,
-            settings.media_limits,
-            settings.probe_memory_bytes,
-            telemetry,
-        )
         stack.push_async_callback(prober.close)
         await prober.start()
-        me = time_ordered("replica")
-        addresses, places = settings.cells, settings.max_decoding
-        tls, timeout_s = settings.cluster_tls, settings.cluster_timeout_s
-        shadows = ShadowStore(store.database)
-        runs = CaseRuns(store, evidence, shadows, me, addresses, timeout_s, places, tls, telemetry)
-        stack.push_async_callback(runs.close)
-        replica = Replica(me, store, runs)
+        yield evidence, prober
+
+
+@asynccontextmanager
+async def _reconciler(
+    settings: Settings, store: CaseStore, evidence: Evidence, shadows: ShadowStore, telemetry: Telemetry
+) -> AsyncIterator[tuple[CaseReconciler, Replica]]:
+    """This process as one of several on the store, connected to the clusters."""
+    replica_id = time_ordered("replica")
+    reconciler = CaseReconciler(
+        store=store,
+        evidence=evidence,
+        shadows=shadows,
+        replica=replica_id,
+        addresses=settings.cells,
+        timeout_s=settings.cluster_timeout_s,
+        places=settings.max_decoding,
+        tls=settings.cluster_tls,
+        telemetry=telemetry,
+    )
+    replica = Replica(replica_id, store, reconciler)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(reconciler.close)
         stack.push_async_callback(replica.close)
         await replica.start()
-        await runs.start()
-        stack.callback(asyncio.create_task(board.watch(store), name="events").cancel)
-        secrets = Secrets(
-            settings.service_key_file.read_bytes() if settings.service_key_file else service_key(settings.data_dir)
-        )
-        cases = Cases(
-            settings,
-            store,
-            evidence,
-            prober,
-            runs,
-            me,
-            secrets,
-            lambda c: CaseView.of(c).model_dump(mode="json"),
-            telemetry,
-        )
-        redaction = Redaction(store.erasures, evidence, runs, profiles(), settings.sweep_interval_s, metrics)
-        resumable = ResumableUploads(settings, store, ResumableStore(store.database), evidence, cases)
-        for work in (cases.sweep(), redaction.sweep(), resumable.sweep(), store.audit.tell_heads(_ANCHORS_S)):
-            stack.callback(asyncio.create_task(work).cancel)
-        limits = Limits(settings.key_rate, settings.case_rate, metrics)
-        reader = EvidenceReader(store, evidence)
-        yield Service(
-            settings,
-            store,
-            evidence,
-            reader,
-            Reports(store, reader),
-            board,
-            runs,
-            replica,
-            cases,
-            redaction,
-            resumable,
-            secrets,
-            limits,
-            webhooks,
-            destinations,
-            webhook_news,
-            metrics,
-            Census(store.database),
-            shadows,
-            asyncio.Event(),
-        )
+        await reconciler.start()
+        yield reconciler, replica
+
+
+def _client_secrets(settings: Settings) -> Secrets:
+    key_file = settings.service_key_file
+    return Secrets(key_file.read_bytes() if key_file else service_key(settings.data_dir))
 
 
 async def _watch_loop(metrics: Metrics) -> None:

@@ -1,4 +1,4 @@
-"""Errors of the service; a branch of the tree in `models.errors`. `service.problems` says what each is over HTTP.
+"""Errors of the service; a branch of the tree in `models.errors`. `service.http.problems` says what each is over HTTP.
 
 VeridaskError
 └── ServiceError
@@ -16,6 +16,7 @@ VeridaskError
     ├── NotInReviewError            the case waits for no person's decision
     ├── NoAttemptsError             a step was uploaded as often as it may be
     ├── StepTakenError              the step has its upload already
+    ├── ConflictError               another request changed the same thing first
     ├── IdempotencyError            the same Idempotency-Key with another request
     ├── UploadTimeoutError          the body did not arrive in time
     ├── TusRequestError             a request that is none of tus 1.0
@@ -141,6 +142,12 @@ class StepTakenError(ServiceError):
     """The step has its upload already and no retake was asked for."""
 
     code = "step_not_open"
+
+
+class ConflictError(ServiceError):
+    """Another request changed the same thing first: nothing was stored."""
+
+    code = "conflict"
 
 
 class IdempotencyError(ServiceError):

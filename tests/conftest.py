@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import httpx
-import numpy as np
 import pytest
-from av.video.stream import VideoStream
 
 from service.client import VeridaskClient
-from service.server import Running
+from service.server.serve import Running
+from tests.support.places import SHARED_DATA
 from workers.cluster import EmbeddedCluster
 
-pytest_plugins = ["postgres", "data_folders", "object_storage", "case_stores", "brought_embedder", "scenario_films"]
+pytest_plugins = [
+    f"tests.support.{name}"
+    for name in (
+        "postgres",
+        "data_folders",
+        "object_storage",
+        "case_stores",
+        "brought_embedder",
+        "scenario_films",
+        "small_media",
+    )
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,7 +56,7 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def server(cluster: str, server_folder: Path) -> Iterator[Running]:
     """`veridask serve` in its own process, joined to the session's cluster."""
-    from data_folders import server_in  # a plugin: pytest wants to be the first to import it
+    from tests.support.data_folders import server_in
 
     with server_in(server_folder, cluster, sweep_interval_s=0.2, sandbox=True) as local:
         yield local.start()
@@ -69,38 +77,10 @@ def http(server: Running) -> Iterator[httpx.Client]:
         yield http
 
 
-def encode(container: str, codec: str, frames: int, side: int = 64, pixel_format: str = "yuv420p") -> bytes:
-    """A small media of seeded noise."""
-    file = io.BytesIO()
-    noise = np.random.default_rng(7)
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=10)
-        assert isinstance(stream, VideoStream)
-        stream.width = stream.height = side
-        stream.pix_fmt = pixel_format
-        for _ in range(frames):
-            picture = noise.integers(0, 256, (side, side, 3), dtype=np.uint8)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        output.mux(stream.encode(None))
-    return file.getvalue()
-
-
-@pytest.fixture(scope="session")
-def video() -> bytes:
-    """A decodable MP4 of one second that shows nothing."""
-    return encode("mp4", "libx264", frames=10)
-
-
-@pytest.fixture(scope="session")
-def picture() -> bytes:
-    """A decodable JPEG that shows nothing."""
-    return encode("mjpeg", "mjpeg", frames=1, pixel_format="yuvj420p")
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The evaluation data beside the checkout; tests that need it skip when it is absent."""
-    folder = Path(__file__).parents[1].parent / "shared" / "data"
+    folder = SHARED_DATA
     if not folder.is_dir():
         pytest.skip("the evaluation data is not beside this checkout")
     return folder

@@ -3,7 +3,7 @@
 The policy sees numbers and gives a number; `tests/test_autoscale.py` tests it as tables. Up goes at once and as far as
 the backlog wants. Down goes after a quiet time, one worker at a time, and only a worker without tasks is retired: it
 is emptied first, so no upload and no intermediate result is lost. How workers are started and ended is not known here,
-but to `Groups`: the embedded cluster's below, Kubernetes worker groups in `service.kubernetes`.
+but to `Groups`: the embedded cluster's below, Kubernetes worker groups in `service.cluster.kubernetes`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Past:
 
 
 @dataclass(frozen=True)
-class Step:
+class ScalingStep:
     """What to do for a label: have this many workers. retire: the worker to end when that is one less than now."""
 
     workers: int
@@ -82,20 +82,20 @@ class Step:
     retire: IdleWorker | None = None
 
 
-def decide(load: LabelLoad, ordered: int, bounds: Bounds, rules: Rules, past: Past, now: float) -> Step:
+def decide(load: LabelLoad, ordered: int, bounds: Bounds, rules: Rules, past: Past, now: float) -> ScalingStep:
     """The next step for one label. ordered: workers that are there or on their way, 0 or more; now: in seconds."""
     short_since = None if load.workers >= ordered else now if past.short_since is None else past.short_since
     past = replace(past, short_since=short_since)
     wanted = min(max(_wanted(load, ordered, rules, past, now), bounds.least), bounds.most)
     if wanted > ordered:
-        return Step(wanted, Past(None, now, now))
+        return ScalingStep(wanted, Past(None, now, now))
     spare = ordered > bounds.least and (ordered > bounds.most or _would_do_with_one_less(load, ordered))
     if not spare:
-        return Step(ordered, replace(past, quiet_since=None))
+        return ScalingStep(ordered, replace(past, quiet_since=None))
     quiet_since = now if past.quiet_since is None else past.quiet_since
     if load.idle and (now - quiet_since >= rules.quiet_s or ordered > bounds.most):
-        return Step(ordered - 1, replace(past, quiet_since=now), load.idle[0])
-    return Step(ordered, replace(past, quiet_since=quiet_since))
+        return ScalingStep(ordered - 1, replace(past, quiet_since=now), load.idle[0])
+    return ScalingStep(ordered, replace(past, quiet_since=quiet_since))
 
 
 def _wanted(load: LabelLoad, ordered: int, rules: Rules, past: Past, now: float) -> int:

@@ -1,5 +1,5 @@
 """What a process may take that opens media from strangers: memory, processor time, files; and what it keeps of them.
-For the child processes that probe (`service.probe_child`) and decode (`workers.decoder_child`).
+For the child processes that probe (`service.evidence.probe_child`) and decode (`workers.decoder_child`).
 
 Keeps one file from taking the machine along. It is no sandbox against a file that takes the decoder over: the child
 runs as the same user.

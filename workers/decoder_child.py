@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import MediaError
-from models.media import WIDEST, Frames, MediaLimits, sample_frames
+from models.media.decoding import WIDEST, Frames, MediaLimits, sample_frames
 from workers.confinement import allow, confine, ended_with_parent, wait
 
 _LARGEST_MESSAGE = 64 * 1024

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.errors import EmptyMediaError, MediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
-from models.media import Frames, MediaInfo, MediaLimits
+from models.media.decoding import Frames, MediaInfo, MediaLimits
 from workers.confinement import child_environment
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,8 @@ class Decoders:
     def sample_frames(
         self, data: bytes, *, rate_hz: float, max_frames: int, max_side: int, limits: MediaLimits, details: int = 0
     ) -> Frames:
-        """`models.media.sample_frames` in a child. Raises what that raises; UndecodableMediaError also when the child
-        died or did not end in time.
+        """`models.media.decoding.sample_frames` in a child. Raises what that raises; UndecodableMediaError also when
+        the child died or did not end in time.
         """
         sample = {"rate_hz": rate_hz, "max_frames": max_frames, "max_side": max_side, "details": details}
         question = {"sample": sample, "limits": asdict(limits), "seconds": self._longest_s}

@@ -10,8 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from models.face_detector import MIN_FACE, FaceDetector
-from models.face_embedder import FaceEmbedder
+from models.face.detector import MIN_FACE, FaceDetector
+from models.face.embedder import FaceEmbedder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from models.face_detector import Detection, Tile
+    from models.face.detector import Detection, Tile
     from workers.batching import Batcher
 
 

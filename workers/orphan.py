@@ -1,7 +1,8 @@
 """Processes end when the one that started them is gone, even by SIGKILL.
 
 A preload of the embedded cluster's: of the scheduler, the nannies (`--preload-nanny`) and the workers, because a worker
-that is just starting outlives its nanny. `service.server` watches in the same way for whoever started it as a child.
+that is just starting outlives its nanny. `service.server.serve` watches in the same way for whoever started it as a
+child.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ from workers.placement import CPU, Label
 from workers.settings import TorchSettings
 
 if TYPE_CHECKING:
-    from models.embedding import Embedder
-    from models.face_detector import FaceDetector
-    from models.landmarks import LandmarkFinder
+    from models.face.detector import FaceDetector
+    from models.face.faces import Embedder
+    from models.face.landmarks import LandmarkFinder
+    from models.face.onnx_embedder import EmbedderWeights
     from models.mrz.reader import MrzReader
-    from models.onnx_embedder import EmbedderWeights
-    from models.page_finder import PageFinder
-    from models.text import TextReader
+    from models.page.finder import PageFinder
+    from models.text.reader import TextReader
 
 
 DETECTOR, EMBEDDER = "mmod_human_face_detector", "dlib_face_recognition_resnet_model_v1"
@@ -66,8 +66,8 @@ class ModelPool:
     @cached_property
     def page_finder(self) -> PageFinder:
         """The page nets trained here."""
-        from models.page_finder import PageFinder
-        from models.weights import own
+        from models.networks.weights import own
+        from models.page.finder import PageFinder
 
         return PageFinder(own("page_finder"), own("page_corners"))
 
@@ -81,15 +81,15 @@ class ModelPool:
     @cached_property
     def text_reader(self) -> TextReader:
         """PP-OCR for the printed front."""
-        from models.text import TextReader
+        from models.text.reader import TextReader
 
         return TextReader()
 
     @cached_property
     def face_detector(self) -> FaceDetector:
         """dlib's MMOD network in torch."""
-        from models.face_detector import FaceDetector
-        from models.weights import dlib_path
+        from models.face.detector import FaceDetector
+        from models.networks.weights import dlib_path
         from workers.joined_models import JoinedDetector
 
         if batcher := self._batchers.get("face_detector"):
@@ -99,17 +99,17 @@ class ModelPool:
     @cached_property
     def landmarks(self) -> LandmarkFinder:
         """dlib's five-point landmarks."""
-        from models.landmarks import LandmarkFinder
-        from models.weights import dlib_path
+        from models.face.landmarks import LandmarkFinder
+        from models.networks.weights import dlib_path
 
         return LandmarkFinder(dlib_path("shape_predictor_5_face_landmarks"))
 
     @cached_property
     def face_embedder(self) -> Embedder:
         """dlib's residual network in torch, or the one configured in its place."""
-        from models.face_embedder import FaceEmbedder
-        from models.onnx_embedder import OnnxEmbedder
-        from models.weights import dlib_path
+        from models.face.embedder import FaceEmbedder
+        from models.face.onnx_embedder import OnnxEmbedder
+        from models.networks.weights import dlib_path
         from workers.joined_models import JoinedEmbedder
 
         if self._embedder is not None:

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from workers.errors import WorkerSettingError
 
 if TYPE_CHECKING:
-    from models.onnx_embedder import EmbedderWeights
+    from models.face.onnx_embedder import EmbedderWeights
 
 DEVICE, BATCH_ITEMS, BATCH_WAIT_MS = "VERIDASK_DEVICE", "VERIDASK_BATCH_ITEMS", "VERIDASK_BATCH_WAIT_MS"
 MOST_ITEMS, MOST_WAIT_MS = 256, 100.0
@@ -79,8 +79,8 @@ def torch_settings(environment: Mapping[str, str]) -> TorchSettings:
 def embedder_settings(environment: Mapping[str, str]) -> EmbedderWeights | None:
     """The network for faces that these variables name, None where they name none: dlib's is used then.
 
-    Does not read the file: `models.onnx_embedder` does and checks its digest. Raises WorkerSettingError for a value
-    that is missing or out of bounds, and for variables of an embedder without `VERIDASK_EMBEDDER`.
+    Does not read the file: `models.face.onnx_embedder` does and checks its digest. Raises WorkerSettingError for a
+    value that is missing or out of bounds, and for variables of an embedder without `VERIDASK_EMBEDDER`.
     """
     given = {name: value.strip() for name in EMBEDDER_SETTINGS if (value := environment.get(name, "")).strip()}
     if not given:
@@ -92,7 +92,7 @@ def embedder_settings(environment: Mapping[str, str]) -> EmbedderWeights | None:
             "digest, name, licence and its own threshold; unset all of them to use dlib's"
         )
     # Imported here because it loads torch and onnxruntime, which processes without this setting do not need from here.
-    from models.onnx_embedder import EmbedderWeights
+    from models.face.onnx_embedder import EmbedderWeights
 
     digest, channels = given[f"{EMBEDDER}_SHA256"].lower(), given.get(f"{EMBEDDER}_CHANNELS", "RGB")
     if not re.fullmatch("[0-9a-f]{64}", digest):

@@ -2,7 +2,8 @@
 
 Every part shows a certificate of the cluster's own CA and demands one: the scheduler unpickles what it is sent, so
 whoever may connect may run code. Dask checks the CA and the purpose of a certificate, not its host name: the CA must
-sign for nothing else. Does not make certificates (`service.certs`) nor say when plain text is allowed (`service`).
+sign for nothing else. Does not make certificates (`service.crypto.cluster_certificates`) nor say when plain text is
+allowed (`service`).
 """
 
 from __future__ import annotations

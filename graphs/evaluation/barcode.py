@@ -17,8 +17,8 @@ def read_picture(media: bytes) -> Figures:
     """Read one picture: payloads as bytes, and as text."""
     import numpy as np
 
-    from models.barcode import read_all
-    from models.media import MediaLimits, sample_frames
+    from models.barcode.symbols import read_all
+    from models.media.decoding import MediaLimits, sample_frames
 
     image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
     # ITU-R BT.601, as a decoder that is asked for grey would give it.

@@ -23,7 +23,7 @@ from workers.placement import GPU
 from workers.pool import models
 
 if TYPE_CHECKING:
-    from models.faces import Face
+    from models.face.faces import Face
 
 COLUMNS = ("a", "b", "same")
 SPLITS = 100
@@ -33,8 +33,8 @@ RATES = (1e-2, 1e-3)
 
 def embed_picture(media: bytes) -> Figures:
     """The embedding of the face in the middle, float32 (D,), None without a face; and which network embeds here."""
-    from models.face_track import embedded, still_faces
-    from models.media import MediaLimits, sample_frames
+    from models.face.track import embedded, still_faces
+    from models.media.decoding import MediaLimits, sample_frames
 
     image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
     faces = still_faces(image, models().face_detector, models().landmarks)

@@ -18,7 +18,7 @@ COLUMNS = ("path", "line1", "line2", "line3")
 
 def read_picture(media: bytes) -> Figures:
     """Read one picture: its lines, whether they were accepted, and why not."""
-    from models.media import MediaLimits, sample_frames
+    from models.media.decoding import MediaLimits, sample_frames
 
     frames = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits())
     reading = models().mrz_reader.read([frames.images[0]], any_angle=True)

@@ -32,7 +32,7 @@ SCENES_A_JOB = 10
 
 def find_in_picture(media: bytes, truth: tuple[float, ...]) -> Figures:
     """Find the page in one picture and compare. truth: eight numbers, or none."""
-    from models.media import MediaLimits, sample_frames
+    from models.media.decoding import MediaLimits, sample_frames
 
     image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
     pages = [np.array(truth, np.float32).reshape(4, 2)] if truth else []
@@ -60,7 +60,7 @@ def compared(image: npt.NDArray[np.uint8], pages: Sequence[Corners]) -> dict[str
     that it fits best, both cut at the frame for the overlap; the error in % of the page's longer side; None where
     either is missing; whole: whether the first one found is said to fill the picture.
     """
-    from models.page import overlap, within
+    from models.page.quad import overlap, within
 
     [found] = models().page_finder.find_all(image[None])
     figures: dict[str, Any] = {"pages": len(pages), "found": len(found), "overlap": None, "corner_error": None}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.faces import FaceTrack
+from models.face.faces import FaceTrack
 from models.liveness.challenge import Action, Challenge
 from models.liveness.pose import HeadMotion, head_motion
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.faces import Face, FaceTrack
+from models.face.faces import Face, FaceTrack
 from models.liveness.pose import main_faces
-from models.media import Frames
+from models.media.decoding import Frames
 
 F64 = npt.NDArray[np.float64]
 

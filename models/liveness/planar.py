@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.faces import FaceTrack
+from models.face.faces import FaceTrack
 from models.liveness.pose import HeadMotion, head_motion
 
 MIN_FRAMES = 12

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.faces import Face, FaceTrack
+from models.face.faces import Face, FaceTrack
 from models.liveness.skin_flow import relief_motion
 
 F64 = npt.NDArray[np.float64]

@@ -22,9 +22,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.faces import FaceTrack
+from models.face.faces import FaceTrack
 from models.liveness.pose import main_faces
-from models.media import Frames
+from models.media.decoding import Frames
 
 U8 = npt.NDArray[np.uint8]
 F32 = npt.NDArray[np.float32]

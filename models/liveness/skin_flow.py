@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.face_embedder import CHIP_SIZE
-from models.faces import Face
+from models.face.embedder import CHIP_SIZE
+from models.face.faces import Face
 from models.liveness.relief import Relief, Warp, fit_relief
 
 U8 = npt.NDArray[np.uint8]

@@ -17,7 +17,7 @@ from models.mrz.icao9303 import Mrz
 from models.mrz.locate import Band, find_groups
 from models.mrz.recognise import LineRecogniser, cut_strip
 from models.mrz.repair import Repair, Repaired, repair, soften
-from models.mrz.vote import Evidence, vote
+from models.mrz.vote import LineProbabilities, vote
 
 UInt8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]
@@ -74,7 +74,7 @@ class MrzReading:
 class _Sighting:
     """Lines read in one picture."""
 
-    evidence: Evidence
+    probabilities: LineProbabilities
     boxes: Float
     image_index: int
     upside_down: bool
@@ -98,7 +98,7 @@ class MrzReader:
             for index, image in enumerate(images if view is _VIEWS[0] else images[:_SECOND_LOOKS]):
                 for sighting in self._sightings(image, index, any_angle, view):
                     sightings.append(sighting)
-                    evidence = vote([seen.evidence for seen in sightings])
+                    evidence = vote([seen.probabilities for seen in sightings])
                     result = repair(evidence)
                     if result is None:
                         continue
@@ -130,7 +130,7 @@ class MrzReader:
             if seen:
                 return
 
-    def _read_group(self, image: UInt8, group: Sequence[Band], flipped: bool, view: _View) -> Evidence | None:
+    def _read_group(self, image: UInt8, group: Sequence[Band], flipped: bool, view: _View) -> LineProbabilities | None:
         width = round(_WIDTHS[len(group)] * view.width / 8) * 8  # whole time steps
         length: int | None = None
         evidence = []

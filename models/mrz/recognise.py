@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from models.mrz.check_digits import ALPHABET
 from models.mrz.locate import Band
-from models.onnx_session import session
-from models.ppocr import packaged
+from models.networks.onnx_session import session
+from models.text.ppocr import packaged
 
 UInt8 = npt.NDArray[np.uint8]
 Float = npt.NDArray[np.float32]

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 Float = npt.NDArray[np.float32]
-Evidence = tuple[Float, ...]
+LineProbabilities = tuple[Float, ...]
 """For each line float32 (length, 37): log probabilities over `check_digits.ALPHABET`."""
 
 
-def vote(readings: Sequence[Evidence]) -> Evidence:
-    """Evidence of all readings that have the commonest line lengths (the earlier ones in a tie), combined.
+def vote(readings: Sequence[LineProbabilities]) -> LineProbabilities:
+    """The probabilities of all readings that have the commonest line lengths (the earlier ones in a tie), combined.
 
     Log probabilities are added and divided by the square root of their number: between a product, which takes the
     errors of frames for independent, and a mean, which gains nothing by looking again. Frames of one video share their

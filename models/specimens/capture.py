@@ -38,7 +38,7 @@ class Capture:
     """A film and its ground truth.
 
     data: MP4 (H.264). quads: float32 (N, K, 4, 2), corners of the K documents in each of the N frames, in pixels, in
-    the order of `models.page.Quad`. tilts: float32 (N, 2), radians about x and y. frame_rate: Hz.
+    the order of `models.page.quad.Quad`. tilts: float32 (N, 2), radians about x and y. frame_rate: Hz.
     """
 
     data: bytes

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.interpolate import CubicSpline
 
 from models.mrz.compose import compose_td1
-from models.page import ID1_SIZE
+from models.page.quad import ID1_SIZE
 from models.specimens.designs import DESIGNS, Box, Design, DesignName
 from models.specimens.glyphs import PITCH_MM, mrz_ink
 from models.specimens.person import Holder, PortraitName, make_holder, portrait_image

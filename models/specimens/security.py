@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from models.page import ID1_SIZE
+from models.page.quad import ID1_SIZE
 from models.specimens.designs import DESIGNS, Colour, Design, DesignName, Patch
 
 PIXELS_PER_MM = ID1_SIZE[0] / 85.60

@@ -47,8 +47,8 @@ class Surface:
     """A painted plane.
 
     texture: uint8 (H, W, 3) RGB, its middle is the origin; texels_per_mm of it. gloss: float32 (H/8, W/8) 0..1.
-    documents: float64 (K, 4, 2), corners in mm in the order of `models.page.Quad`. extent_mm: what the camera keeps in
-    the picture. live: it lies in the first document's place, unturned. screen: it glows by itself.
+    documents: float64 (K, 4, 2), corners in mm in the order of `models.page.quad.Quad`. extent_mm: what the camera
+    keeps in the picture. live: it lies in the first document's place, unturned. screen: it glows by itself.
     """
 
     texture: Image3

@@ -1,4 +1,4 @@
-"""What the network that looks at roughly found pages again (`models.page_corners`) is trained by: outlines of each
+"""What the network that looks at roughly found pages again (`models.page.corners`) is trained by: outlines of each
 scene, and the losses of what it says of them. Run by `models.training.pages`.
 
 An outline is one that the page finder itself draws, whose faults are the ones to mend, or a true one moved, turned,
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.page_corners import FIT_SCALE, MAP_SIDE, MARGINS, Looked
+from models.page.corners import FIT_SCALE, MAP_SIDE, MARGINS, Looked
 from models.training.fitting import Losses, turned_places
 from models.training.page_views import (
     Frames,

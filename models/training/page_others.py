@@ -11,7 +11,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from models.page import frame_corners
+from models.page.quad import frame_corners
 from models.training.page_cards import Image, draw_page_facing, machine_lines
 from models.training.page_scenes import (
     Corners,

@@ -1,4 +1,4 @@
-"""Flattened views of outlines, as `models.page_corners.view` makes them, of many scenes at once on the device that
+"""Flattened views of outlines, as `models.page.corners.view` makes them, of many scenes at once on the device that
 trains; and the geometry of outlines that goes with it.
 
 A scene is drawn once and looked at some ten times while it is in the pool, each time by other outlines: taken where the
@@ -14,10 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.page_corners import MOST_PROPORTION, VIEW_SIDE, halves
+from models.page.corners import MOST_PROPORTION, VIEW_SIDE, halves
 
 LEVELS = 2
-"""Of a scene: as drawn and halved; a third would have less than 128 pixels a side, see `models.page_corners.halves`."""
+"""Of a scene: as drawn and halved; a third would have less than 128 pixels a side, see `models.page.corners.halves`."""
 
 
 class Frames(NamedTuple):
@@ -41,7 +41,7 @@ def packed(image: npt.NDArray[np.uint8], most: int) -> tuple[npt.NDArray[np.uint
 
 
 def views(frames: Frames, rows: Tensor, outlines: Tensor, margins: Tensor) -> tuple[Tensor, Tensor]:
-    """Input of `models.page_corners.CornerNet`, float (N, 5, 128, 128), and the transforms from each view, 0..1, to
+    """Input of `models.page.corners.CornerNet`, float (N, 5, 128, 128), and the transforms from each view, 0..1, to
     pixels of its scene. rows: int64 (N,), of `frames`; margins: float (N,), in sides of the outline.
     """
     transforms = view_transforms(outlines, margins)
@@ -97,7 +97,7 @@ def relit(pictures: Tensor) -> Tensor:
 
 
 def proportions(sides: Tensor) -> Tensor:
-    """As `models.page_corners.View` has it, of lengths of sides (N, 4): (N,)."""
+    """As `models.page.corners.View` has it, of lengths of sides (N, 4): (N,)."""
     width, height = sides[:, 0] + sides[:, 2], sides[:, 1] + sides[:, 3]
     return torch.log(width.clamp(min=1e-6) / height.clamp(min=1e-6)).clamp(-MOST_PROPORTION, MOST_PROPORTION)
 
@@ -140,7 +140,7 @@ def inverse(transforms: Tensor) -> Tensor:
 
 
 def is_convex(outlines: Tensor) -> Tensor:
-    """As `models.page_corners.is_convex`: bool (N,)."""
+    """As `models.page.corners.is_convex`: bool (N,)."""
     sides = outlines.roll(-1, 1) - outlines
     turns = _cross(sides, sides.roll(-1, 1))
     return (turns > 1).all(1) | (turns < -1).all(1)

@@ -22,9 +22,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from models.page import overlap, shrunk
-from models.page_corners import VIEW_CHANNELS, VIEW_SIDE, CornerNet, is_convex
-from models.page_finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
+from models.networks.weights import FOLDER, own
+from models.page.corners import VIEW_CHANNELS, VIEW_SIDE, CornerNet, is_convex
+from models.page.finder import INPUT_SIDE, MASK_SIDE, PageFinder, PageNet
+from models.page.quad import overlap, shrunk
 from models.training import page_corners, page_finder
 from models.training.drawing import Example, Layout
 from models.training.fitting import Losses, Part, Run, fit
@@ -32,7 +33,6 @@ from models.training.page_cards import ChangingCards, Image
 from models.training.page_others import KINDS, draw_other
 from models.training.page_scenes import Corners, PageScene, draw_scene
 from models.training.page_views import LEVELS, Frames, packed
-from models.weights import FOLDER, own
 
 TRAINING_SPECIMENS = 1_000_000_000
 """First seed of specimens; tests, the demo and measurements use others."""

@@ -1,0 +1,79 @@
+"""Across the steps: whether the document agrees with itself, and whether the face is the one on it.
+
+Imports of vision code stand inside the functions, for the reason given in `document.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from graphs.face import distance_limit
+from graphs.judge import judged
+from graphs.nodes import check
+from graphs.records import CheckResult, Step
+from workers.placement import CPU
+
+if TYPE_CHECKING:
+    from models.barcode.symbols import Barcode
+    from models.mrz.reader import MrzReading
+    from models.text.reader import Text
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from graphs.back import licence_of
+from graphs.judge import clear_unless
+
+if TYPE_CHECKING:
+    from models.face.faces import Face, FaceTrack
+
+
+@check(CPU)
+def consistency(
+    text_lines_front: Text | None, mrz_lines_back: MrzReading | None, barcode_payload_back: Barcode | None
+) -> CheckResult:
+    """Whether front, machine-readable zone and barcode say the same.
+
+    A front that is not legible in Latin letters contradicts nothing: what was read of another script is chance.
+    """
+    from models.fields.consistency import compare
+
+    if text_lines_front is None or text_lines_front.mirrored or mrz_lines_back is None:
+        return judged("consistency", "not_run")
+    if not mrz_lines_back.accepted and mrz_lines_back.refusal != "check_digits":
+        return judged("consistency", "not_run")  # what was not read for certain contradicts nobody
+    found = compare(mrz_lines_back.mrz, text_lines_front, licence_of(barcode_payload_back))
+    contradicted = [one for one in found.contradictions if text_lines_front.legible or one.source_b != "front"]
+    codes: dict[str, Step | None] = {}
+    if contradicted:
+        codes = {"data_mismatch": "front"}
+    elif found.missing or found.contradictions:
+        codes = {"data_not_found": "front"}
+    return judged(
+        "consistency",
+        "rejected" if contradicted else "caution" if codes else "clear",
+        codes,
+        score=found.agreement,
+        fields=[asdict(field) for field in found.fields],
+    )
+
+
+@check(CPU)
+def match(faces_face: FaceTrack, portrait_face_front: Face | None, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the face of the scan is the one on the document. No face found is never a match."""
+    from models.face.match import match as compare
+
+    if portrait_face_front is None:
+        return judged("match", "not_run")
+    found = compare(faces_face, portrait_face_front)
+    if found is None:
+        return judged("match", "not_run")
+    max_distance = distance_limit(found.embedder, thresholds["max_distance"])
+    return clear_unless(
+        "match",
+        {} if found.distance <= max_distance else {"selfie_face_mismatch": "face"},
+        score=found.distance,
+        threshold=max_distance,
+        model=found.embedder.name,
+        model_version=found.embedder.version,
+    )

@@ -1,0 +1,122 @@
+"""The back: what is read and judged from its pages. Signatures are the graph: read the parameters.
+
+Imports of vision code stand inside the functions, for the reason given in `document.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from graphs.document import Pages
+from graphs.judge import clear_unless, judged
+from graphs.nodes import check, data
+from graphs.records import CheckResult, Step
+from workers.placement import CPU
+
+if TYPE_CHECKING:
+    from models.barcode.aamva import AamvaDocument
+    from models.barcode.symbols import Barcode
+    from models.mrz.reader import MrzReading
+    from workers.pool import ModelPool
+
+
+MIN_AGREEING_PAGES = 2
+
+
+@data(CPU)
+def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
+    """Read the machine-readable zone over the best pages, voted; None when there is none.
+
+    A zone whose check digits fail is read again from each page alone: it is kept only as it stands in two of them,
+    because a check digit that fails accuses a person, and a character misread once must not. A document that fills the
+    picture may lie any way round in it.
+    """
+    any_angle = any(page.quad.whole for page in pages.best)
+    reading = models.mrz_reader.read([page.image for page in pages.best], any_angle=any_angle) if pages.best else None
+    if reading is None or reading.refusal != "check_digits":
+        return reading
+    alone = [models.mrz_reader.read([page.image], any_angle=any_angle) for page in pages.best]
+    same = [found for found in alone if found is not None and found.lines == reading.lines]
+    return reading if len(same) >= MIN_AGREEING_PAGES else replace(reading, refusal="unclear")
+
+
+@check(CPU)
+def mrz(mrz_lines: MrzReading | None, pages: Pages) -> CheckResult:
+    """Whether the zone is readable and its check digits hold (ICAO 9303-3 §4.9).
+
+    A check digit is called wrong only when the same characters were read from several pages; else it is unreadable.
+    """
+    name = "mrz_back"
+    if not pages.best:
+        return judged(name, "not_run")
+    if mrz_lines is None:
+        return judged(name, "rejected", {"mrz_unreadable": "back"})
+    code = "mrz_check_digit" if mrz_lines.refusal == "check_digits" else "mrz_unreadable"
+    checks = {check: holds for check, holds in asdict(mrz_lines.mrz.checks).items() if holds is not None}
+    return clear_unless(
+        name,
+        {} if mrz_lines.accepted else {code: "back"},
+        score=mrz_lines.confidence,
+        format=mrz_lines.mrz.format,
+        lines=list(mrz_lines.lines),
+        checks=checks,
+        repaired=[asdict(repair) for repair in mrz_lines.repaired],
+        refusal=mrz_lines.refusal,
+        model="PP-OCR, masked to the MRZ alphabet",
+    )
+
+
+@check(CPU)
+def validity(mrz_lines: MrzReading | None, opened_on: date) -> CheckResult:
+    """Whether the document is in force on the day the case was opened, and its holder can have been born then."""
+    from models.mrz import dates
+
+    if mrz_lines is None or not mrz_lines.accepted:
+        return judged("validity_back", "not_run")
+    born = dates.birth_date(mrz_lines.mrz.birth_date, opened_on)
+    expires = dates.expiry_date(mrz_lines.mrz.expiry_date, opened_on)
+    codes: dict[str, Step | None] = {}
+    if expires is not None and expires < opened_on:
+        codes["document_expired"] = "back"
+    if born is None:
+        codes["date_of_birth_invalid"] = "back"
+    return clear_unless("validity_back", codes, expires_on=expires.isoformat() if expires else None)
+
+
+@data(CPU)
+def barcode_payload(pages: Pages) -> Barcode | None:
+    """Read a barcode from the rectified pages; None when there is none."""
+    from models.barcode import symbols as barcode
+
+    return barcode.read([page.image for page in pages.best]) if pages.best else None
+
+
+@check(CPU)
+def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
+    """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D).
+
+    One that is shown as in a mirror is not the document's own: the picture was mirrored, by a camera or by somebody.
+    """
+    if not pages.best:
+        return judged("barcode_back", "not_run")
+    if barcode_payload is None:
+        return judged("barcode_back", "unidentified", {"barcode_unreadable": "back"})
+    seen: dict[str, Any] = {"format": barcode_payload.format, "mirrored": barcode_payload.mirrored}
+    if barcode_payload.mirrored:
+        return judged("barcode_back", "rejected", {"mirrored_picture": "back"}, **seen)
+    fields = licence_of(barcode_payload)
+    if fields is None:
+        return judged("barcode_back", "caution", {"barcode_unreadable": "back"}, **seen)
+    return judged("barcode_back", "clear", damage=list(fields.damage), **seen)
+
+
+def licence_of(barcode: Barcode | None) -> AamvaDocument | None:
+    """The fields of a driving licence's barcode; None for another barcode, and for one shown as in a mirror."""
+    from models.barcode.aamva import AamvaError, parse
+
+    try:
+        return parse(barcode.payload) if barcode is not None and not barcode.mirrored else None
+    except AamvaError:
+        return None

@@ -1,0 +1,115 @@
+"""The front: what is read and judged from its pages. Signatures are the graph: read the parameters.
+
+Imports of vision code stand inside the functions, for the reason given in `document.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphs.document import Pages
+from graphs.judge import judged
+from graphs.nodes import check, data
+from graphs.records import CheckResult
+from workers.placement import CPU, GPU
+
+if TYPE_CHECKING:
+    from models.face.faces import Face
+    from models.text.reader import Text
+    from workers.pool import ModelPool
+
+
+@data(CPU)
+def text_lines(pages: Pages, models: ModelPool) -> Text | None:
+    """Read the printed text of the sharpest page; None when there is no page."""
+    return models.text_reader.read(pages.best[0].image) if pages.best else None
+
+
+@check(CPU)
+def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the front could be read at all: lines surely read in Latin letters, since others are not read here. What
+    it says is compared by `consistency`.
+    """
+    if text_lines is None:
+        return judged("text_front", "not_run")
+    if text_lines.mirrored:
+        return judged("text_front", "rejected", {"mirrored_picture": "front"}, model="PP-OCR")
+    scores = [line.score for line in text_lines.lines]
+    mean = float(np.mean(scores)) if scores else 0.0
+    enough = text_lines.sure_lines >= thresholds["min_lines"]
+    return judged(
+        "text_front",
+        "clear" if enough else "unidentified",
+        score=mean,
+        lines=len(scores),
+        sure_lines=text_lines.sure_lines,
+        upside_down=bool(text_lines.upside_down),
+        model="PP-OCR",
+    )
+
+
+@check(CPU)
+def tampering(text_lines: Text | None, pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether the ink of one printed line of the front is unlike that of the others: a field printed over."""
+    from models.page.tampering import odd_line
+
+    name = "tampering_front"
+    if text_lines is None or not pages.best:
+        return judged(name, "not_run")
+    found = odd_line([page.image for page in pages.best], [line.box for line in text_lines.lines])
+    if not found.lines:
+        return judged(name, "unidentified")
+    odd = found.score > thresholds["max_ink_difference"]
+    return judged(
+        name,
+        "caution" if odd else "clear",
+        {"altered_text": "front"} if odd else {},
+        score=found.score,
+        threshold=thresholds["max_ink_difference"],
+        lines=found.lines,
+    )
+
+
+@data(GPU)
+def portrait_face(pages: Pages, models: ModelPool) -> Face | None:
+    """The portrait on the document: the largest face of the sharpest page, whichever way up; None without one."""
+    from models.face.track import largest_face
+
+    for page in pages.best:
+        for image in (page.image, np.ascontiguousarray(page.image[::-1, ::-1])):
+            face = largest_face(image, models.face_detector, models.landmarks, models.face_embedder)
+            if face is not None:
+                return face
+    return None
+
+
+@check(CPU)
+def portrait(portrait_face: Face | None, pages: Pages) -> CheckResult:
+    """Whether the document shows a portrait."""
+    if not pages.best:
+        return judged("portrait_front", "not_run")
+    if portrait_face is None:
+        return judged("portrait_front", "rejected", {"selfie_document_missing_photo": "front"})
+    height = float(portrait_face.box[3] - portrait_face.box[1])
+    return judged("portrait_front", "clear", score=portrait_face.score, face_height_px=round(height), model="dlib MMOD")
+
+
+@check(CPU)
+def hologram(pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
+    """Whether an optically variable feature changes colour as the document tilts (the MIDV-Holo method)."""
+    from models.page.hologram import hologram as measure
+
+    name = "hologram_front"
+    found = measure(pages.small)
+    if not found.judged:
+        return judged(name, "unidentified", {"no_hologram_seen": "front"})
+    return judged(
+        name,
+        "clear" if found.score >= thresholds["min_score"] else "caution",
+        {} if found.score >= thresholds["min_score"] else {"no_hologram_seen": "front"},
+        score=found.score,
+        threshold=thresholds["min_score"],
+    )

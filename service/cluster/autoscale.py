@@ -1,0 +1,79 @@
+"""`veridask autoscale`: holds the worker groups of a Kubernetes namespace to the load, and tells the load to others.
+
+The same figures are there in the text format of Prometheus, for an external autoscaler or for looking at them. Without
+a namespace nothing is scaled here, so that an external one can do it. The embedded cluster is scaled by `veridask
+serve` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+
+from prometheus_client import CollectorRegistry, Gauge, start_http_server
+
+from service.cluster.kubernetes import KubernetesGroups
+from service.errors import SettingsError
+from service.observability.metrics import LOAD, load_figures
+from workers.autoscale import Autoscaler, Bounds, Rules
+from workers.load import LabelLoad
+from workers.placement import Label
+from workers.transport import TlsFiles
+
+
+class LoadMetrics:
+    """Gauges by label. Keeps what was said last while the scheduler is away; `veridask_load_read_time` tells."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._gauges = {
+            name: Gauge(f"veridask_{name}", meaning, ["label"], registry=self.registry)
+            for name, meaning in {
+                **LOAD,
+                "idle_workers": "Workers without a task.",
+                "ordered_workers": "Workers that there are to be.",
+            }.items()
+        }
+        self._read = Gauge("veridask_load_read_time", "When the load was read last.", registry=self.registry)
+
+    def seen(self, loads: Mapping[Label, LabelLoad], ordered: Mapping[Label, int]) -> None:
+        """Show a load that was just read. ordered: by label, empty where nothing is scaled here."""
+        for label, load in loads.items():
+            values = {
+                **load_figures(load),
+                "idle_workers": len(load.idle),
+                **({"ordered_workers": ordered[label]} if label in ordered else {}),
+            }
+            for name, value in values.items():
+                self._gauges[name].labels(label).set(value)
+        self._read.set_to_current_time()
+
+
+async def autoscale(
+    scheduler: str,
+    groups: KubernetesGroups | None,
+    bounds: Mapping[Label, Bounds],
+    rules: Rules,
+    metrics: tuple[str, int] | None,
+    tls: TlsFiles | None = None,
+) -> None:
+    """Scale until cancelled. metrics: address and port to tell the load at; without it and groups: SettingsError.
+
+    tls: for a `tls://` scheduler.
+    """
+    if groups is None and metrics is None:
+        raise SettingsError("nothing to do: name a Kubernetes namespace to scale, a port for the metrics, or both")
+    told = LoadMetrics()
+    async with AsyncExitStack() as stack:
+        if groups is not None:
+            await stack.enter_async_context(groups)
+        if metrics is not None:
+            try:
+                server, thread = start_http_server(metrics[1], metrics[0], told.registry)
+            except OSError as error:
+                raise SettingsError(f"the metrics cannot be served at {metrics[0]}:{metrics[1]}: {error}") from error
+            stack.callback(server.server_close)
+            stack.callback(thread.join)
+            stack.callback(server.shutdown)
+        await asyncio.create_task(Autoscaler(scheduler, groups, bounds, rules, told.seen, tls).run())

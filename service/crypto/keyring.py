@@ -1,0 +1,120 @@
+"""The keys: encryption keys (KEKs), which only wrap, and one data key for each case, which is kept wrapped.
+
+    first:3q2+…=          the file: one key a line, its id, a colon, 32 bytes in base64
+    2025-spring:n3v…=     the first one wraps; the others only open what they wrapped before
+
+A wrapped data key is nonce 12 ‖ AES-256-GCM of the 32 bytes, bound to its case and to the id of the key that wrapped
+it. NIST SP 800-38D allows 2^32 random nonces under one key: so many cases. It lies in the row of its case
+(`service.store.cases`), away from the evidence: once it is erased, what was sealed is lost wherever copies of it are.
+Workers hold none of these keys.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from service.crypto.key_files import made_once
+from service.crypto.sealing import KEY_BYTES
+from service.errors import KeyMissingError, SettingsError
+
+DEFAULT_FILE = "encryption.keys"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_NONCE = 12
+
+
+@dataclass(frozen=True)
+class WrappedKey:
+    """A data key as it is stored. key_id: of the encryption key that wrapped it."""
+
+    key_id: str
+    sealed: bytes = field(repr=False)
+
+
+class Keyring:
+    """Encryption keys by id; the first one wraps."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._ciphers = {key_id: AESGCM(key) for key_id, key in keys.items()}
+        self.first = next(iter(keys))
+
+    @classmethod
+    def parsed(cls, text: str) -> Keyring:
+        """The keys that a file's text names. Raises SettingsError, which says the line and nothing of the key."""
+        keys: dict[str, bytes] = {}
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            key_id, _, encoded = line.strip().partition(":")
+            if not _ID.fullmatch(key_id):
+                raise SettingsError(f"line {number} does not begin with a key's id and a colon")
+            if key_id in keys:
+                raise SettingsError(f"line {number} has the id {key_id} a second time")
+            try:
+                key = base64.b64decode(encoded, validate=True)
+            except (binascii.Error, ValueError):
+                key = b""
+            if len(key) != KEY_BYTES:
+                raise SettingsError(f"the key {key_id} in line {number} is not {KEY_BYTES} bytes in base64")
+            keys[key_id] = key
+        if not keys:
+            raise SettingsError("no key is in it")
+        return cls(keys)
+
+    def wrapped(self, data_key: bytes, case_id: str) -> WrappedKey:
+        """A data key, wrapped by the first key for that case."""
+        nonce = secrets.token_bytes(_NONCE)
+        return WrappedKey(
+            self.first, nonce + self._ciphers[self.first].encrypt(nonce, data_key, _bound(self.first, case_id))
+        )
+
+    def made(self, case_id: str) -> WrappedKey:
+        """A new data key for that case."""
+        return self.wrapped(secrets.token_bytes(KEY_BYTES), case_id)
+
+    def data_key(self, wrapped: WrappedKey, case_id: str) -> bytes:
+        """The data key of that case. Raises KeyMissingError."""
+        cipher = self._ciphers.get(wrapped.key_id)
+        if cipher is None:
+            raise KeyMissingError(f"sealed by the key {wrapped.key_id}, which is not among the encryption keys")
+        nonce, sealed = wrapped.sealed[:_NONCE], wrapped.sealed[_NONCE:]
+        try:
+            return cipher.decrypt(nonce, sealed, _bound(wrapped.key_id, case_id))
+        except (InvalidTag, ValueError) as error:  # ValueError: it was cut off within its nonce
+            raise KeyMissingError(f"the key {wrapped.key_id} is another one than that which sealed this") from error
+
+
+def _bound(key_id: str, case_id: str) -> bytes:
+    return f"veridask data key 1\n{key_id}\n{case_id}".encode()
+
+
+def keyring_of(path: Path | None, folder: Path) -> Keyring:
+    """The keys in that file; without one those of a file that is made in the data folder once, for its owner alone.
+
+    Raises SettingsError.
+    """
+    held = path or folder / DEFAULT_FILE
+    try:
+        if path is None:
+            key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+            made_once(held, f"{secrets.token_hex(4)}:{key}\n".encode())
+        text, mode = held.read_text("ascii"), held.stat().st_mode
+    except OSError as error:
+        raise SettingsError(f"{held} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise SettingsError(f"{held}: it is no text") from None
+    if mode & stat.S_IROTH:
+        raise SettingsError(f"everyone on this machine can read {held}; chmod 600 it")
+    try:
+        return Keyring.parsed(text)
+    except SettingsError as error:
+        raise SettingsError(f"{held}: {error.detail}") from error

@@ -1,0 +1,51 @@
+"""Evidence for people: whoever looks at media or findings is written to the audit log before he sees them.
+
+The service itself reads evidence past this, to hand uploads to the workers (`service.cases.reconciler`).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from service.errors import UnknownUploadError
+from service.evidence.evidence import Evidence
+from service.store.audit import AuditLog, Entry
+from service.store.cases import CaseStore
+from service.store.rows import Upload
+
+if TYPE_CHECKING:
+    import zarr
+
+
+class AuditedEvidence:
+    """Opens evidence for one reader after the other. Each call raises StoreUnavailableError, and opens nothing then."""
+
+    def __init__(self, store: CaseStore, evidence: Evidence) -> None:
+        self._store = store
+        self._audit: AuditLog = store.audit
+        self._evidence = evidence
+
+    async def upload(self, case_id: str, upload_id: str) -> Upload:
+        """What is known of an upload. Raises UnknownUploadError."""
+        for upload in await self._store.uploads(case_id):
+            if upload.id == upload_id:
+                return upload
+        raise UnknownUploadError("the case has no such upload")
+
+    async def media(self, upload: Upload, reader: str) -> bytes:
+        """The media of an upload as it was received. reader: id of an API key, or who works at this machine.
+
+        Raises UnknownCaseError, ForgottenError, EvidenceUnavailableError, SealBrokenError.
+        """
+        details = {"step": upload.step, "attempt": upload.attempt, "part": "media"}
+        await self._audit.record(datetime.now(UTC), Entry(reader, "evidence.read", upload.case_id, details))
+        return await self._evidence.read(upload.evidence_key)
+
+    async def findings(self, case_id: str, reader: str, part: str = "findings") -> zarr.Group:
+        """The Zarr group of a case, to read. part: what the audit log says is read.
+
+        Raises FileNotFoundError when nothing was written yet, and as `media`.
+        """
+        await self._audit.record(datetime.now(UTC), Entry(reader, "evidence.read", case_id, {"part": part}))
+        return await self._evidence.group(case_id)

@@ -1,0 +1,30 @@
+"""What the shadows of profiles would have decided (`graphs.shadow`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+
+from service.http.access import REFUSED, Parts, needs
+from service.http.openapi import problems
+from service.schemas.cases import PRINTABLE, Moment
+from service.schemas.shadows import ShadowView
+from service.store.shadows import Which
+from service.views.shadows import shadow_view
+
+router = APIRouter(tags=["profiles"])
+
+
+@router.get("/v1/shadow", responses=problems(*REFUSED, 422, 503), dependencies=[Depends(needs("cases:read"))])
+async def compare_shadows(
+    parts: Parts,
+    profile: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)] = None,
+    created_from: Annotated[Moment | None, Query(description="Of cases created then or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Of cases created before that.")] = None,
+) -> list[ShadowView]:
+    """What other policies would have decided of the same uploads: for each shadow of a profile how often it agrees with
+    the live policy, and where not. A shadow never moves a decision. Redacted cases are not counted any more.
+    """
+    found = await parts.shadows.comparisons(Which(profile, created_from, created_before))
+    return [shadow_view(one) for one in found]

@@ -1,0 +1,22 @@
+"""Liveness and readiness."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Whether cases can be taken now, and what is missing if not."""
+
+    ready: bool
+    missing: list[str] = Field(
+        description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`, `stopping`."
+    )

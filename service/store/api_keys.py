@@ -1,0 +1,143 @@
+"""API keys: who may do what. Made by `veridask keys`, kept as a digest, shown once.
+
+A key reads `vd_<26 characters>_<43 characters>`: an id by which its row is found, and 256 random bits of which the
+store keeps the SHA-256 alone. A slow hash would add nothing to that many bits, and would cost every request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import get_args
+
+from sqlalchemy import select
+
+from service.errors import UnknownKeyError
+from service.lifecycle.identifiers import TIME_ORDERED, time_ordered
+from service.store import audit
+from service.store.database import Database, in_a_thread
+from service.store.tables import KeyRow
+from service.vocabulary import Scope
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+_TOKEN = re.compile(rf"vd_({TIME_ORDERED})_([A-Za-z0-9_-]{{43}})")
+_KEPT_S = 5.0
+"""How long a row that was read is believed: a key that was revoked opens nothing after that time."""
+_MOST_KEPT = 10_000
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A key without its secret. Times are UTC."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    secret_hash: str
+
+    def is_good(self, now: datetime) -> bool:
+        """Whether it opens anything now."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class ApiKeys:
+    """The keys in the case store's database. What the command line calls blocks; all raise StoreUnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self.threads = database.threads
+        self._database = database
+        self._read: dict[str, tuple[float, ApiKey | None]] = {}
+
+    def create(
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        now: datetime,
+        expires_at: datetime | None = None,
+        *,
+        by: str = audit.SERVICE,
+    ) -> tuple[ApiKey, str]:
+        """A new key, and the text of it that is shown this once. by: who makes it, for the audit log."""
+        key_id = time_ordered("key")
+        secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+        with self._database.writing() as session:
+            row = KeyRow(
+                id=key_id,
+                name=name,
+                scopes=sorted(set(scopes), key=SCOPES.index),
+                secret_hash=_digest(secret),
+                created_at=now,
+                expires_at=expires_at,
+                revoked_at=None,
+            )
+            session.add(row)
+            audit.append(session, now, [audit.Entry(by, "key.created", None, {"key": key_id, "scopes": row.scopes})])
+            return _key_of(row), f"vd_{key_id.removeprefix('key_')}_{secret}"
+
+    def all(self) -> list[ApiKey]:
+        """All keys, revoked ones too, the oldest first."""
+        with self._database.reading() as session:
+            return [_key_of(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.id))]
+
+    def revoke(self, key_id: str, now: datetime, *, by: str = audit.SERVICE) -> ApiKey:
+        """End a key for good; harmless when repeated. by: who ends it, for the audit log. Raises UnknownKeyError."""
+        with self._database.writing() as session:
+            row = session.get(KeyRow, key_id)
+            if row is None:
+                raise UnknownKeyError(f"there is no key {key_id}")
+            row.revoked_at = row.revoked_at or now
+            audit.append(session, now, [audit.Entry(by, "key.revoked", None, {"key": key_id})])
+            return _key_of(row)
+
+    async def opened_by(self, token: str, now: datetime) -> ApiKey | None:
+        """The key of that text, None when it is none, revoked or expired. The digests are compared in constant time."""
+        parts = _TOKEN.fullmatch(token)
+        if parts is None:
+            return None
+        key = await self._known(f"key_{parts[1]}")
+        if key is None or not hmac.compare_digest(_digest(parts[2]), key.secret_hash) or not key.is_good(now):
+            return None
+        return key
+
+    async def _known(self, key_id: str) -> ApiKey | None:
+        known = self._read.get(key_id)
+        if known is not None and time.monotonic() - known[0] < _KEPT_S:
+            return known[1]
+        key = await self._find(key_id)
+        if len(self._read) >= _MOST_KEPT:  # by somebody who tries ids
+            self._read.clear()
+        self._read[key_id] = (time.monotonic(), key)
+        return key
+
+    @in_a_thread
+    def _find(self, key_id: str) -> ApiKey | None:
+        with self._database.reading() as session:
+            row = session.get(KeyRow, key_id)
+            return _key_of(row) if row is not None else None
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _key_of(row: KeyRow) -> ApiKey:
+    return ApiKey(
+        id=row.id,
+        name=row.name,
+        scopes=tuple(row.scopes),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        revoked_at=row.revoked_at,
+        secret_hash=row.secret_hash,
+    )

@@ -1,0 +1,390 @@
+"""The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
+from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
+
+What speaks of a person is sealed with a data key of its case (`service.store.rows`, `service.store.data_keys`). It does
+not hold media (`service.evidence.evidence`) nor decide what a change is (`service.lifecycle.case`). The webhooks that
+are due on a change are written with it (`service.store.outbox`); how the database is opened says
+`service.store.database`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import structlog
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session
+
+from service.crypto.keyring import Keyring
+from service.crypto.sealing import Values
+from service.errors import ConflictError, ForgottenError, StoreUnavailableError, UnknownCaseError
+from service.lifecycle.case import Case, Change, Event
+from service.lifecycle.identifiers import is_case_id
+from service.store import audit, data_keys, revisions
+from service.store import outbox as webhook_outbox
+from service.store.api_keys import ApiKeys
+from service.store.database import Database, database_errors, in_a_thread
+from service.store.erasure import Erasures
+from service.store.listing import CaseFilter, ListedCase, listed, page_query
+from service.store.rows import (
+    StoredEvent,
+    StoredRequest,
+    Upload,
+    case_of,
+    columns_of,
+    event_columns,
+    event_of,
+    request_columns,
+    request_of,
+    upload_columns,
+    upload_of,
+)
+from service.store.tables import CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
+from service.vocabulary import OPEN, Migrations
+
+log = structlog.get_logger()
+
+_REVISION_TRIES = 10
+_AT_ONCE = 500
+"""Ids in one query: databases bound the number of parameters."""
+
+
+class CaseStore:
+    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed. `keyring`
+    wraps and opens the cases' data keys; `migrations` says whether `start` may change tables. Whatever reads a case may
+    raise KeyMissingError, ForgottenError and SealBrokenError as well.
+    """
+
+    def __init__(
+        self, url: str, told: Callable[[str], None], keyring: Keyring, migrations: Migrations = "at_start"
+    ) -> None:
+        self.database = Database(url)
+        self.threads = self.database.threads
+        self._engine = self.database.engine
+        self._reading, self._writing = self.database.reading, self.database.writing
+        self._listener = told
+        self._keyring = keyring
+        self._migrations = migrations
+        self.keys = ApiKeys(self.database)
+        self.audit = audit.AuditLog(self.database)
+        self.erasures = Erasures(self.database, self._told)
+
+    async def start(self) -> None:
+        """Have the tables be this build's (`service.store.revisions`). Raises StoreUnavailableError; StoreRevisionError
+        when they cannot be; KeyMissingError when a key that sealed some of the cases is not in the keyring.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._made()
+
+    @in_a_thread
+    def _made(self) -> None:
+        before = revisions.prepare(self.database, self._migrations)
+        if before != revisions.newest():
+            log.info("tables_upgraded", before=before, after=revisions.newest())
+        with self._reading() as session:
+            data_keys.require_known(session, self._keyring)
+
+    async def close(self) -> None:
+        """Wait for what is under way, and give back all connections."""
+        await self.database.close()
+
+    def _told(self, case_id: str) -> None:
+        """Say on the event loop, and before the call that wrote it returns, that there are events of a case."""
+        self._loop.call_soon_threadsafe(self._listener, case_id)
+
+    @in_a_thread
+    def check(self) -> None:
+        """Touch the database. Raises StoreUnavailableError."""
+        with database_errors(), self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    @in_a_thread
+    def create(
+        self, change: Change, request: StoredRequest | None = None, *, by: str = audit.SERVICE
+    ) -> StoredRequest | None:
+        """Store a new case with its first events. by: who asked for it, for the audit log.
+
+        With a request whose key is known already nothing is stored, and the earlier request is given back.
+        """
+        try:
+            known = self._created(change, request, by)
+        except ConflictError:
+            # PostgreSQL lets two with one key write at once: the later one is told when the first has committed.
+            known = self._known(request.key) if request is not None else None
+            if known is None:
+                raise
+        if known is None:
+            self._told(change.case.id)
+        return known
+
+    def _created(self, change: Change, request: StoredRequest | None, by: str) -> StoredRequest | None:
+        case = change.case
+        with self._writing() as session:
+            if request is not None:
+                known = session.get(RequestRow, request.key)
+                if known is not None:
+                    return self._request(session, known)
+            key = self._keyring.made(case.id)
+            row = CaseRow(id=case.id, revision=0, key_id=key.key_id, data_key=key.sealed)
+            values = Values(data_keys.data_key(row, self._keyring))
+            for name, value in columns_of(case, values).items():
+                setattr(row, name, value)
+            session.add(row)
+            session.flush()  # the rows below refer to it
+            if request is not None:
+                session.add(RequestRow(**request_columns(request, values), created_at=case.created_at))
+            _add_events(session, case.id, change.events, case.updated_at, values)
+            webhook_outbox.put(session, change)
+            created = audit.Entry(by, "case.created", case.id, {"profile": case.profile})
+            audit.append(session, case.created_at, [created])
+        return None
+
+    @in_a_thread
+    def request(self, key: str) -> StoredRequest | None:
+        """The request that was made under that Idempotency-Key."""
+        return self._known(key)
+
+    def _known(self, key: str) -> StoredRequest | None:
+        with self._reading() as session:
+            row = session.get(RequestRow, key)
+            return self._request(session, row) if row else None
+
+    @in_a_thread
+    def delete(self, case_id: str) -> None:
+        """Take back a case that was never acknowledged."""
+        with self._writing() as session:
+            row = session.get(CaseRow, case_id)
+            if row is not None:
+                now = datetime.now(UTC)
+                session.delete(row)
+                audit.append(session, now, [audit.Entry(audit.SERVICE, "case.taken_back", case_id)])
+
+    @in_a_thread
+    def get(self, case_id: str) -> Case:
+        """The case of that id. Raises UnknownCaseError."""
+        if not is_case_id(case_id):
+            raise UnknownCaseError("there is no such case")
+        with self._reading() as session:
+            row = session.get(CaseRow, case_id)
+        if row is None:
+            raise UnknownCaseError("there is no such case")
+        return self._case(row)
+
+    @in_a_thread
+    def change(
+        self,
+        case_id: str,
+        transition: Callable[[Case], Change | None],
+        *,
+        upload: Callable[[Case], Upload] | None = None,
+        before: Sequence[Event] = (),
+        by: str = audit.SERVICE,
+    ) -> Change | None:
+        """Apply a transition in one transaction; gives what it gave, once that is durable.
+
+        upload: makes, from the changed case, the upload to store with it. before: events to tell ahead of the
+        transition's own. by: who asked for it, for the audit log. The transition may be called again when another
+        writer was faster. Raises ForgottenError when it changes a redacted case.
+        """
+        for _ in range(_REVISION_TRIES):
+            with self._writing() as session:
+                row = session.get(CaseRow, case_id)
+                if row is None:
+                    raise UnknownCaseError("there is no such case")
+                sealing = self._values(row)
+                change = transition(case_of(row, sealing))
+                if change is None:
+                    return None
+                if sealing is None:
+                    raise ForgottenError("the case was redacted")
+                fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
+                values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
+                session.expunge(row)
+                done = session.execute(update(CaseRow).where(fresh).values(**values))
+                if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+                    session.rollback()
+                    continue
+                if upload is not None:
+                    session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
+                    session.flush()
+                _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
+                webhook_outbox.put(session, change)
+                audit.append(session, change.case.updated_at, audit.entries_of(change, by))
+            self._told(case_id)
+            return change
+        raise StoreUnavailableError("the case is changed too often at once")
+
+    @in_a_thread
+    def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
+        """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
+        with self._writing() as session:
+            ids = {case_id for case_id, _ in events}
+            query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)
+            # Locked as by a change: of two that write at once on PostgreSQL the later could have the lower ids, and who
+            # has heard of the others would never hear of them. In order, or two that tell could wait for each other.
+            query = query.with_for_update(key_share=True)
+            known = {row.id: values for row in session.execute(query) if (values := self._values(row)) is not None}
+            for case_id, item in events:
+                if case_id in known:
+                    _add_events(session, case_id, (item,), now, known[case_id])
+        for case_id in known:
+            self._told(case_id)
+
+    @in_a_thread
+    def events(self, case_id: str, after: int = 0) -> list[StoredEvent]:
+        """The events of a case past the id `after`, oldest first."""
+        query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
+        with self._reading() as session:
+            rows = (session.scalars(query)).all()
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [event_of(row, values) for row in rows] if values else []
+
+    @in_a_thread
+    def uploads(self, case_id: str) -> list[Upload]:
+        """All uploads of a case, oldest first."""
+        query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
+        with self._reading() as session:
+            rows = (session.scalars(query)).all()
+            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+        return [upload_of(row, values) for row in rows] if values else []
+
+    @in_a_thread
+    def evidence_keys(self) -> set[str]:
+        """Where the evidence of every upload is, and the pieces of those that have not come whole yet."""
+        with self._reading() as session:
+            return {*session.scalars(select(UploadRow.evidence_key)), *session.scalars(select(PieceRow.evidence_key))}
+
+    @in_a_thread
+    def overdue(self, now: datetime, uploaded_before: datetime) -> list[Case]:
+        """Cases past their expiry without all uploads, and cases without a decision since before `uploaded_before`."""
+        expired = (CaseRow.status == "requires_input") & (CaseRow.expires_at <= now)
+        stuck = (CaseRow.status == "processing") & (CaseRow.last_received_at <= uploaded_before)
+        with self._reading() as session:
+            rows = (session.scalars(select(CaseRow).where(expired | stuck).order_by(CaseRow.id))).all()
+        return [self._case(row) for row in rows]
+
+    @in_a_thread
+    def page(self, wanted: CaseFilter, limit: int, after: str | None) -> tuple[list[ListedCase], bool]:
+        """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
+        with self._reading() as session:
+            rows = session.execute(page_query(wanted, limit + 1, after)).all()
+        # One case that was erased must not hide the others of its page.
+        return [listed(row, self._values(row) if row.data_key else None) for row in rows[:limit]], len(rows) > limit
+
+    @in_a_thread
+    def processing(self) -> int:
+        """How many cases have all their uploads and no decision."""
+        with self._reading() as session:
+            query = select(func.count()).select_from(CaseRow).where(CaseRow.status == "processing")
+            return int((session.scalars(query)).one())
+
+    @in_a_thread
+    def status_of(self, case_ids: Sequence[str]) -> dict[str, tuple[str, str, datetime]]:
+        """Status, replica and last change of those of these cases that there are."""
+        found: dict[str, tuple[str, str, datetime]] = {}
+        query = select(CaseRow.id, CaseRow.status, CaseRow.replica, CaseRow.updated_at)
+        with self._reading() as session:
+            for start in range(0, len(case_ids), _AT_ONCE):
+                part = query.where(CaseRow.id.in_(case_ids[start : start + _AT_ONCE]))
+                for case_id, status, replica, at in (session.execute(part)).all():
+                    found[case_id] = (status, replica, at)
+        return found
+
+    @in_a_thread
+    def told_since(self, last: int) -> tuple[int, set[str]]:
+        """The newest event's id, and the cases that were told something past the id `last`, a thousand events at most.
+
+        With `last` negative only the newest id, and no cases.
+        """
+        with self._reading() as session:
+            if last < 0:
+                return int((session.scalars(select(func.max(EventRow.id)))).one() or 0), set()
+            query = select(EventRow.id, EventRow.case_id).where(EventRow.id > last).order_by(EventRow.id).limit(1000)
+            rows = (session.execute(query)).all()
+        return (rows[-1][0] if rows else last), {case_id for _, case_id in rows}
+
+    # --- the keys ---
+
+    def _values(self, row: data_keys.Keyed) -> Values | None:
+        """What seals and opens for a case; None for one that was redacted."""
+        return Values(data_keys.data_key(row, self._keyring)) if row.data_key is not None else None
+
+    def _request(self, session: Session, row: RequestRow) -> StoredRequest:
+        return request_of(row, Values(data_keys.data_key(data_keys.keyed(session, row.case_id), self._keyring)))
+
+    def _case(self, row: CaseRow) -> Case:
+        return case_of(row, self._values(row))
+
+    @in_a_thread
+    def data_key(self, case_id: str) -> bytes:
+        """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError."""
+        with self._reading() as session:
+            return data_keys.data_key(data_keys.keyed(session, case_id), self._keyring)
+
+    @in_a_thread
+    def sealed_by_others(self) -> int:
+        """How many data keys are wrapped by another encryption key than the first."""
+        with self._reading() as session:
+            return data_keys.wrapped_by_others(session, self._keyring)
+
+    @in_a_thread
+    def reseal(self, most: int) -> int:
+        """Wrap that many of these data keys at most again, with the first key; gives how many. Raises KeyMissingError;
+        none was changed then.
+        """
+        with self._writing() as session:
+            return data_keys.rewrap(session, self._keyring, most)
+
+    # --- the API processes on this store ---
+
+    @in_a_thread
+    def here(self, replica: str, now: datetime) -> None:
+        """An API process says that it is there."""
+        with self._writing() as session:
+            done = session.execute(update(ReplicaRow).where(ReplicaRow.id == replica).values(seen_at=now))
+            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+                session.add(ReplicaRow(id=replica, seen_at=now))
+
+    @in_a_thread
+    def gone(self, replica: str) -> None:
+        """An API process goes away in order: others take its cases over at once."""
+        with self._writing() as session:
+            session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
+
+    @in_a_thread
+    def abandoned(self, seen_before: datetime, most: int) -> list[Case]:
+        """Open cases of API processes that were not seen since, those with uploads first; `most` at most."""
+        alive = select(ReplicaRow.id).where(ReplicaRow.seen_at >= seen_before)
+        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
+        with self._reading() as session:
+            rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
+            return [self._case(row) for row in rows.all()]
+
+    @in_a_thread
+    def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
+        """Cases that one API process looked after are looked after by another. One that was taken by a third in the
+        meantime stays with that one.
+        """
+        with self._writing() as session:
+            for start in range(0, len(case_ids), _AT_ONCE):
+                which = CaseRow.id.in_(case_ids[start : start + _AT_ONCE]) & (CaseRow.replica == before)
+                session.execute(update(CaseRow).where(which).values(replica=now))
+
+    @in_a_thread
+    def looked_after(self, replica: str, cell: str) -> list[Case]:
+        """The open cases of a cell that an API process looks after, those with uploads first."""
+        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
+        with self._reading() as session:
+            rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
+            return [self._case(row) for row in rows.all()]
+
+
+def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:
+    if events:
+        rows = [event_columns(case_id, event, now, values) for event in events]
+        dialect = session.get_bind().dialect.name
+        insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+        session.execute(insert(EventRow).on_conflict_do_nothing(index_elements=["case_id", "once"]), rows)

@@ -1,0 +1,150 @@
+"""The words of tus 1.0 (https://tus.io/protocols/resumable-upload): what a request says, strictly read, and what an
+answer says. Core, creation, creation-with-upload, termination, expiration, checksum. No I/O: see
+`service.uploads.resumable`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import format_datetime
+from functools import partial
+from typing import Any
+
+from service.errors import ChecksumError, TusRequestError, TusVersionError
+
+VERSION = "1.0.0"
+EXTENSIONS = "creation,creation-with-upload,termination,expiration,checksum"
+BODY_TYPE = "application/offset+octet-stream"
+CHECKSUMS: Mapping[str, Callable[[], Any]] = {
+    "sha1": partial(hashlib.sha1, usedforsecurity=False),  # every server of the extension must know it
+    "sha256": hashlib.sha256,
+}
+ASKED = (
+    "Tus-Resumable",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+    "Upload-Checksum",
+    "X-HTTP-Method-Override",
+)
+"""The headers that a request may have."""
+ANSWERED = (
+    "Tus-Resumable",
+    "Tus-Version",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Tus-Checksum-Algorithm",
+    "Upload-Length",
+    "Upload-Offset",
+    "Upload-Expires",
+)
+"""The headers that an answer may have."""
+_NUMBER = re.compile(r"[0-9]{1,18}")
+_KEY = re.compile(r"[!-+\--~]{1,64}")
+_MOST_METADATA = 4096
+Headers = Mapping[str, str]
+
+
+def require_version(headers: Headers) -> None:
+    """Raises TusVersionError when the request does not say that it is of tus 1.0.0."""
+    if headers.get("tus-resumable") != VERSION:
+        raise TusVersionError(f"send Tus-Resumable: {VERSION}")
+
+
+def length_of(headers: Headers) -> int:
+    """The length in bytes of the upload to be created. Raises TusRequestError."""
+    if "upload-concat" in headers or "upload-defer-length" in headers:
+        raise TusRequestError(f"of the extensions there are {EXTENSIONS}")
+    return _number(headers, "Upload-Length")
+
+
+def offset_of(headers: Headers) -> int:
+    """The byte from which on the body goes on. Raises TusRequestError."""
+    return _number(headers, "Upload-Offset")
+
+
+def content_length_of(headers: Headers) -> int | None:
+    """The length in bytes of the body, where it is said."""
+    return int(given) if _NUMBER.fullmatch(given := headers.get("content-length", "")) else None
+
+
+def media_type_of(headers: Headers) -> str:
+    """The media type, without parameters, that `filetype` in the metadata names; empty when it names none.
+
+    Everything else in the metadata, such as the name of a file, is checked and thrown away. Raises TusRequestError.
+    """
+    text = headers.get("upload-metadata", "")
+    if len(text) > _MOST_METADATA:
+        raise TusRequestError(f"Upload-Metadata is longer than {_MOST_METADATA} characters")
+    found: dict[str, bytes] = {}
+    for pair in text.split(",") if text.strip() else ():
+        key, _, encoded = pair.strip().partition(" ")
+        if not _KEY.fullmatch(key) or key in found:
+            raise TusRequestError("Upload-Metadata is: key value-in-base64, key value-in-base64; each key once")
+        try:
+            found[key] = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            raise TusRequestError("a value in Upload-Metadata is not base64") from None
+    return found.get("filetype", b"").decode("ascii", "replace").split(";")[0].strip().lower()
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """What the bytes of a request must come to."""
+
+    expected: bytes
+    _digest: Any = field(repr=False)
+
+    @classmethod
+    def of(cls, headers: Headers) -> Checksum | None:
+        """The one that came with the request. Raises TusRequestError."""
+        if (text := headers.get("upload-checksum")) is None:
+            return None
+        algorithm, _, encoded = text.strip().partition(" ")
+        if algorithm not in CHECKSUMS:
+            raise TusRequestError(f"Upload-Checksum is of {' or '.join(CHECKSUMS)}")
+        digest = CHECKSUMS[algorithm]()
+        try:
+            expected = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            expected = b""
+        if len(expected) != digest.digest_size:
+            raise TusRequestError("the value of Upload-Checksum is no such digest in base64")
+        return cls(expected, digest)
+
+    def update(self, content: bytes) -> None:
+        """More bytes of the request."""
+        self._digest.update(content)
+
+    def require(self) -> None:
+        """Raises ChecksumError when all bytes came to something else."""
+        if not hmac.compare_digest(self._digest.digest(), self.expected):
+            raise ChecksumError("these bytes are thrown away; send them again")
+
+
+def discovery(max_size: int) -> dict[str, str]:
+    """The headers that say what this server can do. max_size: of an upload in bytes."""
+    return {
+        "Tus-Version": VERSION,
+        "Tus-Extension": EXTENSIONS,
+        "Tus-Max-Size": str(max_size),
+        "Tus-Checksum-Algorithm": ",".join(CHECKSUMS),
+    }
+
+
+def http_date(moment: datetime) -> str:
+    """A moment in UTC as HTTP writes it (RFC 9110)."""
+    return format_datetime(moment, usegmt=True)
+
+
+def _number(headers: Headers, name: str) -> int:
+    if not _NUMBER.fullmatch(given := headers.get(name.lower(), "")):
+        raise TusRequestError(f"{name} must be a number of bytes")
+    return int(given)

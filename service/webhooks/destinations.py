@@ -1,0 +1,114 @@
+"""Which URLs webhooks may go to. A customer names them, so without these rules an API key would be a way into the
+network that the service runs in: to metadata services, databases, the scheduler.
+
+A host is resolved when an endpoint is made and again at each sending, which then connects to the address that was
+looked at (`service.webhooks.sender`): a name that changes its mind in between gains nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+from service.errors import WebhookUrlError
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_TEXT = re.compile(r"https?://[!-\[\]-~]{1,2000}", re.IGNORECASE)
+"""Printable ASCII without a backslash, which some programs read as a slash. Other names are written in punycode."""
+_NAME = re.compile(r"(?!.*\.\.)[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NEVER_PUBLIC = tuple(
+    ipaddress.ip_network(net) for net in ("168.63.129.16/32", "192.0.0.0/24", "fec0::/10", "64:ff9b:1::/48")
+)
+"""Azure's and Oracle's metadata services and others that Python's `ipaddress` takes for public."""
+_LOOKUPS = 64
+"""Names looked up at once, in threads of their own: a slow name server holds up nothing else."""
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public Internet; those that carry another one inside are judged by that."""
+    ip: IpAddress = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
+        if ip in _NAT64:
+            inside.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+        carried = [str(one) for one in inside if one is not None]
+        if carried:
+            return all(map(is_public, carried))
+    return ip.is_global and not ip.is_multicast and not any(ip in net for net in _NEVER_PUBLIC)
+
+
+class Destinations:
+    """The rules of one service. allow_private: addresses that are not public may be named; allow_loopback: this machine
+    may be, also without TLS.
+    """
+
+    def __init__(self, *, allow_private: bool, allow_loopback: bool) -> None:
+        self._allow_private = allow_private
+        self._allow_loopback = allow_loopback
+        self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
+
+    def close(self) -> None:
+        """Start no more look-ups."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def parsed(self, text: str) -> httpx.URL:
+        """The URL that a text is. Raises WebhookUrlError for one that no webhook goes to, whatever its host is."""
+        if not _TEXT.fullmatch(text):
+            raise WebhookUrlError("a webhook URL is https:// and printable ASCII, at most 2,000 characters")
+        try:
+            url = httpx.URL(text)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise WebhookUrlError("this is not a URL") from error
+        if url.userinfo:
+            raise WebhookUrlError("a webhook URL holds no user name or password; deliveries are signed")
+        host = url.raw_host.decode()
+        if not (_NAME.fullmatch(host) or _address(host)) or not 0 < _port(url) < 2**16:
+            raise WebhookUrlError("a webhook URL has the name or address of a host, and a port of 1 to 65535 if any")
+        if url.scheme != "https" and not (self._allow_loopback and _names_loopback(host)):
+            raise WebhookUrlError("a webhook URL begins with https://")
+        return url
+
+    async def addresses(self, url: httpx.URL) -> list[str]:
+        """The addresses of the URL's host. Raises WebhookUrlError when there are none or one is not allowed."""
+        host = url.raw_host.decode()
+        look_up = asyncio.get_running_loop().run_in_executor(
+            self._threads, socket.getaddrinfo, host, _port(url), socket.AF_UNSPEC, socket.SOCK_STREAM
+        )
+        try:
+            found = list(dict.fromkeys(str(entry[4][0]) for entry in await look_up))
+        except (OSError, UnicodeError) as error:
+            raise WebhookUrlError("the host of the webhook URL has no address") from error
+        if not found or not all(self._allowed(address, url) for address in found):
+            raise WebhookUrlError(
+                "the host of the webhook URL is not on the public Internet; "
+                "VERIDASK_WEBHOOK_ALLOW_PRIVATE=true allows it"
+            )
+        return found
+
+    def _allowed(self, address: str, url: httpx.URL) -> bool:
+        loopback = self._allow_loopback and ipaddress.ip_address(address).is_loopback
+        return loopback or (url.scheme == "https" and (self._allow_private or is_public(address)))
+
+
+def _port(url: httpx.URL) -> int:
+    default = 443 if url.scheme == "https" else 80
+    return default if url.port is None else url.port
+
+
+def _address(host: str) -> IpAddress | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _names_loopback(host: str) -> bool:
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback

@@ -1,0 +1,17 @@
+"""A body in parts, and what a folder's files hold."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+
+async def body(*parts: bytes) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part
+
+
+def traces(folder: Path, *markers: bytes) -> list[str]:
+    """The files below a folder that hold one of these."""
+    found = [path for path in folder.rglob("*") if path.is_file() and any(m in path.read_bytes() for m in markers)]
+    return [path.relative_to(folder).as_posix() for path in found]
