@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.face.faces import Face, FaceTrack
 
 
-@check(CPU)
+@check(CPU, reasons={"data_mismatch": "rejected", "data_not_found": "caution"})
 def consistency(
     text_lines_front: Text | None, mrz_lines_back: MrzReading | None, barcode_payload_back: Barcode | None
 ) -> CheckResult:
@@ -39,9 +39,9 @@ def consistency(
     from models.fields.consistency import compare
 
     if text_lines_front is None or text_lines_front.mirrored or mrz_lines_back is None:
-        return judged("consistency", "not_run")
+        return judged("not_run")
     if not mrz_lines_back.accepted and mrz_lines_back.refusal != "check_digits":
-        return judged("consistency", "not_run")  # what was not read for certain contradicts nobody
+        return judged("not_run")  # what was not read for certain contradicts nobody
     found = compare(mrz_lines_back.mrz, text_lines_front, licence_of(barcode_payload_back))
     contradicted = [one for one in found.contradictions if text_lines_front.legible or one.source_b != "front"]
     codes: dict[str, Step | None] = {}
@@ -50,7 +50,6 @@ def consistency(
     elif found.missing or found.contradictions:
         codes = {"data_not_found": "front"}
     return judged(
-        "consistency",
         "rejected" if contradicted else "caution" if codes else "clear",
         codes,
         score=found.agreement,
@@ -58,19 +57,18 @@ def consistency(
     )
 
 
-@check(CPU)
+@check(CPU, reasons={"selfie_face_mismatch": "rejected"})
 def match(faces_face: FaceTrack, portrait_face_front: Face | None, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the face of the scan is the one on the document. No face found is never a match."""
     from models.face.match import match as compare
 
     if portrait_face_front is None:
-        return judged("match", "not_run")
+        return judged("not_run")
     found = compare(faces_face, portrait_face_front)
     if found is None:
-        return judged("match", "not_run")
+        return judged("not_run")
     max_distance = distance_limit(found.embedder, thresholds["max_distance"])
     return clear_unless(
-        "match",
         {} if found.distance <= max_distance else {"selfie_face_mismatch": "face"},
         score=found.distance,
         threshold=max_distance,

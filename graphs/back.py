@@ -42,21 +42,19 @@ def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
     return reading if len(same) >= MIN_AGREEING_PAGES else replace(reading, refusal="unclear")
 
 
-@check(CPU)
+@check(CPU, reasons={"mrz_check_digit": "rejected", "mrz_unreadable": "rejected"})
 def mrz(mrz_lines: MrzReading | None, pages: Pages) -> CheckResult:
     """Whether the zone is readable and its check digits hold (ICAO 9303-3 §4.9).
 
     A check digit is called wrong only when the same characters were read from several pages; else it is unreadable.
     """
-    name = "mrz_back"
     if not pages.best:
-        return judged(name, "not_run")
+        return judged("not_run")
     if mrz_lines is None:
-        return judged(name, "rejected", {"mrz_unreadable": "back"})
+        return judged("rejected", {"mrz_unreadable": "back"})
     code = "mrz_check_digit" if mrz_lines.refusal == "check_digits" else "mrz_unreadable"
     checks = {check: holds for check, holds in asdict(mrz_lines.mrz.checks).items() if holds is not None}
     return clear_unless(
-        name,
         {} if mrz_lines.accepted else {code: "back"},
         score=mrz_lines.confidence,
         format=mrz_lines.mrz.format,
@@ -68,13 +66,13 @@ def mrz(mrz_lines: MrzReading | None, pages: Pages) -> CheckResult:
     )
 
 
-@check(CPU)
+@check(CPU, reasons={"document_expired": "rejected", "date_of_birth_invalid": "rejected"})
 def validity(mrz_lines: MrzReading | None, opened_on: date) -> CheckResult:
     """Whether the document is in force on the day the case was opened, and its holder can have been born then."""
     from models.mrz import dates
 
     if mrz_lines is None or not mrz_lines.accepted:
-        return judged("validity_back", "not_run")
+        return judged("not_run")
     born = dates.birth_date(mrz_lines.mrz.birth_date, opened_on)
     expires = dates.expiry_date(mrz_lines.mrz.expiry_date, opened_on)
     codes: dict[str, Step | None] = {}
@@ -82,7 +80,7 @@ def validity(mrz_lines: MrzReading | None, opened_on: date) -> CheckResult:
         codes["document_expired"] = "back"
     if born is None:
         codes["date_of_birth_invalid"] = "back"
-    return clear_unless("validity_back", codes, expires_on=expires.isoformat() if expires else None)
+    return clear_unless(codes, expires_on=expires.isoformat() if expires else None)
 
 
 @data(CPU)
@@ -93,23 +91,23 @@ def barcode_payload(pages: Pages) -> Barcode | None:
     return barcode.read([page.image for page in pages.best]) if pages.best else None
 
 
-@check(CPU)
+@check(CPU, reasons={"barcode_unreadable": "unidentified", "mirrored_picture": "rejected"})
 def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
     """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D).
 
     One that is shown as in a mirror is not the document's own: the picture was mirrored, by a camera or by somebody.
     """
     if not pages.best:
-        return judged("barcode_back", "not_run")
+        return judged("not_run")
     if barcode_payload is None:
-        return judged("barcode_back", "unidentified", {"barcode_unreadable": "back"})
+        return judged("unidentified", {"barcode_unreadable": "back"})
     seen: dict[str, Any] = {"format": barcode_payload.format, "mirrored": barcode_payload.mirrored}
     if barcode_payload.mirrored:
-        return judged("barcode_back", "rejected", {"mirrored_picture": "back"}, **seen)
+        return judged("rejected", {"mirrored_picture": "back"}, **seen)
     fields = licence_of(barcode_payload)
     if fields is None:
-        return judged("barcode_back", "caution", {"barcode_unreadable": "back"}, **seen)
-    return judged("barcode_back", "clear", damage=list(fields.damage), **seen)
+        return judged("caution", {"barcode_unreadable": "back"}, **seen)
+    return judged("clear", damage=list(fields.damage), **seen)
 
 
 def licence_of(barcode: Barcode | None) -> AamvaDocument | None:

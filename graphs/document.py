@@ -86,16 +86,28 @@ def pages(frames: Frames, models: ModelPool) -> Pages:
     return Pages(tuple(best), stack, quads, tuple(measures), several)
 
 
-@check(CPU, takes_failed=True)
+@check(
+    CPU,
+    reasons={
+        "two_documents_uploaded": "rejected",
+        "blurred_photo": "rejected",
+        "dark_photo": "rejected",
+        "glare_on_photo": "rejected",
+        "low_resolution": "rejected",
+        "cut_off_document": "rejected",
+        "no_document_in_image": "rejected",
+        "undecodable_media": "rejected",
+    },
+    takes_failed=True,
+)
 def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: frozenset[str], step: Step) -> CheckResult:
     """Whether the pictures are good enough to judge by; if not, the person is asked at once to film the step again."""
-    name = f"quality_{step}"
     if isinstance(pages, Failed):
-        return judged_unseen(name, pages, step, retakes)
+        return judged_unseen(pages, step, retakes)
     share = len(pages.measures) / max(len(pages.quads), 1)
     if not pages.best or share < thresholds["min_found_share"]:
         result = judged(
-            name, "rejected", {"no_document_in_image": step}, score=share, threshold=thresholds["min_found_share"]
+            "rejected", {"no_document_in_image": step}, score=share, threshold=thresholds["min_found_share"]
         )
         return with_retry(result, retakes)
     chosen = {page.index for page in pages.best}
@@ -111,7 +123,6 @@ def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: fro
     }
     codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
     result = clear_unless(
-        name,
         codes,
         score=max(found.sharpness for found in best),
         threshold=thresholds["min_sharpness"],
@@ -147,18 +158,17 @@ def findings(frames: Frames, pages: Pages) -> Findings:
     return Findings(arrays, {"best_frames": [page.index for page in best], "size": list(frames.images.shape[1:3])})
 
 
-@check(CPU)
+@check(CPU, reasons={"photo_of_screen": "rejected", "gray_copy": "rejected"})
 def recapture(pages: Pages, thresholds: Mapping[str, float], step: Step) -> CheckResult:
     """Whether the document itself was filmed, not a screen that shows it or a grey copy."""
     from models.page.recapture import recapture as measure
 
-    name = f"recapture_{step}"
     if not pages.best:
-        return judged(name, "not_run")
+        return judged("not_run")
     found = measure([page.image for page in pages.best])
     limits = {
         "photo_of_screen": found.screen > thresholds["max_screen"],
         "gray_copy": found.grey > thresholds["max_grey"],
     }
     codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
-    return clear_unless(name, codes, score=found.screen, threshold=thresholds["max_screen"], grey=round(found.grey, 4))
+    return clear_unless(codes, score=found.screen, threshold=thresholds["max_screen"], grey=round(found.grey, 4))

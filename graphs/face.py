@@ -81,25 +81,32 @@ def faces(faces_early: FaceTrack, faces_late: FaceTrack) -> FaceTrack:
     return joined(faces_early, faces_late)
 
 
-@check(CPU, takes_failed=True)
+@check(
+    CPU,
+    reasons={
+        "no_face_in_video": "rejected",
+        "several_faces_in_video": "rejected",
+        "blurred_photo": "rejected",
+        "dark_photo": "rejected",
+        "undecodable_media": "rejected",
+    },
+    takes_failed=True,
+)
 def quality(
     frames: Frames | Failed, faces: FaceTrack | Failed, thresholds: Mapping[str, float], retakes: frozenset[str]
 ) -> CheckResult:
     """Whether one face can be seen well; if not, the person is asked at once to film the step again."""
     from models.quality import measure_face
 
-    name = "quality_face"
     if isinstance(frames, Failed):
-        return judged_unseen(name, frames, "face", retakes)
+        return judged_unseen(frames, "face", retakes)
     if isinstance(faces, Failed):
-        return judged_unseen(name, faces, "face", retakes)
+        return judged_unseen(faces, "face", retakes)
     per_frame = faces.per_frame()
     seen = sum(bool(found) for found in per_frame) / max(len(per_frame), 1)
     several = sum(len(found) > 1 for found in per_frame) / max(len(per_frame), 1)
     if seen < thresholds["min_seen_share"]:
-        result = judged(
-            name, "rejected", {"no_face_in_video": "face"}, score=seen, threshold=thresholds["min_seen_share"]
-        )
+        result = judged("rejected", {"no_face_in_video": "face"}, score=seen, threshold=thresholds["min_seen_share"])
         return with_retry(result, retakes)
     measures = [measure_face(frames.images[found[0].frame], found[0].box) for found in per_frame if found]
     sharpness = float(np.median([found.sharpness for found in measures]))
@@ -111,7 +118,6 @@ def quality(
     }
     codes: dict[str, Step | None] = {code: "face" for code, holds in limits.items() if holds}
     result = clear_unless(
-        name,
         codes,
         score=seen,
         threshold=thresholds["min_seen_share"],
@@ -130,22 +136,20 @@ def motion(faces: FaceTrack) -> HeadMotion:
     return head_motion(faces)
 
 
-@check(CPU)
+@check(CPU, reasons={"challenge_not_followed": "rejected", "liveness_failed": "unidentified"})
 def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the head did what this case asked for, in that order: defeats recordings made before."""
     from models.liveness.active import match_motion
     from models.liveness.challenge import Challenge
 
-    name = "liveness_active_face"
     if not challenge:
-        return judged(name, "not_run")
+        return judged("not_run")
     found = match_motion(motion, Challenge.from_list(challenge))
     if not found.judged:
-        return judged(name, "unidentified", {"liveness_failed": "face"}, frames=found.frames)
+        return judged("unidentified", {"liveness_failed": "face"}, frames=found.frames)
     # Whoever moves in all directions follows any challenge: what nobody asked for must not be there.
     followed = found.score >= thresholds["min_score"] and found.stray <= thresholds["max_stray"]
     return clear_unless(
-        name,
         {} if followed else {"challenge_not_followed": "face"},
         score=found.score,
         threshold=thresholds["min_score"],
@@ -154,34 +158,39 @@ def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: 
     )
 
 
-@check(CPU)
+@check(CPU, reasons={"planar_motion": "rejected", "liveness_failed": "unidentified"})
 def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the landmarks move as a head's do and not as a plane's (De Marsico et al., ICB 2012)."""
     from models.liveness.planar import judge_motion
 
-    name = "liveness_geometric_face"
     found = judge_motion(motion)
     if not found.judged:
-        return judged(name, "unidentified", {"liveness_failed": "face"})
+        return judged("unidentified", {"liveness_failed": "face"})
     return clear_unless(
-        name,
         {} if found.score >= thresholds["min_score"] else {"planar_motion": "face"},
         score=found.score,
         threshold=thresholds["min_score"],
     )
 
 
-@check(CPU)
+@check(
+    CPU,
+    reasons={
+        "screen_replay": "rejected",
+        "flickering_light": "rejected",
+        "screen_suspected": "rejected",
+        "liveness_failed": "unidentified",
+    },
+)
 def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the picture has the texture of a screen. Bands alone may be a lamp's, and faint traces chance: the person
     may film again then.
     """
     from models.liveness.screen import screen_texture
 
-    name = "liveness_passive_face"
     found = screen_texture(frames, faces)
     if not found.judged:
-        return judged(name, "unidentified", {"liveness_failed": "face"})
+        return judged("unidentified", {"liveness_failed": "face"})
     grid = found.moire > thresholds["max_moire"] or found.colour_moire > thresholds["max_colour_moire"]
     bands = found.banding > thresholds["max_banding"]
     suspected = found.traces > thresholds["max_traces"]
@@ -189,7 +198,6 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
     code = next((code for code, seen in holds.items() if seen), None)  # the plainest alone is told
     codes: dict[str, Step | None] = {code: "face"} if code else {}
     return clear_unless(
-        name,
         codes,
         score=found.moire,
         threshold=thresholds["max_moire"],
@@ -199,7 +207,14 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
     )
 
 
-@check(CPU)
+@check(
+    CPU,
+    reasons={
+        "face_changed_in_video": "rejected",
+        "source_repeated_frames": "rejected",
+        "liveness_failed": "unidentified",
+    },
+)
 def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether it is one face in one uncut recording."""
     from models.face.faces import of_one_model
@@ -216,9 +231,8 @@ def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]
     codes: dict[str, Step | None] = {code: "face" for code, holds in limits.items() if holds}
     measures = {key: value if np.isfinite(value) else None for key, value in asdict(found).items()}
     if not codes and not found.judged:
-        return judged("continuity_face", "unidentified", {"liveness_failed": "face"}, measures=measures)
+        return judged("unidentified", {"liveness_failed": "face"}, measures=measures)
     return clear_unless(
-        "continuity_face",
         codes,
         score=measures["identity_change"],
         threshold=max_change,

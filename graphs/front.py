@@ -28,20 +28,19 @@ def text_lines(pages: Pages, models: ModelPool) -> Text | None:
     return models.text_reader.read(pages.best[0].image) if pages.best else None
 
 
-@check(CPU)
+@check(CPU, reasons={"mirrored_picture": "rejected"})
 def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the front could be read at all: lines surely read in Latin letters, since others are not read here. What
     it says is compared by `consistency`.
     """
     if text_lines is None:
-        return judged("text_front", "not_run")
+        return judged("not_run")
     if text_lines.mirrored:
-        return judged("text_front", "rejected", {"mirrored_picture": "front"}, model="PP-OCR")
+        return judged("rejected", {"mirrored_picture": "front"}, model="PP-OCR")
     scores = [line.score for line in text_lines.lines]
     mean = float(np.mean(scores)) if scores else 0.0
     enough = text_lines.sure_lines >= thresholds["min_lines"]
     return judged(
-        "text_front",
         "clear" if enough else "unidentified",
         score=mean,
         lines=len(scores),
@@ -51,20 +50,18 @@ def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResul
     )
 
 
-@check(CPU)
+@check(CPU, reasons={"altered_text": "caution"})
 def tampering(text_lines: Text | None, pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether the ink of one printed line of the front is unlike that of the others: a field printed over."""
     from models.page.tampering import odd_line
 
-    name = "tampering_front"
     if text_lines is None or not pages.best:
-        return judged(name, "not_run")
+        return judged("not_run")
     found = odd_line([page.image for page in pages.best], [line.box for line in text_lines.lines])
     if not found.lines:
-        return judged(name, "unidentified")
+        return judged("unidentified")
     odd = found.score > thresholds["max_ink_difference"]
     return judged(
-        name,
         "caution" if odd else "clear",
         {"altered_text": "front"} if odd else {},
         score=found.score,
@@ -86,28 +83,26 @@ def portrait_face(pages: Pages, models: ModelPool) -> Face | None:
     return None
 
 
-@check(CPU)
+@check(CPU, reasons={"selfie_document_missing_photo": "rejected"})
 def portrait(portrait_face: Face | None, pages: Pages) -> CheckResult:
     """Whether the document shows a portrait."""
     if not pages.best:
-        return judged("portrait_front", "not_run")
+        return judged("not_run")
     if portrait_face is None:
-        return judged("portrait_front", "rejected", {"selfie_document_missing_photo": "front"})
+        return judged("rejected", {"selfie_document_missing_photo": "front"})
     height = float(portrait_face.box[3] - portrait_face.box[1])
-    return judged("portrait_front", "clear", score=portrait_face.score, face_height_px=round(height), model="dlib MMOD")
+    return judged("clear", score=portrait_face.score, face_height_px=round(height), model="dlib MMOD")
 
 
-@check(CPU)
+@check(CPU, reasons={"no_hologram_seen": "caution"})
 def hologram(pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
     """Whether an optically variable feature changes colour as the document tilts (the MIDV-Holo method)."""
     from models.page.hologram import hologram as measure
 
-    name = "hologram_front"
     found = measure(pages.small)
     if not found.judged:
-        return judged(name, "unidentified", {"no_hologram_seen": "front"})
+        return judged("unidentified", {"no_hologram_seen": "front"})
     return judged(
-        name,
         "clear" if found.score >= thresholds["min_score"] else "caution",
         {} if found.score >= thresholds["min_score"] else {"no_hologram_seen": "front"},
         score=found.score,

@@ -1,4 +1,7 @@
-"""How a check says what it found: one line per outcome, so that a check reads as its rule."""
+"""How a check states its result: one line per outcome, so that a check reads as its rule.
+
+The name of the check is not given here: the runner (`graphs.run`) writes it into the result and its reasons.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from graphs.records import CheckResult, Failed, ResultKind, Step
 
 
 def judged(
-    name: str,
     kind: ResultKind,
     codes: Mapping[str, Step | None] | None = None,
     *,
@@ -21,11 +23,13 @@ def judged(
     model_version: str = "",
     **properties: Any,
 ) -> CheckResult:
-    """A result. codes: each reason code with the step that it speaks of. properties: JSON-able facts behind it."""
+    """A result; the runner fills in the check's name. codes: each reason code with the step that it speaks of.
+    properties: JSON-able facts behind it.
+    """
     return CheckResult(
-        name=name,
+        name="",
         result=kind,
-        reasons=tuple(reason(code, name, step) for code, step in (codes or {}).items()),
+        reasons=tuple(reason(code, "", step) for code, step in (codes or {}).items()),
         score=None if score is None else round(float(score), 4),
         threshold=threshold,
         properties=properties,
@@ -34,9 +38,9 @@ def judged(
     )
 
 
-def clear_unless(name: str, codes: Mapping[str, Step | None], **facts: Any) -> CheckResult:
+def clear_unless(codes: Mapping[str, Step | None], **facts: Any) -> CheckResult:
     """`rejected` with these reasons, or `clear` when there are none."""
-    return judged(name, "rejected" if codes else "clear", codes, **facts)
+    return judged("rejected" if codes else "clear", codes, **facts)
 
 
 def with_retry(result: CheckResult, retakes: frozenset[str]) -> CheckResult:
@@ -45,8 +49,13 @@ def with_retry(result: CheckResult, retakes: frozenset[str]) -> CheckResult:
     return replace(result, reasons=reasons)
 
 
-def judged_unseen(name: str, failed: Failed, step: Step, retakes: frozenset[str]) -> CheckResult:
+def judged_unseen(failed: Failed, step: Step, retakes: frozenset[str]) -> CheckResult:
     """The quality of an upload that came to nothing: the person's to mend when its media is broken, else an error."""
     if not failed.broken_media:
-        return judged(name, "error", error=failed.code, node=failed.node)
-    return with_retry(judged(name, "rejected", {"undecodable_media": step}, error=failed.code), retakes)
+        return judged("error", error=failed.code, node=failed.node)
+    return with_retry(judged("rejected", {"undecodable_media": step}, error=failed.code), retakes)
+
+
+def named(result: CheckResult, name: str) -> CheckResult:
+    """The result with the name of its check, also in its reasons."""
+    return replace(result, name=name, reasons=tuple(replace(found, check=name) for found in result.reasons))

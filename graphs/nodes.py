@@ -9,10 +9,12 @@ another step (`portrait_face_front`), the step's media (`upload`), one of the co
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
+from graphs.reasons import REASONS
+from graphs.records import ResultKind
 from workers.placement import Label
 
 P = ParamSpec("P")
@@ -24,12 +26,15 @@ MODELS = "models"
 
 @dataclass(frozen=True)
 class Placed:
-    """How a function is placed. later: nobody waits for it, so it yields to all other work."""
+    """How a function is placed. later: nobody waits for it, so it yields to all other work. reasons: the codes that a
+    check can give, each with the result that comes with it.
+    """
 
     label: Label
     is_check: bool
     takes_failed: bool
     later: bool
+    reasons: Mapping[str, ResultKind]
     parameters: tuple[str, ...]
 
 
@@ -37,11 +42,16 @@ _placed: dict[Callable[..., Any], Placed] = {}
 
 
 def _place(
-    label: Label, *, is_check: bool, takes_failed: bool = False, later: bool = False
+    label: Label,
+    *,
+    is_check: bool,
+    takes_failed: bool = False,
+    later: bool = False,
+    reasons: Mapping[str, ResultKind] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def remember(function: Callable[P, R]) -> Callable[P, R]:
         parameters = tuple(inspect.signature(function).parameters)
-        _placed[function] = Placed(label, is_check, takes_failed, later, parameters)
+        _placed[function] = Placed(label, is_check, takes_failed, later, dict(reasons or {}), parameters)
         return function
 
     return remember
@@ -52,9 +62,18 @@ def data(label: Label, *, later: bool = False) -> Callable[[Callable[P, R]], Cal
     return _place(label, is_check=False, later=later)
 
 
-def check(label: Label, *, takes_failed: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Mark a function that judges. takes_failed: it is also called when an input could not be made."""
-    return _place(label, is_check=True, takes_failed=takes_failed)
+def check(
+    label: Label, *, reasons: Mapping[str, ResultKind], takes_failed: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Mark a function that judges.
+
+    reasons: every reason code that it can give, with the result that comes with it; the runner refuses others, and the
+    documentation, the sandbox and the validation of profiles read them here. takes_failed: it is also called when an
+    input could not be made. Raises ValueError for a code that `graphs.reasons` does not have.
+    """
+    if unknown := reasons.keys() - REASONS.keys():
+        raise ValueError(f"reason codes without a sentence in graphs.reasons: {', '.join(sorted(unknown))}")
+    return _place(label, is_check=True, takes_failed=takes_failed, reasons=reasons)
 
 
 def placed(function: Callable[..., Any]) -> Placed:

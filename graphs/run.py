@@ -22,6 +22,7 @@ from distributed import get_worker
 
 from graphs import sandbox
 from graphs.flow import NODES
+from graphs.judge import named
 from graphs.nodes import MODELS, Node
 from graphs.profile import Policy, profile
 from graphs.records import CaseSpec, CheckResult, Failed, TaskTime
@@ -46,15 +47,24 @@ def run_node(name: str, spec: CaseSpec, /, **inputs: Any) -> Any:
     started = time.time()
     value = _value(node, spec, inputs, profile(spec.profile).policy)
     if node.placed.is_check:
-        return _stamp(value, started, spec.case_id)
+        return _stamp(_named(value, node, spec), started, spec.case_id)
     _tell(name, started, spec.case_id)
     return value
 
 
 def run_in_shadow(name: str, shadow: str, spec: CaseSpec, /, **inputs: Any) -> CheckResult:
     """Run the check `name` of a case as that shadow of its profile would. Nobody is told of it."""
-    result: CheckResult = _value(NODES[name], spec, inputs, profile(spec.profile).shadows[shadow])
-    return result
+    node = NODES[name]
+    return _named(_value(node, spec, inputs, profile(spec.profile).shadows[shadow]), node, spec)
+
+
+def _named(result: CheckResult, node: Node, spec: CaseSpec) -> CheckResult:
+    """The result as that of its check. A reason that the check does not declare is a defect: the result is an error."""
+    declared = sandbox.SAYS[node.name] if profile(spec.profile).sandbox else node.placed.reasons
+    if undeclared := {reason.code for reason in result.reasons} - declared.keys():
+        logger.error("%s gave reasons that it does not declare: %s", node.name, ", ".join(sorted(undeclared)))
+        result = CheckResult(name="", result="error", properties={"error": "UndeclaredReason"})
+    return named(result, node.name)
 
 
 def _value(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy) -> Any:
@@ -62,7 +72,7 @@ def _value(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy
     if node.placed.is_check and profile(spec.profile).sandbox:
         return _call(sandbox.marked(node, spec), spec, {}, policy)
     if broken is not None and not node.placed.takes_failed:
-        return CheckResult(name=node.name, result="not_run") if node.placed.is_check else broken
+        return CheckResult(name="", result="not_run") if node.placed.is_check else broken
     return _call(node, spec, inputs, policy)
 
 
@@ -90,7 +100,7 @@ def _call(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy)
         where = traceback.extract_tb(error.__traceback__)[-1]
         logger.error("%s failed with %s at %s:%s", node.name, type(error).__name__, where.name, where.lineno)
         if node.placed.is_check:
-            return CheckResult(name=node.name, result="error", properties={"error": type(error).__name__})
+            return CheckResult(name="", result="error", properties={"error": type(error).__name__})
         return Failed("internal_error", node.name, broken_media=False)
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from graphs.errors import ForcedError, MarkerError
-from graphs.flow import steps_of
+from graphs.flow import NODES, steps_of
 from graphs.judge import judged, with_retry
 from graphs.nodes import Node
 from graphs.profile import Policy, is_sandbox, profile
@@ -31,49 +31,15 @@ VERDICT = "verdict"
 MOST = 16
 _MARK = re.compile(r"([a-z_]+)(?:@([a-z_]+))?(?:\*([1-9]))?")
 
-_DOCUMENT_QUALITY: Mapping[str, ResultKind] = dict.fromkeys(
-    (
-        "blurred_photo", "dark_photo", "glare_on_photo", "cut_off_document", "no_document_in_image",
-        "two_documents_uploaded", "low_resolution", "incorrect_side", "undecodable_media",
-    ),
-    "rejected",
-)  # fmt: skip
-_FACE_QUALITY: Mapping[str, ResultKind] = dict.fromkeys(
-    ("no_face_in_video", "several_faces_in_video", "blurred_photo", "dark_photo", "undecodable_media"), "rejected"
-)
-_RECAPTURE: Mapping[str, ResultKind] = {"photo_of_screen": "rejected", "gray_copy": "rejected"}
-SAYS: Mapping[str, Mapping[str, ResultKind]] = {
-    "quality_front": _DOCUMENT_QUALITY,
-    "quality_back": _DOCUMENT_QUALITY,
-    "quality_face": _FACE_QUALITY,
-    "text_front": {"mirrored_picture": "rejected"},
-    "tampering_front": {"altered_text": "caution"},
-    "portrait_front": {"selfie_document_missing_photo": "rejected"},
-    "hologram_front": {"no_hologram_seen": "caution"},
-    "recapture_front": _RECAPTURE,
-    "recapture_back": _RECAPTURE,
-    "mrz_back": {"mrz_check_digit": "rejected", "mrz_unreadable": "rejected"},
-    "validity_back": {"document_expired": "rejected", "date_of_birth_invalid": "rejected"},
-    "barcode_back": {"barcode_unreadable": "unidentified", "mirrored_picture": "rejected"},
-    "consistency": {"data_mismatch": "rejected", "data_not_found": "caution"},
-    "match": {"selfie_face_mismatch": "rejected"},
-    "liveness_active_face": {"challenge_not_followed": "rejected", "liveness_failed": "unidentified"},
-    "liveness_geometric_face": {"planar_motion": "rejected", "liveness_failed": "unidentified"},
-    "liveness_passive_face": {
-        "screen_replay": "rejected",
-        "flickering_light": "rejected",
-        "screen_suspected": "rejected",
-        "liveness_failed": "unidentified",
-    },
-    "continuity_face": {
-        "face_changed_in_video": "rejected",
-        "source_repeated_frames": "rejected",
-        "liveness_failed": "unidentified",
-    },
+_RESERVED: Mapping[str, Mapping[str, ResultKind]] = {
+    "quality_front": {"incorrect_side": "rejected"},
+    "quality_back": {"incorrect_side": "rejected"},
 }
-"""What each check can give as a reason, and the result that comes with it; a test holds it to the checks themselves.
-`incorrect_side` is the policy's, and no check gives it yet.
-"""
+"""Reasons that profiles have rules for and no check gives yet; integrators can prepare for them."""
+SAYS: Mapping[str, Mapping[str, ResultKind]] = {
+    name: {**node.placed.reasons, **_RESERVED.get(name, {})} for name, node in NODES.items() if node.placed.is_check
+}
+"""What each check can give as a reason, and the result that comes with it."""
 _WORST: tuple[ResultKind, ...] = ("rejected", "caution", "unidentified")
 _SPEAKS_OF: Mapping[str, Step] = {"consistency": "front", "match": "face"}
 _OUTCOMES: Mapping[Outcome, str | None] = {
@@ -165,7 +131,7 @@ def _result(name: str, spec: CaseSpec) -> CheckResult:
     kinds = {SAYS[name][code] for code in codes}
     kind: ResultKind = next((worst for worst in _WORST if worst in kinds), "clear")
     retakes = frozenset(code for code, effect in policy.effects.items() if effect == "retake")
-    return with_retry(judged(name, kind, dict.fromkeys(codes, step), sandbox=True), retakes)
+    return with_retry(judged(kind, dict.fromkeys(codes, step), sandbox=True), retakes)
 
 
 def require_verdict(spec: CaseSpec) -> None:

@@ -12,6 +12,7 @@ import pytest
 from graphs import run
 from graphs.case import build, node_key, upload_key
 from graphs.flow import NODES, steps_of
+from graphs.judge import judged
 from graphs.nodes import check, placed, wire
 from graphs.records import CaseSpec, CheckResult, Failed
 from graphs.run import run_node
@@ -69,7 +70,7 @@ def test_policies_without_a_check_leave_it_out() -> None:
 
 
 def test_wiring_refuses_a_parameter_that_nothing_fills() -> None:
-    @check(CPU)
+    @check(CPU, reasons={})
     def lonely(nobody: int) -> CheckResult:
         raise AssertionError(nobody)
 
@@ -84,9 +85,9 @@ def test_broken_media_becomes_a_value_and_then_a_reason() -> None:
     assert isinstance(broken, Failed)
     assert broken.code == "undecodable_media"
     assert run_node("pages_front", SPEC, frames=broken) is broken
-    judged = run_node("quality_front", SPEC, pages=broken)
-    assert judged.result == "rejected"
-    assert [(found.code, found.retryable) for found in judged.reasons] == [("undecodable_media", True)]
+    asked = run_node("quality_front", SPEC, pages=broken)
+    assert asked.result == "rejected"
+    assert [(found.code, found.retryable) for found in asked.reasons] == [("undecodable_media", True)]
     silent = run_node("hologram_front", SPEC, pages=broken)
     assert (silent.name, silent.result, silent.reasons) == ("hologram_front", "not_run", ())
 
@@ -98,6 +99,27 @@ def test_a_check_that_raises_is_an_error_and_quotes_nobody(caplog: pytest.LogCap
     assert result.properties == {"error": "AttributeError"}
     assert "text_front failed with AttributeError" in caplog.text
     assert "ERIKSSON" not in caplog.text
+
+
+def test_a_check_gives_only_the_reasons_that_it_declares(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documentation, sandbox and policies read the declaration: a reason beside it would surprise all three."""
+
+    def stray(text_lines: object) -> CheckResult:
+        return judged("rejected", {"gray_copy": "front"})
+
+    node = replace(NODES["text_front"], function=stray, constants=())
+    monkeypatch.setattr(run, "NODES", {"text_front": node})
+    result = run_node("text_front", SPEC, text_lines=None)
+    assert (result.name, result.result, result.reasons) == ("text_front", "error", ())
+    declared = replace(node, placed=replace(node.placed, reasons={"gray_copy": "rejected"}))
+    monkeypatch.setattr(run, "NODES", {"text_front": declared})
+    result = run_node("text_front", SPEC, text_lines=None)
+    assert [(found.code, found.check) for found in result.reasons] == [("gray_copy", "text_front")]
+
+
+def test_a_check_cannot_declare_a_reason_without_a_sentence() -> None:
+    with pytest.raises(ValueError, match="made_up"):
+        check(CPU, reasons={"made_up": "rejected"})
 
 
 def test_a_check_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
