@@ -31,8 +31,8 @@ from graphs.run import run_node
 from graphs.shadow import ShadowVerdict, shadow_key, shadow_tasks
 from workers.cluster import labels
 from workers.errors import ClusterError
-from workers.placement import CPU, LATER, RETRIES
-from workers.uploads import COUNT, FORGET, GRAPH_SECONDS, HELD, HOLD, LET_GO, UPLOAD_RESOURCE, WAITING, missing_upload
+from workers.placement import CPU, LATER, RETRIES, UPLOAD_RESOURCE
+from workers.uploads import RetainedGraphs, missing_upload
 
 T = TypeVar("T")
 
@@ -145,6 +145,7 @@ class CaseGraphs:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._retained = RetainedGraphs(client)
 
     async def submit(self, spec: CaseSpec, uploaded: Collection[Step] = ()) -> None:
         """Submit the graph of a case or of a retake; the cluster has and holds it when this returns. Harmless when
@@ -158,47 +159,45 @@ class CaseGraphs:
         wanted = _results(spec)
         futures = self.client.get(build(spec), wanted, sync=False)
         try:
-            if not await self._hold(spec, uploaded):
+            if not await self._retain(spec, uploaded):
                 raise ClusterError("the scheduler did not take the graph")
         finally:
             for future in futures:
                 future.release()
 
     async def keep(self, spec: CaseSpec, uploaded: Collection[Step]) -> None:
-        """Hold also what comes of these steps' uploads. Asked for when they are there, not for every open case: each
-        key held costs the scheduler. Raises ClusterError.
+        """Retain also what comes of these steps' uploads. Asked for when they are there, not for every open case: each
+        key retained costs the scheduler. Raises ClusterError.
         """
-        if not await self._hold(spec, uploaded):
+        if not await self._retain(spec, uploaded):
             raise ClusterError("the cluster does not know the case")
 
-    async def _hold(self, spec: CaseSpec, uploaded: Collection[Step]) -> bool:
-        held = profile(spec.profile)
-        kept = [node_key(name, spec) for step in uploaded for name in kept_of(held, step)]
-        keys = list(dict.fromkeys([*_results(spec), *kept]))
-        return bool(await self._ask(HOLD, case=spec.case_id, keys=keys, longest_s=2 * GRAPH_SECONDS))
+    async def _retain(self, spec: CaseSpec, uploaded: Collection[Step]) -> bool:
+        used_again = [node_key(name, spec) for step in uploaded for name in kept_of(profile(spec.profile), step)]
+        return await self._retained.retain(spec.case_id, list(dict.fromkeys([*_results(spec), *used_again])))
 
     async def let_go(self, case_id: str) -> None:
-        """Hold nothing of a case any more. Harmless when repeated. Raises ClusterError."""
-        await self._ask(LET_GO, case=case_id)
+        """Retain nothing of a case any more. Harmless when repeated. Raises ClusterError."""
+        await self._retained.release(case_id)
 
     async def forget(self, case_id: str) -> None:
         """Have the cluster drop all that it has of a case, whoever wants it. Raises ClusterError, also when something
         is still there after a while.
         """
-        if left := int(await self._ask(FORGET, case=case_id)):
-            raise ClusterError(f"the cluster has still {left} tasks of the case")
+        if left := await self._retained.forget(case_id):
+            raise ClusterError(f"the cluster still has {left} tasks of the case")
 
     async def held(self) -> set[str]:
-        """The ids of the cases that the cluster holds. Raises ClusterError."""
-        return set(await self._ask(HELD))
+        """The ids of the cases that the cluster retains. Raises ClusterError."""
+        return await self._retained.case_ids()
 
     async def count(self) -> int:
-        """How many cases the cluster holds. Raises ClusterError."""
-        return int(await self._ask(COUNT))
+        """How many cases the cluster retains. Raises ClusterError."""
+        return await self._retained.count()
 
     async def waiting(self, keys: Collection[str]) -> set[str]:
         """Those of these upload keys that the cluster waits for. Raises ClusterError."""
-        return set(await self._ask(WAITING, keys=list(keys)))
+        return await self._retained.waiting(list(keys))
 
     def results(self, spec: CaseSpec) -> CaseFutures:
         """What will come of a submitted case. The futures of one that the cluster does not know are cancelled."""
@@ -226,12 +225,6 @@ class CaseGraphs:
             await self.client.scatter({key: media}, workers=[random.choice(workers)], hash=False, direct=True)
         except (OSError, TimeoutError) as error:
             raise ClusterError(f"the upload could not be handed to a worker: {type(error).__name__}") from error
-
-    async def _ask(self, handler: str, longest_s: float = 30.0, **what: Any) -> Any:
-        try:
-            return await asyncio.wait_for(getattr(self.client.scheduler, handler)(**what), longest_s)
-        except (OSError, TimeoutError) as error:
-            raise ClusterError(f"the scheduler does not answer: {type(error).__name__}") from error
 
 
 def _results(spec: CaseSpec) -> list[str]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from graphs import across, back, document, face, front
+from graphs.errors import ProfileError
 from graphs.nodes import Node, wire
 from graphs.profile import Profile
 from graphs.records import Step
@@ -84,6 +85,21 @@ def nodes_for(profile: Profile) -> dict[str, Node]:
         for name, node in NODES.items()
         if steps_of(name) <= steps and (not node.placed.is_check or name in profile.policy.checks)
     }
+
+
+def require_runnable(profile: Profile) -> None:
+    """Check that every check that a policy of the profile names exists, and that the profile's steps can feed it.
+
+    One that never runs could never be clear. Raises ProfileError.
+    """
+    for policy in (profile.policy, *profile.shadows.values()):
+        steps = frozenset(profile.steps)
+        able = {name for name, node in NODES.items() if node.placed.is_check and steps_of(name) <= steps}
+        if unable := policy.checks.keys() - able:
+            raise ProfileError(
+                f"profile {profile.name}: policy {policy.version} names checks that do not exist or that its steps "
+                f"cannot feed: {', '.join(sorted(unable))}"
+            )
 
 
 def kept_of(profile: Profile, step: Step) -> tuple[str, ...]:

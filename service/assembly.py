@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from graphs.flow import require_runnable
 from graphs.profile import profiles
 from service.cases.commands import MEDIA_TYPES, Cases
 from service.cases.events import EventBoard
@@ -131,7 +132,8 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
 
     A cluster that is away does not keep the service from starting: `/readyz` names it, and it is tried again.
     """
-    profiles()  # a broken profile refuses to start, and so does a build of Dask that was not tested
+    for profile in profiles().values():  # a broken profile refuses to start, and so does an untested build of Dask
+        require_runnable(profile)
     require_tested_build()
     if settings.sandbox:
         log.warning("sandbox_is_on", detail="cases of sandbox profiles are accepted; nothing is checked in them")

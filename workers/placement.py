@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from workers.errors import LabelError
-from workers.uploads import UPLOAD_RESOURCE
 
 Label = Literal["CPU", "GPU"]
 CPU: Label = "CPU"
 GPU: Label = "GPU"
 LABELS: tuple[Label, ...] = (CPU, GPU)
+
+UPLOAD_RESOURCE = "UPLOAD"
+"""What an upload's placeholder task asks for. No worker offers it, so the task waits for its scatter."""
 
 RETRIES = 2
 """A task is tried again when it raised, which a node's runner lets happen only for the failures of a system."""

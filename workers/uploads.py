@@ -7,8 +7,8 @@ the cost of a few kilobytes. Scattering the media under that very key is the eve
 Stock `Scheduler.update_data` writes the state of a known key without a transition, so its dependents would wait for
 ever. `UploadPlugin` closes that gap for keys in `no-worker` and leaves every other key to the stock method.
 
-A graph dies with the client that submitted it, unless somebody else wants its keys. So the plugin wants them itself for
-as long as a case is held: an API replica may die, and another one finds the graph where it stands.
+A graph dies with the client that submitted it, unless another client wants its keys. So the plugin itself wants them
+for as long as a case is retained: an API replica may die, and another one finds the graph where it stands.
 
 This is the only file that touches private parts of `distributed`; it refuses versions it was not tested with. It does
 not decide *when* to scatter (service) nor build graphs (graphs).
@@ -28,21 +28,22 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.metrics import time
 
 from workers.build import METRIC, build
-from workers.errors import UntestedBuildError
+from workers.errors import ClusterError, UntestedBuildError
+from workers.placement import UPLOAD_RESOURCE
 
 if TYPE_CHECKING:
-    from distributed import Scheduler
+    from collections.abc import Sequence
+
+    from distributed import Client, Scheduler
     from distributed.scheduler import WorkerState
 
 logger = logging.getLogger(__name__)
 
 TESTED_VERSIONS = frozenset({"2026.8.0"})
-UPLOAD_RESOURCE = "UPLOAD"
-HOLD, LET_GO, WAITING = "veridask_hold", "veridask_let_go", "veridask_waiting"
-HELD, COUNT, FORGET = "veridask_held", "veridask_count", "veridask_forget"
-"""Names of the scheduler's handlers of `UploadPlugin`, for `getattr(client.scheduler, HOLD)(…)`."""
-HOLDER = "veridask"
-"""The client that the scheduler believes to want what is held. It has no connection, so it never goes away."""
+RETAINER = "veridask"
+"""The client that the scheduler believes to want what is retained. It has no connection, so it never goes away."""
+ANSWER_SECONDS = 30.0
+"""Longest wait for the scheduler's answer to a call."""
 GRAPH_SECONDS = 60.0
 """Longest wait for a graph that its client says to have sent."""
 FORGET_SECONDS = 10.0
@@ -78,13 +79,14 @@ class UploadPlugin(SchedulerPlugin):
         scheduler.update_data = self.update_data  # type: ignore[method-assign]
         scheduler.handlers["update_data"] = self.update_data
         self.keys: defaultdict[str, set[str]] = defaultdict(set)
+        # Called by `RetainedGraphs`, the typed end of the same calls.
         scheduler.handlers |= {
-            HOLD: self.hold,
-            LET_GO: self.let_go,
-            WAITING: self.waiting,
-            HELD: self.held,
-            COUNT: self.count,
-            FORGET: self.forget,
+            "veridask_retain": self.retain,
+            "veridask_release": self.release,
+            "veridask_waiting": self.waiting,
+            "veridask_case_ids": self.case_ids,
+            "veridask_count": self.count,
+            "veridask_forget": self.forget,
         }
         self.stock_status_change = scheduler.handle_worker_status_change
         scheduler.stream_handlers["worker-status-change"] = self.status_change
@@ -93,7 +95,7 @@ class UploadPlugin(SchedulerPlugin):
         for stream in [*scheduler.stream_comms.values(), *scheduler.client_comms.values()]:
             stream.interval = SEND_INTERVAL
 
-    async def hold(self, case: str, keys: list[str]) -> bool:
+    async def retain(self, case: str, keys: list[str]) -> bool:
         """Want exactly these keys for a case, whoever submitted them, and no longer what was wanted for it before.
 
         Answers once the scheduler knows them: graphs are taken in beside the message stream, at their own pace, and a
@@ -104,12 +106,12 @@ class UploadPlugin(SchedulerPlugin):
             if time() > end:
                 return False
             await asyncio.sleep(0.001)
-        self.scheduler.client_desires_keys(keys=keys, client=HOLDER)
+        self.scheduler.client_desires_keys(keys=keys, client=RETAINER)
         self._release_for(case, keep=set(keys))
         self.keys[case] = set(keys)
         return True
 
-    def let_go(self, case: str) -> None:
+    def release(self, case: str) -> None:
         """Want nothing more for a case: what no other client wants is forgotten. Harmless when repeated."""
         self._release_for(case, keep=set())
         self.keys.pop(case, None)
@@ -119,7 +121,7 @@ class UploadPlugin(SchedulerPlugin):
 
         Gives how many are left after `FORGET_SECONDS`: a task that runs is dropped at its end.
         """
-        self.let_go(case)
+        self.release(case)
         end = time() + FORGET_SECONDS
         while left := [task for key, task in self.scheduler.tasks.items() if case in str(key)]:
             for task in left:
@@ -130,12 +132,12 @@ class UploadPlugin(SchedulerPlugin):
             await asyncio.sleep(0.05)
         return len(left)
 
-    def held(self) -> list[str]:
-        """The cases that something is held for."""
+    def case_ids(self) -> list[str]:
+        """The cases that something is retained for."""
         return list(self.keys)
 
     def count(self) -> int:
-        """How many cases something is held for."""
+        """How many cases something is retained for."""
         return len(self.keys)
 
     def waiting(self, keys: list[str]) -> list[str]:
@@ -145,7 +147,7 @@ class UploadPlugin(SchedulerPlugin):
 
     def _release_for(self, case: str, keep: set[str]) -> None:
         if gone := self.keys.get(case, set()) - keep:
-            self.scheduler.client_releases_keys(keys=list(gone), client=HOLDER)
+            self.scheduler.client_releases_keys(keys=list(gone), client=RETAINER)
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:
         """Shorten the send timer towards a new worker, and give it no work if it is of another build."""
@@ -211,3 +213,40 @@ class UploadPlugin(SchedulerPlugin):
             scheduler.add_replica(ts, worker)
         scheduler.send_all(messages, {})
         scheduler.transitions(recommendations, stimulus_id=f"upload-{time()}")
+
+
+class RetainedGraphs:
+    """The plugin's calls as a client makes them. Each raises ClusterError when the scheduler does not answer."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def retain(self, case: str, keys: Sequence[str]) -> bool:
+        """Retain exactly these keys for a case; false when the scheduler does not know them after `GRAPH_SECONDS`."""
+        return bool(await self._answer("veridask_retain", 2 * GRAPH_SECONDS, case=case, keys=list(keys)))
+
+    async def release(self, case: str) -> None:
+        """Retain nothing more for a case. Harmless when repeated."""
+        await self._answer("veridask_release", case=case)
+
+    async def waiting(self, keys: Sequence[str]) -> set[str]:
+        """Those of these upload keys whose graphs wait for them."""
+        return set(await self._answer("veridask_waiting", keys=list(keys)))
+
+    async def case_ids(self) -> set[str]:
+        """The cases that something is retained for."""
+        return set(await self._answer("veridask_case_ids"))
+
+    async def count(self) -> int:
+        """How many cases something is retained for."""
+        return int(await self._answer("veridask_count"))
+
+    async def forget(self, case: str) -> int:
+        """Drop all tasks of a case, whoever wants them; gives how many are left after `FORGET_SECONDS`."""
+        return int(await self._answer("veridask_forget", case=case))
+
+    async def _answer(self, handler: str, longest_s: float = ANSWER_SECONDS, **arguments: Any) -> Any:
+        try:
+            return await asyncio.wait_for(getattr(self._client.scheduler, handler)(**arguments), longest_s)
+        except (OSError, TimeoutError) as error:
+            raise ClusterError(f"the scheduler does not answer: {type(error).__name__}") from error

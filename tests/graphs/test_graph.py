@@ -16,8 +16,7 @@ from graphs.judge import judged
 from graphs.nodes import check, placed, wire
 from graphs.records import CaseSpec, CheckResult, Failed
 from graphs.run import run_node
-from workers.placement import CPU, GPU, LABELS
-from workers.uploads import UPLOAD_RESOURCE
+from workers.placement import CPU, GPU, LABELS, UPLOAD_RESOURCE
 
 SPEC = CaseSpec("case_01", "standard", {"front": 1, "back": 1, "face": 1}, ("turn_left",), date(2026, 11, 22))
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphs.errors import ProfileError
-from graphs.flow import nodes_for
+from graphs.flow import nodes_for, require_runnable
 from graphs.profile import merged, parse_profile, profile, profiles
 
 STANDARD: dict[str, Any] = json.loads((files("graphs") / "profiles" / "standard.json").read_text("utf-8"))
@@ -59,6 +59,18 @@ def test_a_broken_profile_is_refused(damage: Callable[[dict[str, Any]], object])
     damage(raw)
     with pytest.raises(ProfileError):
         parse_profile(raw)
+
+
+@pytest.mark.parametrize("check", ["made_up", "match"])
+def test_a_policy_that_names_a_check_that_cannot_run_is_refused(check: str) -> None:
+    """`match` needs the face, which the profile `document` does not ask for."""
+    raw = merged(STANDARD, {"accepts": {"face": None}, "challenge_actions": 0})
+    for name in [name for name in raw["policy"]["checks"] if name == "match" or name.endswith("_face")]:
+        raw = merged(raw, {"policy": {"checks": {name: None}}})
+    require_runnable(parse_profile(raw))
+    raw = merged(raw, {"policy": {"checks": {check: {"required": True, "thresholds": {}}}}})
+    with pytest.raises(ProfileError, match=check):
+        require_runnable(parse_profile(raw))
 
 
 def test_unknown_profile() -> None:

@@ -8,7 +8,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import Task, TaskRef
 from distributed import Client, Future
 
-from workers.uploads import UPLOAD_RESOURCE, missing_upload
+from workers.placement import UPLOAD_RESOURCE
+from workers.uploads import missing_upload
 
 
 def blocked_sum(case: str, gates: int = 2) -> tuple[HighLevelGraph, str, list[str]]:

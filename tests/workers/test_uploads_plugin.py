@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 from distributed import Client, Future, LocalCluster, wait
@@ -14,7 +13,7 @@ from graphs.case import result_of
 from tests.support.blocked_graphs import blocked_sum, states, submit, until_blocked
 from workers.errors import LabelError, UntestedBuildError
 from workers.placement import label_of
-from workers.uploads import HELD, HOLD, LET_GO, WAITING, UploadPlugin, require_tested_build
+from workers.uploads import RetainedGraphs, UploadPlugin, require_tested_build
 
 pytestmark = pytest.mark.cluster
 
@@ -85,15 +84,10 @@ async def test_scatter_before_the_graph_is_known(client: Client) -> None:
     assert len(held) == 2
 
 
-async def ask(client: Client, name: str, **what: object) -> Any:
-    """Call one of the plugin's handlers."""
-    return await getattr(client.scheduler, name)(**what)
-
-
-async def test_hold_answers_when_the_graph_is_known(client: Client) -> None:
+async def test_retaining_answers_when_the_graph_is_known(client: Client) -> None:
     """A retake once let go of the old graph before the new one was taken in, and all shared work was done again."""
     graph, total, uploads = blocked_sum("s", gates=40)
-    answer = asyncio.create_task(ask(client, HOLD, case="s", keys=[total]))
+    answer = asyncio.create_task(RetainedGraphs(client).retain("s", [total]))
     await asyncio.sleep(0.1)
     assert not answer.done()
     future = submit(client, graph, total)
@@ -108,29 +102,29 @@ async def test_a_held_graph_outlives_the_client_that_submitted_it(client: Client
     graph, total, uploads = blocked_sum("h")
     async with Client(client.cluster, asynchronous=True, set_as_default=False) as dies:
         future = submit(dies, graph, total)
-        assert await ask(dies, HOLD, case="h", keys=[total])
+        assert await RetainedGraphs(dies).retain("h", [total])
         future.release()
     assert await states(client, [*uploads, total]) == ["no-worker", "no-worker", "waiting"]
-    assert await ask(client, HELD) == ["h"]
-    assert await ask(client, WAITING, keys=[*uploads, "unknown"]) == uploads
+    assert await RetainedGraphs(client).case_ids() == {"h"}
+    assert await RetainedGraphs(client).waiting([*uploads, "unknown"]) == set(uploads)
     await client.scatter(dict.fromkeys(uploads, b"xy"), hash=False, direct=True)
-    assert await ask(client, WAITING, keys=uploads) == []
+    assert await RetainedGraphs(client).waiting(uploads) == set()
     result: Future[int] = client.get({}, total, sync=False)
     assert await result == 4
     result.release()
     assert await states(client, [total]) == ["memory"]
-    await ask(client, LET_GO, case="h")
-    await ask(client, LET_GO, case="h")
+    await RetainedGraphs(client).release("h")
+    await RetainedGraphs(client).release("h")
     while await states(client, [*uploads, total]) != ["unknown"] * 3:
         await asyncio.sleep(0.02)
-    assert await ask(client, HELD) == []
+    assert await RetainedGraphs(client).case_ids() == set()
 
 
 async def test_holding_other_keys_lets_the_first_go(client: Client) -> None:
     first, second = blocked_sum("r1"), blocked_sum("r2")
     futures = [submit(client, graph, total) for graph, total, _ in (first, second)]
-    await ask(client, HOLD, case="r", keys=[first[1]])
-    await ask(client, HOLD, case="r", keys=[second[1]])
+    await RetainedGraphs(client).retain("r", [first[1]])
+    await RetainedGraphs(client).retain("r", [second[1]])
     for future in futures:
         future.release()
     while await states(client, [first[1], second[1]]) != ["unknown", "waiting"]:
