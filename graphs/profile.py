@@ -153,7 +153,7 @@ def profile(name: str) -> Profile:
     try:
         return profiles()[name]
     except KeyError:
-        raise ProfileError(f"there is no profile {name!r}; there are {', '.join(profiles())}") from None
+        raise ProfileError(f"There is no profile {name!r}. Profiles: {', '.join(profiles())}.") from None
 
 
 def is_sandbox(name: str) -> bool:

@@ -1,4 +1,7 @@
-"""Every reason code, with the sentence that a person is shown. What a code *means* for the decision is policy data."""
+"""Every reason code, with the text that the person is shown: what is wrong, and what they can do about it.
+
+What a code means for the decision is not said here: the policy of the profile says it.
+"""
 
 from __future__ import annotations
 
@@ -6,42 +9,42 @@ from graphs.records import Reason, Step
 
 REASONS: dict[str, str] = {
     # image quality
-    "dark_photo": "The picture is too dark.",
-    "glare_on_photo": "A reflection covers part of the document.",
-    "blurred_photo": "The picture is blurred.",
-    "cut_off_document": "Part of the document is outside the picture.",
-    "no_document_in_image": "No document can be seen.",
-    "two_documents_uploaded": "More than one document can be seen.",
-    "low_resolution": "The document or face is too small in the picture.",
-    "mirrored_picture": "The document is shown as in a mirror: film it with mirroring turned off.",
-    "incorrect_side": "This is not the side of the document that was asked for.",
-    "no_face_in_video": "No face can be seen.",
-    "several_faces_in_video": "More than one face can be seen.",
-    "undecodable_media": "The recording is damaged and cannot be played.",
+    "dark_photo": "The picture is too dark. Film again with more light.",
+    "glare_on_photo": "A reflection covers part of the document. Tilt it away from lamps and windows.",
+    "blurred_photo": "The picture is blurred. Hold the camera still and wait until it is sharp.",
+    "cut_off_document": "Part of the document is outside the picture. Show the whole document.",
+    "no_document_in_image": "No document can be seen. Show the whole document to the camera.",
+    "two_documents_uploaded": "More than one document can be seen. Show one document alone.",
+    "low_resolution": "The document or face is too small in the picture. Move closer to the camera.",
+    "mirrored_picture": "The document appears mirrored. Turn mirroring off and film again.",
+    "incorrect_side": "This is the wrong side of the document. Show the other side.",
+    "no_face_in_video": "No face can be seen. Hold your face in front of the camera.",
+    "several_faces_in_video": "More than one face can be seen. Film yourself alone.",
+    "undecodable_media": "The recording is damaged and cannot be played. Record it again.",
     # original document
-    "photo_of_screen": "The document was shown on a screen.",
-    "gray_copy": "The document is a grey copy.",
-    "no_hologram_seen": "The document's optically variable feature was not seen.",
+    "photo_of_screen": "The document was shown on a screen. The document itself is needed.",
+    "gray_copy": "The document is a grey copy. The document itself is needed.",
+    "no_hologram_seen": "The document's hologram was not seen. Tilt the document slowly while you film it.",
     "altered_text": "A printed field of the document looks changed.",
     # data
     "document_expired": "The document has expired.",
     "mrz_check_digit": "A check digit of the machine-readable zone is wrong.",
-    "mrz_unreadable": "The machine-readable zone cannot be read.",
+    "mrz_unreadable": "The machine-readable zone cannot be read. Film it without blur, reflections or fingers on it.",
     "barcode_unreadable": "The barcode cannot be read.",
-    "data_mismatch": "The document contradicts itself.",
-    "data_not_found": "A field of the document could not be confirmed on its front.",
+    "data_mismatch": "The document states different details in different places.",
+    "data_not_found": "A detail of the document could not be confirmed on its front.",
     "date_of_birth_invalid": "The date of birth is not possible.",
     # person
     "selfie_document_missing_photo": "No portrait was found on the document.",
     "selfie_face_mismatch": "The face is not the one on the document.",
-    "liveness_failed": "It could not be shown that a living person was in front of the camera.",
-    "challenge_not_followed": "The movements that were asked for were not seen.",
-    "planar_motion": "A flat picture of a face was moved.",
+    "liveness_failed": "It could not be confirmed that a live person was in front of the camera.",
+    "challenge_not_followed": "The requested movements were not seen. Film again and follow the instructions in order.",
+    "planar_motion": "The recording shows a flat picture of a face.",
     "screen_replay": "The face was shown on a screen.",
-    "flickering_light": "Bands of light run through the picture: film away from flickering lamps and screens.",
-    "screen_suspected": "The picture has faint traces of a screen: film the face itself, away from screens and lamps.",
+    "flickering_light": "Bands of light run through the picture. Film away from flickering lamps and screens.",
+    "screen_suspected": "The picture shows traces of a screen. Film your face directly, away from screens and lamps.",
     "face_changed_in_video": "The face changes within the recording.",
-    "source_repeated_frames": "The recording holds repeated or frozen frames.",
+    "source_repeated_frames": "The recording contains repeated or frozen frames.",
     # the system
     "check_not_clear": "A check that must be clear could not be completed.",
 }

@@ -76,16 +76,18 @@ def parse(marker: str, policy: Policy) -> tuple[Mark, ...]:
     """
     parts = [part.strip() for part in marker.split(",") if part.strip()]
     if len(parts) > MOST:
-        raise MarkerError(f"there are more than {MOST} marks")
+        raise MarkerError(f"The sandbox marker has more than {MOST} marks. Remove some.")
     marks: list[Mark] = []
     for number, part in enumerate(parts, 1):
         found = _MARK.fullmatch(part)
         if found is None:
-            raise MarkerError(f"mark {number} is none: write such as declined, or blurred_photo@quality_back*2")
+            raise MarkerError(
+                f"Mark {number} cannot be read. Write for example `declined` or `blurred_photo@quality_back*2`."
+            )
         what, check, count = found.groups()
         if what in get_args(Outcome):
             if check or count:
-                raise MarkerError(f"mark {number} is an outcome: it takes no check and no number")
+                raise MarkerError(f"Mark {number} is an outcome. An outcome takes no check (@) and no number (*).")
             what = next(code for outcome, code in _OUTCOMES.items() if outcome == what)
         if what is not None:
             marks.append(_mark(number, what, check, int(count) if count else None, policy))
@@ -96,11 +98,13 @@ def _mark(number: int, what: str, check: str | None, attempts: int | None, polic
     failure = _FAILURES.get(what)
     able = [name for name, says in SAYS.items() if name in policy.checks and (failure or what in says)]
     if not able:
-        raise MarkerError(f"mark {number} is no outcome and no reason code that a check of this profile gives")
+        raise MarkerError(
+            f"Mark {number} is neither an outcome nor a reason code that a check of this profile can give."
+        )
     if failure is not None:
         able.append(VERDICT)
     if check is not None and check not in able:
-        raise MarkerError(f"mark {number} names no check that can say so; there are {', '.join(able)}")
+        raise MarkerError(f"Mark {number} names a check that cannot give this. Checks that can: {', '.join(able)}.")
     if failure is not None:
         return Mark(check or able[0], None, failure, attempts)
     if attempts is None and policy.effects[what] == "retake":

@@ -113,7 +113,7 @@ def probe(data: bytes, limits: MediaLimits, declared: str | None = None) -> Medi
     with _broken_is_undecodable():
         for frame in _decoded(data, header, limits):
             return _info(data, header, extent, frame)
-    raise EmptyMediaError("no frames")
+    raise EmptyMediaError("The media has no frames. Record it again.")
 
 
 def sample_frames(
@@ -154,7 +154,7 @@ def sample_frames(
                 kept.append(clock)
                 last_slot = slot
     if info is None:
-        raise EmptyMediaError("no frames")
+        raise EmptyMediaError("The media has no frames. Record it again.")
     differences = [float(np.abs(after - before).mean()) for before, after in itertools.pairwise(grids)]
     return Frames(
         images=np.stack(images),
@@ -169,7 +169,7 @@ def sample_frames(
 
 def _header(data: bytes, limits: MediaLimits, declared: str | None) -> Header:
     if len(data) > limits.max_bytes:
-        raise MediaTooLargeError(f"more than {limits.max_bytes} bytes")
+        raise MediaTooLargeError(f"The media is larger than {limits.max_bytes} bytes. Record a shorter one.")
     header = read_header(data, declared)
     _check_size(header.width, header.height, limits)
     return header
@@ -177,7 +177,7 @@ def _header(data: bytes, limits: MediaLimits, declared: str | None) -> Header:
 
 def _check_size(width: int, height: int, limits: MediaLimits) -> None:
     if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-        raise MediaTooLargeError(f"{width} × {height} pixels")
+        raise MediaTooLargeError(f"The picture has {width} × {height} pixels, which is too many. Use a smaller one.")
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _broken_is_undecodable() -> Iterator[None]:
     try:
         yield
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError, RuntimeError) as broken:
-        raise UndecodableMediaError("damaged or truncated") from broken
+        raise UndecodableMediaError("The media is damaged or incomplete. Record it again.") from broken
 
 
 @contextmanager
@@ -200,11 +200,13 @@ def _stream(data: bytes, header: Header, limits: MediaLimits) -> Iterator[tuple[
     }
     with av.open(io.BytesIO(data), "r", format=header.demuxer, options=options, metadata_errors="replace") as container:
         if not container.streams.video:
-            raise MediaTypeError("no video in it")
+            raise MediaTypeError("The file contains no video. Upload a video or a picture.")
         stream = container.streams.video[0]
         codec = stream.codec_context
         if codec is None or codec.name not in _CODECS[header.kind]:
-            raise MediaTypeError("a codec that is not accepted")
+            raise MediaTypeError(
+                "The video uses a codec that is not accepted. Record it as H.264, HEVC, VP8, VP9 or AV1."
+            )
         _check_size(stream.width, stream.height, limits)
         codec.thread_count = 1  # parallelism comes from the graph
         codec.options = {"max_pixels": options["max_pixels"]}
@@ -224,14 +226,14 @@ def _survey(data: bytes, header: Header, limits: MediaLimits) -> _Extent:
         try:
             return _measure(data, header, limits)
         except av.error.EOFError as nothing:
-            raise EmptyMediaError("no frames") from nothing
+            raise EmptyMediaError("The media has no frames. Record it again.") from nothing
 
 
 def _measure(data: bytes, header: Header, limits: MediaLimits) -> _Extent:
     count, times, last = 0, list[float](), 0.0
     with _stream(data, header, limits) as (container, stream):
         if container.duration is not None and container.duration / av.time_base > limits.max_seconds:
-            raise MediaTooLargeError(f"more than {limits.max_seconds:g} seconds")
+            raise MediaTooLargeError(f"The video is longer than {limits.max_seconds:g} seconds. Record a shorter one.")
         rate = float(stream.average_rate or 0.0)
         try:
             for packet in container.demux(stream):
@@ -239,17 +241,19 @@ def _measure(data: bytes, header: Header, limits: MediaLimits) -> _Extent:
                     continue
                 count += 1
                 if count > limits.max_frames:
-                    raise MediaTooLargeError(f"more than {limits.max_frames} frames")
+                    raise MediaTooLargeError(
+                        f"The video has more than {limits.max_frames} frames. Record a shorter one."
+                    )
                 if packet.pts is not None and packet.time_base:
                     times.append(float(packet.pts * packet.time_base))
                     last = float((packet.duration or 0) * packet.time_base)
         except av.FFmpegError:
             pass  # a damaged tail: what came before it counts
     if not count:
-        raise EmptyMediaError("no frames")
+        raise EmptyMediaError("The media has no frames. Record it again.")
     span = max(times) - min(times) if times else 0.0
     if span > limits.max_seconds:
-        raise MediaTooLargeError(f"more than {limits.max_seconds:g} seconds")
+        raise MediaTooLargeError(f"The video is longer than {limits.max_seconds:g} seconds. Record a shorter one.")
     if span > 0 and len(times) > 1:
         rate = (len(times) - 1) / span
     elif not rate > 0:

@@ -93,15 +93,17 @@ def read_header(data: bytes, declared: str | None = None) -> Header:
     content is of a known type that is not accepted or not the declared one.
     """
     if not data:
-        raise EmptyMediaError("no bytes")
+        raise EmptyMediaError("The file is empty.")
     try:
         header = _recognise(data)
     except (struct.error, IndexError) as broken:
-        raise UndecodableMediaError("the header is cut off") from broken
+        raise UndecodableMediaError("The header of the file is incomplete. Record it again.") from broken
     if declared is not None:
         wanted = declared.split(";")[0].strip().lower()
         if _FAMILIES.get(wanted, wanted) != _FAMILIES.get(header.mime, header.mime):
-            raise MediaTypeError(f"the content is {header.mime}")
+            raise MediaTypeError(
+                f"The content is {header.mime}, which is not the declared type. Set Content-Type to it."
+            )
     return header
 
 
@@ -118,13 +120,13 @@ def _recognise(data: bytes) -> Header:
         return _iso_media(data)
     if data[4:8] in _OLD_QUICKTIME:
         return Header("video", "video/quicktime", "mov")
-    raise UndecodableMediaError("no known picture or video")
+    raise UndecodableMediaError("The file is not a picture or video of a known type.")
 
 
 def _iso_media(data: bytes) -> Header:
     brand = data[8:12]
     if brand in _STILL_BRANDS:
-        raise MediaTypeError("HEIF and AVIF pictures are not accepted")
+        raise MediaTypeError("HEIF and AVIF pictures are not accepted. Upload a JPEG, PNG or WebP picture.")
     return Header("video", "video/quicktime" if brand == b"qt  " else "video/mp4", "mov")
 
 
@@ -132,10 +134,10 @@ def _ebml(data: bytes) -> Header:
     # DocType (EBML ID 0x4282, RFC 8794) is a short string within the first element.
     start = data.find(b"\x42\x82", 4, 128)
     if start < 0:
-        raise UndecodableMediaError("no document type in the EBML header")
+        raise UndecodableMediaError("The WebM file has no document type in its header. Record it again.")
     doctype = data[start + 3 : start + 3 + (data[start + 2] & 0x7F)].rstrip(b"\0")
     if doctype != b"webm":
-        raise MediaTypeError("Matroska that is not WebM is not accepted")
+        raise MediaTypeError("Matroska files other than WebM are not accepted. Upload WebM or MP4.")
     return Header("video", "video/webm", "matroska")
 
 
@@ -144,7 +146,7 @@ def _jpeg(data: bytes) -> Header:
     orientation, at = Orientation(), 2
     while True:
         if data[at] != 0xFF:
-            raise UndecodableMediaError("broken JPEG segments")
+            raise UndecodableMediaError("The JPEG file is damaged. Take the picture again.")
         marker = data[at + 1]
         if marker == 0xFF:  # fill byte
             at += 1
@@ -214,5 +216,5 @@ def _exif_orientation(tiff: bytes) -> Orientation:
 
 def _picture(mime: str, demuxer: str, width: int, height: int, orientation: Orientation) -> Header:
     if width < 1 or height < 1:
-        raise UndecodableMediaError("a picture without a size")
+        raise UndecodableMediaError("The picture has no size in its header. Take it again.")
     return Header("image", mime, demuxer, width, height, orientation)

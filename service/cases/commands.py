@@ -118,7 +118,7 @@ class Cases:
         if known is None:
             held = self._offered(new)
             if await self._store.processing() >= self._settings.max_backlog:
-                raise BacklogError("too many cases wait for their decision")
+                raise BacklogError("Too many cases are waiting for a decision. Try again later.")
             cell = await self._reconciler.cells.best()  # all away: say so before anything is stored
             case = self._drawn(new, held, cell)
             request = None
@@ -132,12 +132,14 @@ class Cases:
                 except (ClusterError, OSError) as error:
                     await self._store.delete(case.id)
                     self._reconciler.changed(case.id)
-                    raise ClusterError("the scheduler did not take the case") from error
+                    raise ClusterError("The scheduler did not accept the case. Try again later.") from error
                 log.info("case_created", case_id=case.id, profile=case.profile)
                 self.telemetry.created(case)
                 return Created(self._view(case), *self.secret_for(case.id))
         if known.fingerprint != fingerprint:
-            raise IdempotencyError("the key was used for another request")
+            raise IdempotencyError(
+                "This Idempotency-Key was used with a different request. Use a new key for a new case."
+            )
         return Created(known.answer, *self.secret_for(known.case_id))
 
     def offered(self) -> list[Profile]:
@@ -147,7 +149,9 @@ class Cases:
     def _offered(self, new: NewCase) -> Profile:
         held = profile(new.profile)
         if held.sandbox and not self._settings.sandbox:
-            raise ProfileError(f"profile {held.name} is a sandbox, and this service takes none (VERIDASK_SANDBOX)")
+            raise ProfileError(
+                f"Profile {held.name} is a sandbox, and sandboxes are off. Set VERIDASK_SANDBOX=true to allow them."
+            )
         parse(marker_of(held.name, new.metadata), held.policy)
         return held
 
@@ -186,11 +190,13 @@ class Cases:
         accepts = profile(case.profile).accepts[step]
         if content_type != UNTOLD and MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
-            raise MediaTypeError(f"step {step} takes {wanted}")
+            raise MediaTypeError(f"Step {step} accepts {wanted}. Set Content-Type to one of them, or to {UNTOLD}.")
         if length is not None and length > self._settings.max_upload_bytes:
-            raise MediaTooLargeError(f"more than {self._settings.max_upload_bytes} bytes")
+            raise MediaTooLargeError(
+                f"The media is larger than {self._settings.max_upload_bytes} bytes. Record a shorter one."
+            )
         if length == 0:
-            raise EmptyMediaError("the body is empty")
+            raise EmptyMediaError("The body is empty. Send the bytes of the media.")
         return step
 
     async def upload(
@@ -224,7 +230,9 @@ class Cases:
         try:
             info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
             if info.kind not in accepts:
-                raise MediaTypeError(f"step {step} takes a {' or a '.join(accepts)}")
+                raise MediaTypeError(
+                    f"Step {step} accepts {' or '.join(f'{kind}s' for kind in accepts)}. Upload one of these."
+                )
             with self.telemetry.stage("keep"):
                 kept = key = await self._evidence.keep(incoming)
 
@@ -256,7 +264,10 @@ class Cases:
             async with asyncio.timeout(self._settings.upload_timeout_s):
                 return await self._evidence.receive(body, limit, case_id, step, attempt)
         except TimeoutError:
-            raise UploadTimeoutError(f"not complete after {self._settings.upload_timeout_s:.0f} s") from None
+            seconds = f"{self._settings.upload_timeout_s:.0f} seconds"
+            raise UploadTimeoutError(
+                f"The upload was not complete after {seconds}. Send it again, or use resumable uploads."
+            ) from None
 
     @stage("probe")
     async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:

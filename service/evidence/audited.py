@@ -31,7 +31,7 @@ class AuditedEvidence:
         for upload in await self._store.uploads(case_id):
             if upload.id == upload_id:
                 return upload
-        raise UnknownUploadError("the case has no such upload")
+        raise UnknownUploadError("This case has no upload with this id. List its uploads to find one.")
 
     async def media(self, upload: Upload, reader: str) -> bytes:
         """The media of an upload as it was received. reader: id of an API key, or who works at this machine.

@@ -121,7 +121,7 @@ class FolderBackend:
                     if folder.parent.exists():  # it does once there was a case
                         sync(folder.parent)
                     return
-            raise EvidenceUnavailableError("the evidence of a case is being written to")
+            raise EvidenceUnavailableError("Evidence of the case is still being written. Try again later.")
 
     def media(self) -> Iterator[tuple[str, float]]:
         """See EvidenceBackend."""
@@ -162,7 +162,7 @@ class FolderBackend:
         """See EvidenceBackend."""
         with storage_errors():
             if not os.access(self.root, os.W_OK):
-                raise EvidenceUnavailableError("the evidence store cannot be written")
+                raise EvidenceUnavailableError("The evidence store cannot be written. Try again later.")
 
 
 class ObjectStorageBackend:
@@ -255,7 +255,9 @@ def storage_errors() -> Iterator[None]:
     try:
         yield
     except BaseError as error:
-        raise EvidenceUnavailableError(f"the object storage answers with {type(error).__name__}") from error
+        raise EvidenceUnavailableError(
+            f"The object storage cannot be used ({type(error).__name__}). Try again later."
+        ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise EvidenceUnavailableError(f"the evidence store {'is full' if full else 'cannot be used'}") from error

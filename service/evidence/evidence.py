@@ -140,7 +140,7 @@ class Evidence:
                     async for chunk in body:
                         size += len(chunk)
                         if size > limit:
-                            raise MediaTooLargeError(f"more than {limit} bytes")
+                            raise MediaTooLargeError(f"The media is larger than {limit} bytes. Record a shorter one.")
                         digest.update(chunk)
                         pending += chunk
                         if len(pending) >= _CHUNK:
@@ -148,7 +148,7 @@ class Evidence:
                             pending.clear()
                     await asyncio.to_thread(_write, file, sealer, bytes(pending), last=True)
             if size == 0:
-                raise EmptyMediaError("the body is empty")
+                raise EmptyMediaError("The body is empty. Send the bytes of the media.")
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -267,14 +267,14 @@ class Evidence:
             with storage_errors():
                 self._require_space()
                 if not os.access(self._incoming, os.W_OK):
-                    raise EvidenceUnavailableError("the evidence store cannot be written")
+                    raise EvidenceUnavailableError("The evidence store cannot be written. Try again later.")
             self.backend.require_usable()
 
         await asyncio.to_thread(look)
 
     def _require_space(self) -> None:
         if shutil.disk_usage(self._incoming).free < self._min_free:
-            raise EvidenceUnavailableError("the evidence store is full")
+            raise EvidenceUnavailableError("The evidence store is full. Try again later.")
 
 
 def _write(file: BinaryIO, sealer: Sealer, content: bytes, *, last: bool = False) -> None:

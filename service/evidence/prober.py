@@ -84,7 +84,7 @@ class Prober:
                 answer = await asyncio.wait_for(_ask(child, question), self._timeout_s)
             except (TimeoutError, OSError, ValueError) as error:
                 log.warning("probe_failed", error=type(error).__name__, status=child.returncode)
-                raise UndecodableMediaError("the media cannot be opened") from error
+                raise UndecodableMediaError("The media cannot be opened. Record it again.") from error
         except BaseException:
             if child is not None:
                 await asyncio.shield(self._end(child))
@@ -102,7 +102,7 @@ class Prober:
         except (TimeoutError, OSError, ValueError) as error:
             # Says nothing about the media: the machine has no process or no memory to give.
             log.error("probe_not_started", error=type(error).__name__)
-            raise UnavailableError("no process to look at the media can be started") from error
+            raise UnavailableError("The process that checks media cannot be started. Try again later.") from error
 
     async def _spawn(self) -> Process:
         child = await asyncio.create_subprocess_exec(

@@ -34,12 +34,13 @@ REFUSED = (401, 403, 429)
 CLIENT_SECRET = "client_secret"  # noqa: S105  it names the credential
 """Who asks with the secret of the case, for the audit log."""
 
-CaseId = Annotated[str, Path(description="`case_` and 26 characters.", max_length=64)]
+CaseId = Annotated[str, Path(description="The id of the case: `case_` and 26 characters.", max_length=64)]
 ApiKey = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `vd_…`.")
 ClientSecret = HTTPBearer(
     auto_error=False,
     scheme_name="ClientSecret",
-    description="The `client_secret` of the case, `secret_…`: for the person's device, for this case and for a while.",
+    description="The `client_secret` of the case, `secret_…`. For the person's device; valid for this case and a "
+    "limited time.",
 )
 Given = Annotated[HTTPAuthorizationCredentials | None, Security(ApiKey)]
 AlsoSecret = Annotated[HTTPAuthorizationCredentials | None, Security(ClientSecret)]
@@ -77,7 +78,7 @@ def needs(scope: Scope | None) -> Callable[..., Awaitable[None]]:
 
     async def allowed(request: Request, given: Given) -> None:
         if given is not None and is_client_secret(given.credentials):
-            raise ForbiddenError("a client secret does not open this; use an API key")
+            raise ForbiddenError("A client secret cannot do this. Use an API key.")
         await _require_key(request, given, scope)
 
     return allowed
@@ -96,10 +97,10 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
         else:
             _require_secret(parts, given.credentials, case_id)
             if not or_secret:
-                raise ForbiddenError("a client secret does not open this; use an API key")
+                raise ForbiddenError("A client secret cannot do this. Use an API key.")
             _is_asked_by(request, CLIENT_SECRET)
         if not is_case_id(case_id):
-            raise UnknownCaseError("there is no such case")
+            raise UnknownCaseError("No case has this id.")
         limits_of(request).count_case(case_id)
         return await parts.store.get(case_id)
 
@@ -112,14 +113,16 @@ def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitabl
 async def _require_key(request: Request, given: HTTPAuthorizationCredentials | None, scope: Scope | None) -> None:
     parts = await service_of(request)
     if given is None:
-        raise UnauthenticatedError("send an API key: Authorization: Bearer vd_…; `veridask keys create` makes one")
+        raise UnauthenticatedError(
+            "Send an API key or a client secret: `Authorization: Bearer …`. `veridask keys create` makes an API key."
+        )
     key = await parts.store.keys.opened_by(given.credentials, datetime.now(UTC))
     if key is None:
-        raise UnauthenticatedError("the key is unknown, revoked or expired")
+        raise UnauthenticatedError("The API key is unknown, revoked or expired. Use another key.")
     _is_asked_by(request, key.id)
     limits_of(request).count_key(key.id)
     if scope is not None and scope not in key.scopes and "admin" not in key.scopes:
-        raise ForbiddenError(f"the key has not the scope {scope}")
+        raise ForbiddenError(f"The API key lacks the scope `{scope}`. Use a key that has it.")
 
 
 def _is_asked_by(request: Request, who: str) -> None:
@@ -130,9 +133,11 @@ def _is_asked_by(request: Request, who: str) -> None:
 def _require_secret(parts: Service, secret: str, case_id: str) -> None:
     until = parts.secrets.until(secret, case_id)
     if until is None:
-        raise WrongSecretError("use an API key, or the client_secret that came with this case")
+        raise WrongSecretError(
+            "This client secret is not valid for this case. Use the one that came with the case, or an API key."
+        )
     if datetime.now(UTC) >= until + _SKEW:
-        raise WrongSecretError("the time of this client_secret is over; ask for a new one with an API key")
+        raise WrongSecretError("This client secret has expired. Request a new one with an API key.")
 
 
 CaseToRead = Annotated[Case, Depends(case_for("cases:read", or_secret=True))]

@@ -22,12 +22,12 @@ from service.settings.settings import Settings
 from service.uploads import tus_protocol
 
 _ABOUT = """
-Automatic identity verification. Create a case, upload the media of its steps in any order, follow its events, read its
-decision.
+Automatic identity verification. Create a case, upload a video or picture for each of its steps in any order, follow
+its events, and read its decision.
 
-**Access.** Send an API key as a bearer token (`Authorization: Bearer vd_…`); `veridask keys create` makes one with the
-scopes that are wanted. The `client_secret` that comes with a new case opens that case alone, for its uploads, its state
-and its events, and for an hour: it is for the person's device, which must never see a key.
+**Authentication.** Send an API key as a bearer token: `Authorization: Bearer vd_…`. `veridask keys create` makes a
+key with the scopes you choose. A new case comes with a `client_secret` for the person's device. It gives access to
+that case alone, to its uploads, its state and its events, for one hour. Never send an API key to a device.
 """
 _CORS: Mapping[str, Any] = {
     "allow_methods": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),

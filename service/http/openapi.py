@@ -15,32 +15,35 @@ from fastapi.routing import APIRoute
 from service.schemas.problems import Problem
 
 TAGS = [
-    {"name": "cases", "description": "A person's verification: made, filled with uploads, followed, decided."},
-    {"name": "resumable uploads", "description": "Uploads that go on after a lost connection, by tus 1.0."},
-    {"name": "evidence", "description": "What was uploaded, for who has to look at it, and its end."},
-    {"name": "review", "description": "For a person who looks at a case: its report, and his decision."},
-    {"name": "profiles", "description": "The configurations that cases can be created with."},
-    {"name": "webhooks", "description": "Where the news of cases is sent, and the log of it."},
-    {"name": "health", "description": "For load balancers; without a credential."},
+    {
+        "name": "cases",
+        "description": ("A case is one person's verification: create it, upload media, follow it, read the decision."),
+    },
+    {"name": "resumable uploads", "description": "Uploads that can continue after a lost connection, by tus 1.0."},
+    {"name": "evidence", "description": "The uploaded media, and the erasure of personal data."},
+    {"name": "review", "description": "For reviewers: the report of a case, and their decision."},
+    {"name": "profiles", "description": "List the profiles that cases can be created with."},
+    {"name": "webhooks", "description": "Webhook endpoints and the log of their deliveries."},
+    {"name": "health", "description": "Liveness, readiness and metrics."},
 ]
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _MEANS = {
-    400: "The request does not keep to tus 1.0; `detail` says where",
-    401: "No credential, or one that is unknown, revoked, over, or of another case",
-    403: "The credential is good and may not do this",
-    404: "Nothing of that name or id",
-    405: "There is no such method here",
-    408: "The body took too long",
-    409: "The state of things, or an earlier request, forbids it; `code` says which",
-    410: "The upload has ended, or what spoke of the person was erased",
-    412: "Another version of tus is wanted; `Tus-Version` says which",
+    400: "The request does not follow tus 1.0; `detail` says where",
+    401: "The credential is missing, unknown, revoked, expired, or belongs to another case",
+    403: "The credential is valid but not allowed to do this",
+    404: "Nothing has this name or id",
+    405: "This method is not supported here",
+    408: "The body did not arrive in time",
+    409: "The current state, or an earlier request, does not allow this; `code` says which",
+    410: "The upload has ended, or the personal data was erased",
+    412: "The tus version is not supported; `Tus-Version` lists the supported ones",
     413: "The body is too large",
-    415: "The body is of another type than is taken",
-    422: "The request or its media cannot be used; `code` and `errors` say why",
-    423: "The upload is being written to",
-    429: "This key, or this case, asks too often",
+    415: "The media type of the body is not accepted",
+    422: "The request or its media is not valid; `code` and `errors` say why",
+    423: "Another request is writing to this upload",
+    429: "Too many requests with this key or for this case; retry after `Retry-After`",
     460: "The checksum does not match",
-    503: "A part of the service is away or full; nothing was acknowledged",
+    503: ("A part of the service is unavailable or full; nothing was stored. Retry after `Retry-After`"),
 }
 _AGAIN = {
     "Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "string", "pattern": "^[0-9]+$"}}

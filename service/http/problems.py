@@ -28,40 +28,40 @@ log = structlog.get_logger()
 STATUS: Mapping[type[VeridaskError], tuple[int, str]] = {
     VeridaskError: (500, "Internal error"),
     MediaError: (422, "The media cannot be used"),
-    MediaTypeError: (415, "Media of another type is wanted"),
+    MediaTypeError: (415, "Unsupported media type"),
     MediaTooLargeError: (413, "The media is too large"),
     ProfileError: (404, "Unknown profile"),
-    MarkerError: (422, "The sandbox cannot do this"),
+    MarkerError: (422, "The sandbox marker is not valid"),
     ClusterError: (503, "The cluster is not available"),
     errors.UnknownCaseError: (404, "Unknown case"),
     errors.UnknownStepError: (404, "Unknown step"),
-    errors.UnauthenticatedError: (401, "Who asks is not known"),
-    errors.WrongSecretError: (401, "The client secret does not open this case"),
-    errors.ForbiddenError: (403, "This is not allowed"),
+    errors.UnauthenticatedError: (401, "Authentication required"),
+    errors.WrongSecretError: (401, "The client secret is not valid for this case"),
+    errors.ForbiddenError: (403, "Not allowed"),
     errors.TooManyRequestsError: (429, "Too many requests"),
     errors.CaseClosedError: (409, "The case is not open"),
     errors.CaseOpenError: (409, "The case has not ended"),
     errors.NotInReviewError: (409, "The case is not in review"),
     errors.NoAttemptsError: (409, "No attempts are left"),
     errors.StepTakenError: (409, "The step is not open"),
-    errors.ConflictError: (409, "Another request was faster"),
-    errors.IdempotencyError: (409, "The idempotency key was used for another request"),
+    errors.ConflictError: (409, "Conflict with another request"),
+    errors.IdempotencyError: (409, "The Idempotency-Key was used with a different request"),
     errors.UploadTimeoutError: (408, "The upload took too long"),
-    errors.TusRequestError: (400, "This is no request of tus 1.0"),
-    errors.TusVersionError: (412, "Another version of tus is wanted"),
+    errors.TusRequestError: (400, "Not a valid tus 1.0 request"),
+    errors.TusVersionError: (412, "Unsupported version of tus"),
     errors.UnknownUploadError: (404, "Unknown upload"),
     errors.UploadEndedError: (410, "The upload has ended"),
-    errors.UploadOffsetError: (409, "The upload goes on at another offset"),
-    errors.UploadBusyError: (423, "The upload is being written to"),
-    errors.UploadPiecesError: (409, "The upload came in too many pieces"),
+    errors.UploadOffsetError: (409, "The upload continues at another offset"),
+    errors.UploadBusyError: (423, "The upload is locked by another request"),
+    errors.UploadPiecesError: (409, "The upload arrived in too many pieces"),
     errors.ChecksumError: (460, "The checksum does not match"),
     errors.UnknownEndpointError: (404, "Unknown webhook endpoint"),
     errors.UnknownDeliveryError: (404, "Unknown webhook delivery"),
     errors.EndpointDisabledError: (409, "The webhook endpoint is disabled"),
-    errors.TooManyEndpointsError: (409, "There are too many webhook endpoints"),
-    errors.WebhookUrlError: (422, "No webhook can go to this URL"),
-    errors.ForgottenError: (410, "What spoke of the person was erased"),
-    errors.UnavailableError: (503, "Not available now"),
+    errors.TooManyEndpointsError: (409, "Too many webhook endpoints"),
+    errors.WebhookUrlError: (422, "The webhook URL is not allowed"),
+    errors.ForgottenError: (410, "The personal data was erased"),
+    errors.UnavailableError: (503, "Not available at the moment"),
     errors.StoreUnavailableError: (503, "The case store is not available"),
     errors.EvidenceUnavailableError: (503, "The evidence store is not available"),
     errors.KeyMissingError: (503, "An encryption key is missing"),
@@ -150,10 +150,18 @@ async def _invalid(request: Request, error: Exception) -> ProblemResponse:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not content_type.endswith(("/json", "+json")) and any(_is_unread_body(e) for e in error.errors()):
         status, title = status_of(MediaTypeError)
-        return problem(status, MediaTypeError.code, title, "send application/json")
+        return problem(
+            status, MediaTypeError.code, title, "Send the body as JSON and set Content-Type to application/json."
+        )
     # The rejected input is left out: it may hold something of a person.
     fields = [{"at": "/".join(str(p) for p in e["loc"]), "message": e["msg"]} for e in error.errors()]
-    return problem(422, "invalid_request", "The request is malformed", errors=fields)
+    return problem(
+        422,
+        "invalid_request",
+        "The request is not valid",
+        "The request is not valid. `errors` says where and why.",
+        errors=fields,
+    )
 
 
 def _is_unread_body(error: Mapping[str, Any]) -> bool:
@@ -165,7 +173,7 @@ async def _http_exception(request: Request, error: Exception) -> ProblemResponse
     assert isinstance(error, HTTPException)  # noqa: S101
     if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
         # FastAPI's answer to a body that is no text, nests too deep or holds a number of thousands of digits.
-        return problem(422, "invalid_request", "The request is malformed")
+        return problem(422, "invalid_request", "The request is not valid", "The body is not valid JSON.")
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_methods(request))

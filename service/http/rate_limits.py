@@ -43,11 +43,15 @@ class Limits:
 
     def count_key(self, key_id: str) -> None:
         """A key asks. Raises TooManyRequestsError."""
-        self._count(self._keys, key_id, "key", "this key asks too often")
+        self._count(
+            self._keys, key_id, "key", "Too many requests with this API key. Retry after the time in Retry-After."
+        )
 
     def count_case(self, case_id: str) -> None:
         """Something is asked about a case. Raises TooManyRequestsError."""
-        self._count(self._cases, case_id, "case", "this case is asked for too often")
+        self._count(
+            self._cases, case_id, "case", "Too many requests for this case. Retry after the time in Retry-After."
+        )
 
     def _count(self, buckets: Buckets, name: str, of: str, detail: str) -> None:
         if wait := buckets.take(name, time.monotonic()):

@@ -52,12 +52,12 @@ def require_wanted(case: Case, name: str) -> Step:
     Raises UnknownStepError, CaseClosedError or StepTakenError.
     """
     if not case.is_open:
-        raise CaseClosedError(f"the case is {case.status}")
+        raise CaseClosedError(f"The case is {case.status} and accepts no more uploads.")
     step = next((known for known in case.steps if known == name), None)
     if step is None:
-        raise UnknownStepError(f"profile {case.profile} has the steps {', '.join(case.steps)}")
+        raise UnknownStepError(f"Profile {case.profile} has the steps {', '.join(case.steps)}. Use one of these.")
     if case.steps[step].state == "received":
-        raise StepTakenError(f"step {step} has its upload and no retake is asked for")
+        raise StepTakenError(f"Step {step} already has its upload, and no retake is requested.")
     return step
 
 
@@ -137,11 +137,15 @@ def review(case: Case, opinion: Opinion, by: str, now: datetime, expires_at: dat
     if before is not None and before.review is not None and (before.review.opinion, before.decided_by) == (opinion, by):
         return Change(case, ())
     if case.status != "in_review" or before is None:
-        raise NotInReviewError(f"the case is {case.status}")
+        raise NotInReviewError(f"The case is {case.status}. Only a case in review can be decided by a reviewer.")
     if unknown := [step for step in retake if step not in case.steps]:
-        raise UnknownStepError(f"profile {case.profile} has no step {', '.join(unknown)}")
+        raise UnknownStepError(
+            f"Profile {case.profile} has no step {', '.join(unknown)}. Its steps are {', '.join(case.steps)}."
+        )
     if spent := [step for step in retake if case.steps[step].attempts >= case.max_attempts]:
-        raise NoAttemptsError(f"no attempts are left for {', '.join(spent)}")
+        raise NoAttemptsError(
+            f"No attempts are left for {', '.join(spent)}. Decide without asking for these steps again."
+        )
     again: dict[Step, StepState] = {}
     for step in retake:
         reasons = tuple(r for r in opinion.reasons if r.step in (step, None))
@@ -165,7 +169,7 @@ def cancel(case: Case, now: datetime) -> Change:
     if case.status == "canceled":
         return Change(case, ())
     if not case.is_open:
-        raise CaseClosedError(f"the case is {case.status}")
+        raise CaseClosedError(f"The case is {case.status} and cannot be canceled any more.")
     return _changed(case, now, status="canceled")
 
 
@@ -177,7 +181,7 @@ def redact(case: Case, now: datetime) -> Change | None:
     if case.status == "redacted":
         return None
     if case.is_open:
-        raise CaseOpenError(f"the case is {case.status}; cancel it first")
+        raise CaseOpenError(f"The case is {case.status}. Cancel it first, then redact it.")
     return _changed(
         case,
         now,

@@ -21,7 +21,7 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d
 
 def _rfc_3339(value: object) -> object:
     if isinstance(value, str) and not _RFC_3339.fullmatch(value):
-        raise ValueError("a time is written as in RFC 3339, with an offset: 2026-01-31T12:00:00Z")
+        raise ValueError("Write a time as in RFC 3339, with an offset, for example 2026-01-31T12:00:00Z")
     return value
 
 
@@ -36,7 +36,7 @@ def _utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("there is no such time in UTC") from None
+        raise ValueError("This time does not exist in UTC") from None
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_utc)]
@@ -44,7 +44,7 @@ Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_ut
 
 
 class NewCaseBody(BaseModel):
-    """A case to create."""
+    """The case to create."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -54,14 +54,19 @@ class NewCaseBody(BaseModel):
     )
 
     profile: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=PRINTABLE)] = "standard"
-    client_reference_id: Reference | None = Field(None, description="Your own id of the person or the attempt.")
+    client_reference_id: Reference | None = Field(
+        None, description="Your own id for the person or the attempt. Do not put a name here."
+    )
     metadata: dict[MetadataKey, MetadataValue] = Field(
-        default_factory=dict, max_length=50, description="Yours; given back as it came.", json_schema_extra=_own_keys
+        default_factory=dict,
+        max_length=50,
+        description="Your own key-value pairs; returned unchanged.",
+        json_schema_extra=_own_keys,
     )
 
 
 class ReasonView(BaseModel):
-    """Why something is not clear."""
+    """Why a check is not clear."""
 
     code: str
     check: str
@@ -71,10 +76,12 @@ class ReasonView(BaseModel):
 
 
 class StepView(BaseModel):
-    """A step: `wanted`, `received`, or to be uploaded again (`retake`) for the reasons given."""
+    """A step. Its state is `wanted`, `received`, or `retake` if it must be uploaded again for the given reasons."""
 
     step: Step
-    accepts: list[Literal["video", "image"]] = Field([], description="Kinds of media.")  # older kept answers have none
+    accepts: list[Literal["video", "image"]] = Field(
+        [], description="The kinds of media that this step accepts."
+    )  # older kept answers have none
     state: StepStatus
     attempts: int
     attempts_left: int
@@ -82,7 +89,7 @@ class StepView(BaseModel):
 
 
 class CheckView(BaseModel):
-    """One check. While the case is processing only what is known so far."""
+    """The result of a check. While a case is being processed, only some fields are known."""
 
     name: str
     result: ResultKind
@@ -92,26 +99,26 @@ class CheckView(BaseModel):
     properties: dict[str, Any] = {}
     model: str = ""
     model_version: str = ""
-    started_at: float | None = Field(None, description="Seconds since 1970, by the worker's clock.")
+    started_at: float | None = Field(None, description="Start time in seconds since 1970, by the worker's clock.")
     duration_ms: float | None = None
     worker: str = ""
     breakdown: list[CheckView] = []
 
 
 class DecisionView(BaseModel):
-    """The decision; it may change only by a retake that it asks for, and by a person's review."""
+    """The decision. It changes only if it asked for a retake, or by a review."""
 
     outcome: Outcome
     reasons: list[ReasonView]
     retake: list[Step]
     policy_version: str
     decided_at: datetime
-    decided_by: str = Field(description="`policy`, `deadline`, or the id of the API key of who reviewed the case.")
-    review: PersonsReview | None = Field(description="Where a person decided; not shown to the case's client secret.")
+    decided_by: str = Field(description="`policy`, `deadline`, or the id of the reviewer's API key.")
+    review: PersonsReview | None = Field(description="Present if a reviewer decided. Not shown to a client secret.")
 
 
 class PersonsReview(BaseModel):
-    """What a person said, and what had been decided before."""
+    """What the reviewer wrote, and the decision that it replaced."""
 
     explanation: str
     note: str | None
@@ -119,7 +126,7 @@ class PersonsReview(BaseModel):
 
 
 class TimingsView(BaseModel):
-    """How long a person waited: from the last byte of the last upload to the recorded decision, not to a review."""
+    """How long the person waited: from the last byte of the last upload to the automatic decision."""
 
     last_upload_at: datetime | None
     decided_at: datetime | None
@@ -128,22 +135,26 @@ class TimingsView(BaseModel):
 
 
 class RedactionView(BaseModel):
-    """How far the erasure of what speaks of the person has come."""
+    """Progress of the erasure of personal data."""
 
-    requested_at: datetime = Field(description="Since then nothing sealed can be opened any more.")
-    completed_at: datetime | None = Field(description="Since then nothing is left; null while something is away.")
+    requested_at: datetime = Field(description="From this time on, encrypted data of the case can no longer be opened.")
+    completed_at: datetime | None = Field(
+        description="From this time on, nothing is left; null while a part of the service is unavailable."
+    )
 
 
 class CaseView(BaseModel):
-    """A case. A redacted one has no reference, metadata, steps, checks and decision any more."""
+    """A case. A redacted case has no reference, metadata, steps, checks or decision."""
 
     id: str
     status: Status
     profile: str
-    livemode: bool = Field(description="False in a sandbox: nothing was checked, the metadata say what comes out.")
+    livemode: bool = Field(
+        description="False for a sandbox case: nothing is checked, and its metadata determines the result."
+    )
     client_reference_id: str | None
     metadata: dict[str, str]
-    challenge: list[str] = Field(description="What the person does in the face scan, in this order.")
+    challenge: list[str] = Field(description="The movements that the person makes in the face scan, in this order.")
     steps: list[StepView]
     checks: list[CheckView]
     decision: DecisionView | None
@@ -155,33 +166,33 @@ class CaseView(BaseModel):
 
 
 class UploadView(BaseModel):
-    """A media that was taken."""
+    """An accepted upload."""
 
     id: str
     step: Step
     attempt: int
-    sha256: str = Field(description="Of the media as it was received, hexadecimal.")
-    info: dict[str, Any] = Field(description="What its header says: type, size, duration.")
+    sha256: str = Field(description="SHA-256 of the media as received, in hexadecimal.")
+    info: dict[str, Any] = Field(description="What the media's header says: type, size, duration.")
     received_at: datetime
 
 
 class ClientSecretView(BaseModel):
-    """A secret that opens one case for the person's device: its state, its events and its uploads."""
+    """A client secret: it gives the person's device access to one case, to its state, its events and its uploads."""
 
     client_secret: str
     client_secret_expires_at: datetime
     capture_url: str | None = Field(
-        description="A page on which the person films; opens with the secret, which it carries. Null where the service "
-        "does not know its public origin."
+        description="The URL of the capture page for this case. It contains the client secret, so treat it as one. "
+        "Null if the service does not know its public origin."
     )
 
 
 class CreatedView(CaseView, ClientSecretView):
-    """A case as it was created, with the secret for the person's device."""
+    """The new case, with the client secret for the person's device."""
 
 
 class ListedCaseView(BaseModel):
-    """A case in a list: without its steps and checks."""
+    """A case in a list, without its steps and checks."""
 
     id: str
     status: Status
@@ -196,7 +207,7 @@ class ListedCaseView(BaseModel):
 
 
 class CasePage(BaseModel):
-    """Some cases, the newest first. next_cursor: of the page after, null on the last one."""
+    """A page of cases, newest first. `next_cursor` leads to the next page; it is null on the last one."""
 
     data: list[ListedCaseView]
     next_cursor: str | None

@@ -8,15 +8,15 @@ from pydantic import BaseModel, Field
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
-    """Whether cases can be taken now, and what is missing if not."""
+    """Whether cases can be accepted and decided now, and what is missing if not."""
 
     ready: bool
     missing: list[str] = Field(
-        description="Of: `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`, `stopping`."
+        description="What is missing, any of `store`, `evidence`, `scheduler`, `worker:CPU`, `worker:GPU`, `stopping`."
     )

@@ -6,18 +6,20 @@ from pydantic import BaseModel, Field
 
 
 class FieldProblem(BaseModel):
-    """One thing that is wrong with a request."""
+    """One field of a request that is not valid."""
 
     at: str
     message: str
 
 
 class Problem(BaseModel):
-    """RFC 9457 problem document."""
+    """An error as a problem document (RFC 9457)."""
 
     type: str
     title: str
     status: int
     code: str
     detail: str
-    errors: list[FieldProblem] | None = Field(None, description="With `invalid_request` only.")
+    errors: list[FieldProblem] | None = Field(
+        None, description="The fields that are not valid; only with the code `invalid_request`."
+    )

@@ -10,7 +10,7 @@ from graphs.records import Step
 
 
 class ProfileView(BaseModel):
-    """A configuration that cases can be created with."""
+    """A profile: a named configuration that cases can be created with."""
 
     name: str
     title: str
@@ -20,7 +20,7 @@ class ProfileView(BaseModel):
     challenge_actions: int
     open_seconds: int
     retention_days: int | None = Field(
-        description="From the end of a case until it is redacted unasked; null keeps it until somebody asks."
+        description="Days after the end of a case until it is redacted automatically; null means never."
     )
     max_attempts: int
     policy_version: str

@@ -8,7 +8,7 @@ from graphs.records import Outcome, ResultKind
 
 
 class OutcomeCount(BaseModel):
-    """How often the live policy and the shadow came to these outcomes."""
+    """How often the live policy and the shadow had these outcomes."""
 
     live: Outcome
     shadow: Outcome
@@ -16,7 +16,7 @@ class OutcomeCount(BaseModel):
 
 
 class ReviewCount(BaseModel):
-    """How often a person decided so what the live policy had left to a person, and the shadow so."""
+    """How often a reviewer decided this where the live policy asked for a review, and the shadow decided that."""
 
     reviewer: Outcome
     shadow: Outcome
@@ -24,7 +24,7 @@ class ReviewCount(BaseModel):
 
 
 class CheckCount(BaseModel):
-    """Of decisions that differ: how often this check had these results."""
+    """Among differing decisions: how often this check had these results."""
 
     check: str
     live: ResultKind
@@ -33,7 +33,7 @@ class CheckCount(BaseModel):
 
 
 class DifferingView(BaseModel):
-    """A case of which live policy and shadow came to different outcomes, with the codes of their reasons."""
+    """A case for which the live policy and the shadow decided differently, with the codes of their reasons."""
 
     case_id: str
     live_outcome: Outcome
@@ -43,18 +43,18 @@ class DifferingView(BaseModel):
 
 
 class ShadowView(BaseModel):
-    """A shadow beside the live policy of its profile."""
+    """A shadow policy compared with the live policy of its profile."""
 
     profile: str
     shadow: str
-    policy_version: str = Field(description="The shadow's own.")
-    compared: int = Field(description="Decisions of both on the same uploads; a retake is another one.")
-    failed: int = Field(description="Times the shadow failed. Counted nowhere else.")
+    policy_version: str = Field(description="The version of the shadow policy.")
+    compared: int = Field(description="Number of compared decisions. Each retake counts as one.")
+    failed: int = Field(description="How often the shadow failed. These are not counted elsewhere.")
     agreeing: int
     agreement: tuple[float, float] | None = Field(
-        description="95 % interval of the share that agrees (Wilson); null of none."
+        description="95 % confidence interval (Wilson) of the share that agrees; null if nothing was compared."
     )
     outcomes: list[OutcomeCount]
     reviewed: list[ReviewCount]
     checks: list[CheckCount]
-    differing: list[DifferingView] = Field(description="The newest twenty.")
+    differing: list[DifferingView] = Field(description="The newest twenty differing cases.")

@@ -95,7 +95,7 @@ class ApiKeys:
         with self._database.writing() as session:
             row = session.get(KeyRow, key_id)
             if row is None:
-                raise UnknownKeyError(f"there is no key {key_id}")
+                raise UnknownKeyError(f"No API key has the id {key_id}. `veridask keys list` shows them.")
             row.revoked_at = row.revoked_at or now
             audit.append(session, now, [audit.Entry(by, "key.revoked", None, {"key": key_id})])
             return _key_of(row)

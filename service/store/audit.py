@@ -204,12 +204,12 @@ class AuditLog:
             with contextlib.closing(session.scalars(query.execution_options(yield_per=_AT_ONCE))) as rows:
                 for line in map(_line, rows):
                     if line.number != before.number + 1:
-                        raise AuditBrokenError(f"line {before.number + 1} is missing")
+                        raise AuditBrokenError(f"Line {before.number + 1} is missing.")
                     if line.hash != chained(before.hash, line.number, line.at, line.entry):
-                        raise AuditBrokenError(f"line {line.number} was changed, or a line before it")
+                        raise AuditBrokenError(f"Line {line.number}, or a line before it, was changed.")
                     if line.hash != wanted.pop(line.number, line.hash):
-                        raise AuditBrokenError(f"line {line.number} is not the anchor's: the log was written anew")
+                        raise AuditBrokenError(f"Line {line.number} differs from its anchor: the log was rewritten.")
                     before = Anchor(line.number, line.hash)
                     yield line
         if end != before or wanted:
-            raise AuditBrokenError(f"lines after {before.number} are missing")
+            raise AuditBrokenError(f"The lines after line {before.number} are missing.")

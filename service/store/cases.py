@@ -166,11 +166,11 @@ class CaseStore:
     def get(self, case_id: str) -> Case:
         """The case of that id. Raises UnknownCaseError."""
         if not is_case_id(case_id):
-            raise UnknownCaseError("there is no such case")
+            raise UnknownCaseError("No case has this id.")
         with self._reading() as session:
             row = session.get(CaseRow, case_id)
         if row is None:
-            raise UnknownCaseError("there is no such case")
+            raise UnknownCaseError("No case has this id.")
         return self._case(row)
 
     @in_a_thread
@@ -193,13 +193,13 @@ class CaseStore:
             with self._writing() as session:
                 row = session.get(CaseRow, case_id)
                 if row is None:
-                    raise UnknownCaseError("there is no such case")
+                    raise UnknownCaseError("No case has this id.")
                 sealing = self._values(row)
                 change = transition(case_of(row, sealing))
                 if change is None:
                     return None
                 if sealing is None:
-                    raise ForgottenError("the case was redacted")
+                    raise ForgottenError("The case was redacted. Its personal data no longer exists.")
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
                 values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
                 session.expunge(row)
@@ -215,7 +215,7 @@ class CaseStore:
                 audit.append(session, change.case.updated_at, audit.entries_of(change, by))
             self._told(case_id)
             return change
-        raise StoreUnavailableError("the case is changed too often at once")
+        raise StoreUnavailableError("Too many requests change this case at once. Try again.")
 
     @in_a_thread
     def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:

@@ -39,7 +39,7 @@ class Keyed(Protocol):
 def data_key(row: Keyed, keyring: Keyring) -> bytes:
     """The data key in a row. Raises ForgottenError, KeyMissingError."""
     if row.data_key is None:
-        raise ForgottenError("what spoke of the person of this case was erased")
+        raise ForgottenError("The personal data of this case was erased.")
     return keyring.data_key(WrappedKey(row.key_id, row.data_key), row.id)
 
 
@@ -47,7 +47,7 @@ def keyed(session: Session, case_id: str) -> Keyed:
     """The row of a case as far as its key goes. Raises UnknownCaseError."""
     row = session.execute(_KEYED.where(CaseRow.id == case_id)).one_or_none()
     if row is None:
-        raise UnknownCaseError("there is no such case")
+        raise UnknownCaseError("No case has this id.")
     return row
 
 

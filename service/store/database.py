@@ -116,9 +116,9 @@ def database_errors() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        raise ConflictError("another request changed this first; read it again, then repeat the request") from error
+        raise ConflictError("Another request changed this first. Read it again, then repeat the request.") from error
     except (DBAPIError, OSError, TimeoutError) as error:
-        raise StoreUnavailableError("the case store does not answer or is full") from error
+        raise StoreUnavailableError("The case store does not respond, or is full. Try again later.") from error
 
 
 def _tune_sqlite(engine: Engine) -> None:

@@ -43,7 +43,7 @@ class Erasures:
         with self._writing() as session:
             row = session.get(CaseRow, case_id, with_for_update=True)
             if row is None:
-                raise UnknownCaseError("there is no such case")
+                raise UnknownCaseError("No case has this id.")
             before = case_of(row, None)
             change = redact(before, now)
             if change is None:
@@ -52,7 +52,7 @@ class Erasures:
             values = {"revision": row.revision + 1, **erased_columns(change.case)}
             session.expunge(row)
             if session.execute(update(CaseRow).where(fresh).values(**values)).rowcount != 1:  # type: ignore[attr-defined]
-                raise ConflictError("another request changed this case first; read it again, then repeat the request")
+                raise ConflictError("Another request changed this case first. Read it again, then repeat the request.")
             for table in (UploadRow, ResumableRow, EventRow, RequestRow, ShadowRow):
                 session.execute(delete(table).where(table.case_id == case_id))
             _without_reference(session, case_id)
@@ -70,7 +70,7 @@ class Erasures:
         with self._writing() as session:
             row = session.get(CaseRow, case_id, with_for_update=True)
             if row is None:
-                raise UnknownCaseError("there is no such case")
+                raise UnknownCaseError("No case has this id.")
             if row.erased_at is not None:
                 return row.erased_at
             row.erased_at = now

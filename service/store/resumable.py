@@ -114,13 +114,17 @@ class ResumableStore:
             done = session.execute(moved.values(offset=pieces[-1].end, expires_at=until))
             if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
                 if session.scalars(select(ResumableRow.id).where(goes_on)).one_or_none() is None:
-                    raise UploadEndedError("it was ended meanwhile")
-                raise UploadOffsetError("another request has written these bytes")
+                    raise UploadEndedError("The upload was ended by another request. Begin a new one.")
+                raise UploadOffsetError(
+                    "Another request wrote these bytes. Ask for the offset with HEAD, then continue there."
+                )
             rows = [{"upload_id": upload_id, "start": piece.start, "evidence_key": piece.key} for piece in pieces]
             session.execute(insert(PieceRow), rows)
             count = select(func.count()).select_from(PieceRow).where(PieceRow.upload_id == upload_id)
             if session.scalars(count).one() > most:
-                raise UploadPiecesError(f"more than {most} pieces; send more bytes in each request")
+                raise UploadPiecesError(
+                    f"The upload arrived in more than {most} pieces. Send more bytes in each request."
+                )
 
     @in_a_thread
     def pieces(self, upload_id: str) -> list[str]:

@@ -61,9 +61,10 @@ def revision_of(connection: Connection) -> str:
     number = ", ".join(found)
     if number.isdecimal() and int(number) > int(newest()):
         raise StoreRevisionError(
-            f"the case store was brought to revision {number} by a newer build; this one knows those up to {newest()}"
+            f"A newer release brought the case store to revision {number}; this one supports up to {newest()}. "
+            "Run the newer release."
         )
-    raise StoreRevisionError(f"the case store is of revision {number}, which no build of veridask makes")
+    raise StoreRevisionError(f"The case store has revision {number}, which no release of veridask makes.")
 
 
 def _unnumbered(connection: Connection) -> str:

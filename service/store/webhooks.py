@@ -116,7 +116,7 @@ class WebhookStore:
         """
         with self._writing() as session:
             if session.scalars(select(func.count()).select_from(EndpointRow)).one() >= MOST_ENDPOINTS:
-                raise TooManyEndpointsError(f"there are {MOST_ENDPOINTS} endpoints already")
+                raise TooManyEndpointsError(f"There are {MOST_ENDPOINTS} webhook endpoints already. Delete one first.")
             endpoint_id, secret = time_ordered("endpoint"), _new_secret()
             key = self._keyring.made(endpoint_id)
             row = EndpointRow(
@@ -215,7 +215,7 @@ class WebhookStore:
         """
         with self._writing() as session:
             if _known(session, endpoint_id).disabled_at is not None:
-                raise EndpointDisabledError("enable the endpoint first")
+                raise EndpointDisabledError("The endpoint is disabled. Enable it first, then replay the delivery.")
             row = _sent(session, endpoint_id, delivery_id)
             row.state, row.tries, row.next_at, row.claimed_until = "pending", 0, now, None
         return _delivery(row)
@@ -348,7 +348,7 @@ def _entry(by: str, what: str, endpoint_id: str) -> audit.Entry:
 def _known(session: Session, endpoint_id: str) -> EndpointRow:
     row = session.get(EndpointRow, endpoint_id) if is_id("endpoint", endpoint_id) else None
     if row is None:
-        raise UnknownEndpointError("there is no such webhook endpoint")
+        raise UnknownEndpointError("No webhook endpoint has this id.")
     return row
 
 
@@ -357,7 +357,7 @@ def _sent(session: Session, endpoint_id: str, delivery_id: str) -> DeliveryRow:
     known = is_id("endpoint", endpoint_id) and is_id("msg", delivery_id)
     row = session.scalars(query).one_or_none() if known else None
     if row is None:
-        raise UnknownDeliveryError("this endpoint has no such delivery")
+        raise UnknownDeliveryError("This webhook endpoint has no delivery with this id.")
     return row
 
 

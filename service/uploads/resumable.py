@@ -81,10 +81,12 @@ class ResumableUploads:
         """How far an upload has come. Raises UnknownUploadError, UploadEndedError."""
         upload = await self._rows.get(upload_id, datetime.now(UTC))
         if upload is None or (upload.case_id, upload.step) != (case.id, step_name):
-            raise UnknownUploadError("there is no such upload for this step")
+            raise UnknownUploadError("This step has no upload with this id.")
         structlog.contextvars.bind_contextvars(upload_id=upload_id)
         if upload.ended or not (upload.accepted or case.is_open):
-            raise UploadEndedError("its time is over, it was ended or refused, or the case is closed; begin another")
+            raise UploadEndedError(
+                "The upload expired, was ended or was refused, or its case is closed. Begin a new upload."
+            )
         return upload
 
     async def append(
@@ -108,14 +110,16 @@ class ResumableUploads:
         refused has ended.
         """
         if upload_id in self._written:
-            raise UploadBusyError("another request writes to this upload")
+            raise UploadBusyError("Another request is writing to this upload. Try again when it has ended.")
         self._written.add(upload_id)
         try:
             upload = await self.get(case, step_name, upload_id)
             if upload.offset != offset:
-                raise UploadOffsetError(f"it goes on at byte {upload.offset}")
+                raise UploadOffsetError(f"The next byte of this upload is {upload.offset}. Continue there.")
             if length is not None and length > upload.length - offset:
-                raise MediaTooLargeError("more bytes than the upload has")
+                raise MediaTooLargeError(
+                    "The body is longer than what is left of the upload. Check Upload-Length and Upload-Offset."
+                )
             if upload.accepted:
                 return upload
             self._cases.require_takes(case, step_name, upload.media_type, upload.length)
@@ -132,9 +136,9 @@ class ResumableUploads:
         """Throw an upload away. Raises as `get`, UploadBusyError, and StepTakenError when it was accepted."""
         upload = await self.get(case, step_name, upload_id)
         if upload_id in self._written:
-            raise UploadBusyError("another request writes to this upload")
+            raise UploadBusyError("Another request is writing to this upload. Try again when it has ended.")
         if upload.accepted:
-            raise StepTakenError("the upload was accepted and belongs to the case")
+            raise StepTakenError("The upload was accepted and belongs to the case. It cannot be deleted.")
         await self._end(upload)
 
     async def sweep(self, now: datetime) -> None:
@@ -153,7 +157,9 @@ class ResumableUploads:
     async def _complete(self, upload: Resumable, tail: bytes, by: str) -> None:
         now = await self._rows.get(upload.id, datetime.now(UTC))
         if now is None or now.offset != upload.length - len(tail):
-            raise UploadOffsetError("another request has written these bytes")
+            raise UploadOffsetError(
+                "Another request wrote these bytes. Ask for the offset with HEAD, then continue there."
+            )
         case, keys = await self._store.get(upload.case_id), await self._rows.pieces(upload.id)
         body = self._whole(keys, tail, upload.length)
         try:
@@ -179,7 +185,7 @@ class ResumableUploads:
             size += len(piece)
             yield piece
         if size + len(tail) != length:  # they were removed meanwhile: what is left must not pass for the media
-            raise EvidenceUnavailableError("a piece of the upload is missing")
+            raise EvidenceUnavailableError("A piece of the upload is missing. Begin a new upload.")
         yield tail
 
     async def _end(self, upload: Resumable) -> None:
@@ -246,7 +252,9 @@ class Arrival:
 
     async def _take(self, chunk: bytes) -> None:
         if len(self._pending) + len(chunk) > self._missing:
-            raise MediaTooLargeError("more bytes than the upload has")
+            raise MediaTooLargeError(
+                "The body is longer than what is left of the upload. Check Upload-Length and Upload-Offset."
+            )
         if self._checksum is not None:
             self._checksum.update(chunk)
         self._pending += chunk
@@ -290,5 +298,7 @@ async def _in_time(body: AsyncIterator[bytes], within_s: float) -> AsyncIterator
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise UploadTimeoutError("the body did not come in time; what has come is kept") from None
+            raise UploadTimeoutError(
+                "The body did not arrive in time. What arrived is stored: ask for the offset with HEAD and continue."
+            ) from None
         yield chunk

@@ -55,13 +55,13 @@ Headers = Mapping[str, str]
 def require_version(headers: Headers) -> None:
     """Raises TusVersionError when the request does not say that it is of tus 1.0.0."""
     if headers.get("tus-resumable") != VERSION:
-        raise TusVersionError(f"send Tus-Resumable: {VERSION}")
+        raise TusVersionError(f"Set the header Tus-Resumable to {VERSION}.")
 
 
 def length_of(headers: Headers) -> int:
     """The length in bytes of the upload to be created. Raises TusRequestError."""
     if "upload-concat" in headers or "upload-defer-length" in headers:
-        raise TusRequestError(f"of the extensions there are {EXTENSIONS}")
+        raise TusRequestError(f"This extension is not supported. Supported tus extensions: {EXTENSIONS}.")
     return _number(headers, "Upload-Length")
 
 
@@ -82,16 +82,18 @@ def media_type_of(headers: Headers) -> str:
     """
     text = headers.get("upload-metadata", "")
     if len(text) > _MOST_METADATA:
-        raise TusRequestError(f"Upload-Metadata is longer than {_MOST_METADATA} characters")
+        raise TusRequestError(f"Upload-Metadata is longer than {_MOST_METADATA} characters. Send less metadata.")
     found: dict[str, bytes] = {}
     for pair in text.split(",") if text.strip() else ():
         key, _, encoded = pair.strip().partition(" ")
         if not _KEY.fullmatch(key) or key in found:
-            raise TusRequestError("Upload-Metadata is: key value-in-base64, key value-in-base64; each key once")
+            raise TusRequestError(
+                "Upload-Metadata must be a list of `key base64-value` pairs, separated by commas, with each key once."
+            )
         try:
             found[key] = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
-            raise TusRequestError("a value in Upload-Metadata is not base64") from None
+            raise TusRequestError("A value in Upload-Metadata is not base64. Encode it.") from None
     return found.get("filetype", b"").decode("ascii", "replace").split(";")[0].strip().lower()
 
 
@@ -109,14 +111,14 @@ class Checksum:
             return None
         algorithm, _, encoded = text.strip().partition(" ")
         if algorithm not in CHECKSUMS:
-            raise TusRequestError(f"Upload-Checksum is of {' or '.join(CHECKSUMS)}")
+            raise TusRequestError(f"Upload-Checksum must use one of {', '.join(CHECKSUMS)}.")
         digest = CHECKSUMS[algorithm]()
         try:
             expected = base64.b64decode(encoded, validate=True)
         except (binascii.Error, ValueError):
             expected = b""
         if len(expected) != digest.digest_size:
-            raise TusRequestError("the value of Upload-Checksum is no such digest in base64")
+            raise TusRequestError("The value of Upload-Checksum is not a digest of this algorithm in base64.")
         return cls(expected, digest)
 
     def update(self, content: bytes) -> None:
@@ -126,7 +128,7 @@ class Checksum:
     def require(self) -> None:
         """Raises ChecksumError when all bytes came to something else."""
         if not hmac.compare_digest(self._digest.digest(), self.expected):
-            raise ChecksumError("these bytes are thrown away; send them again")
+            raise ChecksumError("The checksum does not match these bytes, so they were discarded. Send them again.")
 
 
 def discovery(max_size: int) -> dict[str, str]:
@@ -146,5 +148,5 @@ def http_date(moment: datetime) -> str:
 
 def _number(headers: Headers, name: str) -> int:
     if not _NUMBER.fullmatch(given := headers.get(name.lower(), "")):
-        raise TusRequestError(f"{name} must be a number of bytes")
+        raise TusRequestError(f"Set {name} to a number of bytes.")
     return int(given)

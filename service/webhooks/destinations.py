@@ -61,18 +61,22 @@ class Destinations:
     def parsed(self, text: str) -> httpx.URL:
         """The URL that a text is. Raises WebhookUrlError for one that no webhook goes to, whatever its host is."""
         if not _TEXT.fullmatch(text):
-            raise WebhookUrlError("a webhook URL is https:// and printable ASCII, at most 2,000 characters")
+            raise WebhookUrlError("A webhook URL must be printable ASCII of at most 2,000 characters.")
         try:
             url = httpx.URL(text)
         except (httpx.InvalidURL, ValueError) as error:
-            raise WebhookUrlError("this is not a URL") from error
+            raise WebhookUrlError("This is not a valid URL.") from error
         if url.userinfo:
-            raise WebhookUrlError("a webhook URL holds no user name or password; deliveries are signed")
+            raise WebhookUrlError(
+                "A webhook URL must not contain a user name or password. Verify the signature of deliveries instead."
+            )
         host = url.raw_host.decode()
         if not (_NAME.fullmatch(host) or _address(host)) or not 0 < _port(url) < 2**16:
-            raise WebhookUrlError("a webhook URL has the name or address of a host, and a port of 1 to 65535 if any")
+            raise WebhookUrlError(
+                "A webhook URL needs a host name or address, and its port must be between 1 and 65535."
+            )
         if url.scheme != "https" and not (self._allow_loopback and _names_loopback(host)):
-            raise WebhookUrlError("a webhook URL begins with https://")
+            raise WebhookUrlError("A webhook URL must begin with https://.")
         return url
 
     async def addresses(self, url: httpx.URL) -> list[str]:
@@ -84,7 +88,7 @@ class Destinations:
         try:
             found = list(dict.fromkeys(str(entry[4][0]) for entry in await look_up))
         except (OSError, UnicodeError) as error:
-            raise WebhookUrlError("the host of the webhook URL has no address") from error
+            raise WebhookUrlError("The host of the webhook URL cannot be found. Check its name.") from error
         if not found or not all(self._allowed(address, url) for address in found):
             raise WebhookUrlError(
                 "the host of the webhook URL is not on the public Internet; "

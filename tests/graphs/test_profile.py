@@ -74,7 +74,7 @@ def test_a_policy_that_names_a_check_that_cannot_run_is_refused(check: str) -> N
 
 
 def test_unknown_profile() -> None:
-    with pytest.raises(ProfileError, match="there is no profile 'other'"):
+    with pytest.raises(ProfileError, match="There is no profile 'other'"):
         profile("other")
 
 

@@ -40,12 +40,12 @@ async def create_case(
             min_length=1,
             max_length=255,
             pattern=PRINTABLE,
-            description="Yours. Kept as long as the case.",
+            description="A key of your choice that identifies this request. It is stored as long as the case.",
         ),
     ] = None,
 ) -> CreatedView:
-    """Create a case. Its graph is on the cluster when this answers. With an `Idempotency-Key` a repeated request gets
-    the first answer again.
+    """Create a case. Repeat a request with the same `Idempotency-Key` and you get the first answer again, not a second
+    case.
     """
     new = NewCase(body.profile, body.client_reference_id, body.metadata)
     created = await parts.cases.create(new, idempotency_key, caller(request))
@@ -65,12 +65,12 @@ async def list_cases(
     outcome: Annotated[list[Outcome] | None, Query(max_length=8)] = None,
     profile: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)] = None,
     client_reference_id: Annotated[str | None, Query(max_length=255, pattern=PRINTABLE)] = None,
-    created_from: Annotated[Moment | None, Query(description="Created then or later.")] = None,
-    created_before: Annotated[Moment | None, Query(description="Created before that.")] = None,
+    created_from: Annotated[Moment | None, Query(description="Only cases created at this time or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Only cases created before this time.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    cursor: Annotated[str | None, Query(pattern=CURSOR, description="`next_cursor` of the page before.")] = None,
+    cursor: Annotated[str | None, Query(pattern=CURSOR, description="The `next_cursor` of the previous page.")] = None,
 ) -> CasePage:
-    """Cases without their checks, the newest first, page by page. Cases that come meanwhile do not shift the pages."""
+    """List cases, newest first, in pages. Cases that are created while you page through do not shift the pages."""
     wanted = CaseFilter(
         tuple(status or ()), tuple(outcome or ()), profile, client_reference_id, created_from, created_before
     )
@@ -79,7 +79,9 @@ async def list_cases(
 
 @router.get("/v1/cases/{case_id}", tags=["cases"], responses=problems(*REFUSED, 404, 503))
 async def get_case(request: Request, parts: Parts, case: CaseToRead) -> CaseView:
-    """Status, steps with the reasons for a retake, checks as far as they have come, decision and timings."""
+    """Get a case: its status, its steps with the reasons for a retake, the checks that have ended, the decision and
+    timings.
+    """
     so_far = await parts.store.events(case.id) if case.recorded is None else []
     return shown_to(request, case_view(case, so_far))
 
@@ -93,16 +95,20 @@ async def get_case(request: Request, parts: Parts, case: CaseToRead) -> CaseView
             "description": "Events `status`, `step`, `check`, `decision`",
             "content": {"text/event-stream": {}},
         },
-        204: {"description": "The case is closed and all was told; do not connect again"},
+        204: {"description": "The case is closed and has no further events; do not reconnect"},
         **problems(*REFUSED, 404, 422, 503),
     },
 )
 async def get_events(
     parts: Parts,
     case: CaseToRead,
-    last_event_id: Annotated[str, Header(pattern="^[0-9]{1,18}$", description="`id` of the last event read.")] = "0",
+    last_event_id: Annotated[
+        str, Header(pattern="^[0-9]{1,18}$", description="The `id` of the last event that you received.")
+    ] = "0",
 ) -> Response:
-    """Everything that happened to the case and, until it is closed, what happens. `Last-Event-ID` continues."""
+    """Stream the events of a case as server-sent events: first those that have happened, then new ones until the case
+    is closed. Send `Last-Event-ID` to continue after that event.
+    """
     after = int(last_event_id)
     if not case.is_open and not await parts.store.events(case.id, after):
         return Response(status_code=204)
@@ -112,7 +118,7 @@ async def get_events(
 
 @router.post("/v1/cases/{case_id}/cancel", tags=["cases"], responses=problems(*REFUSED, 404, 409, 503))
 async def cancel_case(request: Request, parts: Parts, case: CaseToChange) -> CaseView:
-    """End a case that is not decided yet. Harmless when repeated."""
+    """Cancel a case that has no final decision yet. You can repeat this safely."""
     return case_view(await parts.cases.cancel(case.id, caller(request)))
 
 
@@ -123,8 +129,8 @@ async def cancel_case(request: Request, parts: Parts, case: CaseToChange) -> Cas
     responses=problems(*REFUSED, 404, 503),
 )
 async def create_client_secret(request: Request, parts: Parts, case: CaseToChange) -> ClientSecretView:
-    """Another secret for the person's device, when the time of the first one is over. Earlier ones stay good until
-    their own time is over.
+    """Create a new client secret for the person's device, for example when the first one has expired. Earlier secrets
+    stay valid until they expire.
     """
     return _opened(request, parts, case.id, parts.cases.secret_for(case.id))
 

@@ -16,12 +16,14 @@ router = APIRouter(tags=["evidence"])
 
 CaseToLookAt = Annotated[Case, Depends(case_for("evidence:read"))]
 CaseToErase = Annotated[Case, Depends(case_for("admin"))]
-UploadId = Annotated[str, Path(description="`upload_` and 26 characters.", max_length=64)]
+UploadId = Annotated[str, Path(description="The id of the upload: `upload_` and 26 characters.", max_length=64)]
 
 
 @router.get("/v1/cases/{case_id}/evidence", responses=problems(*REFUSED, 404, 503))
 async def get_evidence(parts: Parts, case: CaseToLookAt) -> list[UploadView]:
-    """All uploads that were taken, also those that were asked for again, oldest first. None of a redacted case."""
+    """List the accepted uploads of a case, oldest first, including those that had to be retaken. A redacted case has
+    none.
+    """
     return [upload_view(upload) for upload in await parts.store.uploads(case.id)]
 
 
@@ -34,7 +36,7 @@ async def get_evidence(parts: Parts, case: CaseToLookAt) -> list[UploadView]:
     },
 )
 async def get_media(request: Request, parts: Parts, case: CaseToLookAt, upload_id: UploadId) -> Response:
-    """The media of an upload as it was received, as a file to download. Who reads it is written to the audit log."""
+    """Download the media of an upload exactly as it was received. Each download is written to the audit log."""
     media = await parts.audited_evidence.media(await parts.audited_evidence.upload(case.id, upload_id), caller(request))
     return Response(
         media,
@@ -45,8 +47,8 @@ async def get_media(request: Request, parts: Parts, case: CaseToLookAt, upload_i
 
 @router.post("/v1/cases/{case_id}/redact", responses=problems(*REFUSED, 404, 409, 503))
 async def redact_case(request: Request, parts: Parts, case: CaseToErase) -> CaseView:
-    """Erase all that speaks of the person of a case that has ended: media, what was read from them, metadata, your
-    reference. It cannot be undone. What stays is that there was a case, its outcome, its times, and the audit log.
-    Harmless when repeated.
+    """Erase all personal data of a case that has ended: its media, everything read from them, its metadata and your
+    reference. This cannot be undone. What stays: that the case existed, its outcome, its times, and the audit log. You
+    can repeat this safely.
     """
     return case_view(await parts.redaction.redact(case.id, caller(request)))

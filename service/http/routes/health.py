@@ -15,13 +15,13 @@ router = APIRouter()
 
 @router.get("/healthz", tags=["health"])
 async def healthz() -> Health:
-    """The process answers; says nothing of the cluster or the store."""
+    """Liveness: the process responds. Says nothing about the cluster or the store."""
     return Health()
 
 
 @router.get("/readyz", tags=["health"], responses={503: {"model": Readiness, "description": "Something is missing"}})
 async def readyz(parts: Parts, response: Response) -> Readiness:
-    """Whether cases can be taken and decided now, and what is missing if not."""
+    """Readiness: whether cases can be accepted and decided now, and what is missing if not."""
     missing = await parts.missing()
     response.status_code = 503 if missing else 200
     return Readiness(ready=not missing, missing=missing)
@@ -41,7 +41,9 @@ async def readyz(parts: Parts, response: Response) -> Readiness:
     dependencies=[Depends(needs("metrics:read"))],
 )
 async def get_metrics(request: Request, parts: Parts) -> Response:
-    """Figures of this process, the store and the clusters. They count; they say nothing of a person or a case."""
+    """Metrics of this process, the case store and the clusters, in the text format of Prometheus. They contain nothing
+    about a person or a single case.
+    """
     await request.app.state.gauges.look()
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(parts.metrics.registry), media_type=media_type)

@@ -19,5 +19,5 @@ router = APIRouter()
     dependencies=[Depends(needs(None))],
 )
 async def get_profiles(parts: Parts) -> list[ProfileView]:
-    """The configurations that cases can be created with."""
+    """List the profiles that cases can be created with."""
     return [profile_view(profile) for profile in parts.cases.offered()]

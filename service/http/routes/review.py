@@ -24,9 +24,10 @@ CaseToReview = Annotated[Case, Depends(case_for("review:write"))]
 
 @router.post("/v1/cases/{case_id}/review", responses=problems(*REFUSED, 404, 409, 413, 422, 503))
 async def review_case(request: Request, parts: Parts, case: CaseToReview, body: ReviewBody) -> CaseView:
-    """Decide a case that is `in_review`. It is `completed` then, or, with `resubmission_requested`, takes the steps in
-    `retake` again, if attempts are left for them, for as long as a new case would. `decision` is yours from then on,
-    and shows the policy's as `review.replaced`. Of two reviewers one wins. Harmless when repeated.
+    """Decide a case that is `in_review`. The case becomes `completed`; with `resubmission_requested` it becomes
+    `requires_input`, and the steps in `retake` can be uploaded again if they have attempts left. Your decision replaces
+    that of the policy, which `review.replaced` still shows. If two reviewers decide at once, one of them wins. You can
+    repeat this safely.
     """
     return case_view(await parts.cases.review(case, opinion_of(body), caller(request)))
 
@@ -34,12 +35,12 @@ async def review_case(request: Request, parts: Parts, case: CaseToReview, body: 
 @router.get(
     "/v1/cases/{case_id}/report",
     response_class=HTMLResponse,
-    response_description="The page",
+    response_description="The report",
     responses=problems(*REFUSED, 404, 410, 503),
 )
 async def get_report(request: Request, parts: Parts, case: CaseToLookAt) -> HTMLResponse:
-    """The case as a page that a person can read: decision, pictures, checks, timeline. One HTML file that loads nothing
-    and runs nothing. Who reads it is written to the audit log.
+    """Get the report of a case as one HTML page: decision, pictures, checks and timeline. The page loads nothing else
+    and runs no scripts. Each access is written to the audit log.
     """
     page = await parts.reports.page(case, caller(request))
     return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

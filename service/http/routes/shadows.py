@@ -20,11 +20,11 @@ router = APIRouter(tags=["profiles"])
 async def compare_shadows(
     parts: Parts,
     profile: Annotated[str | None, Query(max_length=64, pattern=PRINTABLE)] = None,
-    created_from: Annotated[Moment | None, Query(description="Of cases created then or later.")] = None,
-    created_before: Annotated[Moment | None, Query(description="Of cases created before that.")] = None,
+    created_from: Annotated[Moment | None, Query(description="Only cases created at this time or later.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Only cases created before this time.")] = None,
 ) -> list[ShadowView]:
-    """What other policies would have decided of the same uploads: for each shadow of a profile how often it agrees with
-    the live policy, and where not. A shadow never moves a decision. Redacted cases are not counted any more.
+    """Compare shadow policies with the live policy on the same uploads: how often they agree, and where they differ. A
+    shadow never changes a decision. Redacted cases are not counted.
     """
     found = await parts.shadows.comparisons(Which(profile, created_from, created_before))
     return [shadow_view(one) for one in found]

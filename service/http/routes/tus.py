@@ -26,13 +26,13 @@ _UPLOAD = _UPLOADS + "/{upload_id}"
 _BODY = {"content": {tus.BODY_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
 _BYTES = {"type": "integer", "minimum": 0, "maximum": 10**18 - 1}
 _HEADERS: Mapping[str, tuple[dict[str, Any], str]] = {
-    "Tus-Resumable": ({"type": "string", "enum": [tus.VERSION]}, "The version of tus."),
-    "Upload-Length": (_BYTES, "Of the whole upload, in bytes."),
+    "Tus-Resumable": ({"type": "string", "enum": [tus.VERSION]}, "The version of tus; must be `1.0.0`."),
+    "Upload-Length": (_BYTES, "The length of the whole upload, in bytes."),
     "Upload-Metadata": (
         {"type": "string", "example": "filetype dmlkZW8vbXA0"},
-        "`filetype`: the media type, in base64.",
+        "`filetype` and the media type in base64. Other metadata is discarded.",
     ),
-    "Upload-Offset": (_BYTES, "The first byte of the body, as the last answer said."),
+    "Upload-Offset": (_BYTES, "The position of the first byte of the body, as in the last answer."),
 }
 _TAKEN = (408, 409, 410, 412, 413, 415, 422, 423, 460, 503)
 """What may come of bytes that are sent."""
@@ -75,7 +75,9 @@ def _anywhere(path: str) -> dict[str, Any]:
 router = APIRouter(route_class=TusRoute, tags=["resumable uploads"])
 
 StepPath = Annotated[str, Path(max_length=32)]
-UploadId = Annotated[str, Path(description="As `Location` said: `upload_` and 26 characters.", max_length=64)]
+UploadId = Annotated[
+    str, Path(description="The id of the upload, as in `Location`: `upload_` and 26 characters.", max_length=64)
+]
 
 
 async def _tus_case(request: Request, case: CaseToFill) -> Case:
@@ -90,7 +92,9 @@ TusCase = Annotated[Case, Depends(_tus_case)]
 @router.options(_UPLOADS, status_code=204, name="get_resumable_abilities", openapi_extra=_anywhere(_UPLOADS))
 @router.options(_UPLOAD, status_code=204, name="get_resumable_upload_abilities", openapi_extra=_anywhere(_UPLOAD))
 async def get_abilities(parts: Parts) -> Response:
-    """Version, extensions and the largest upload; the same whatever case or step is named. Without a credential."""
+    """Get the supported tus version, its extensions and the largest upload. Needs no credential, and is the same for
+    every case and step.
+    """
     return Response(status_code=204, headers=tus.discovery(parts.settings.max_upload_bytes))
 
 
@@ -98,13 +102,13 @@ async def get_abilities(parts: Parts) -> Response:
     _UPLOADS,
     status_code=201,
     response_class=Response,
-    response_description="The upload has begun; `Location` says where it goes on",
+    response_description="The upload has begun; continue it at `Location`",
     responses=problems(*REFUSED, 400, 404, *_TAKEN),
     openapi_extra=_document("Upload-Length", "Upload-Metadata", body=False),
 )
 async def create_upload(request: Request, parts: Parts, case: TusCase, step: StepPath) -> Response:
-    """Begin an upload of `Upload-Length` bytes; `filetype` in `Upload-Metadata` is its media type. A body is its first
-    bytes. `Location` says where the upload goes on.
+    """Begin a resumable upload of `Upload-Length` bytes. Put its media type into `Upload-Metadata` as `filetype`. A
+    body, if any, holds the first bytes. Continue at the URL in `Location`.
     """
     headers = request.headers
     media_type, length = tus.media_type_of(headers), tus.length_of(headers)
@@ -117,12 +121,14 @@ async def create_upload(request: Request, parts: Parts, case: TusCase, step: Ste
 @router.head(
     _UPLOAD,
     response_class=Response,
-    response_description="`Upload-Offset` says how far the upload has come",
+    response_description="`Upload-Offset` is the number of bytes stored",
     responses=problems(*REFUSED, 404, 410, 412, 503),
     openapi_extra=_document(),
 )
 async def get_upload_offset(parts: Parts, case: TusCase, step: StepPath, upload_id: UploadId) -> Response:
-    """How far the upload has come. `Upload-Offset` is `Upload-Length` once the case has it, and not before."""
+    """Get the offset of an upload. `Upload-Offset` equals `Upload-Length` only once the case has accepted the whole
+    upload.
+    """
     upload = await parts.resumable.get(case, step, upload_id)
     return Response(headers={"Upload-Length": str(upload.length), **_progress(upload)})
 
@@ -136,11 +142,12 @@ async def get_upload_offset(parts: Parts, case: TusCase, step: StepPath, upload_
 async def append_to_upload(
     request: Request, parts: Parts, case: TusCase, step: StepPath, upload_id: UploadId
 ) -> Response:
-    """Send the bytes from `Upload-Offset` on. With the last one the media is taken as by `PUT …/uploads/{step}`: 204
-    once it is durable and the case has it, or why it is refused; a refused upload has ended.
+    """Append bytes to an upload, starting at `Upload-Offset`. After the last byte the media is accepted as by `PUT
+    …/uploads/{step}`: the answer is 204 once it is stored durably, or an error that says why it was refused. A refused
+    upload has ended.
     """
     if not _brings_bytes(request):
-        raise MediaTypeError(f"send Content-Type: {tus.BODY_TYPE}")
+        raise MediaTypeError(f"Set Content-Type to {tus.BODY_TYPE}.")
     offset = tus.offset_of(request.headers)
     upload = await _appended(request, parts, case, step, upload_id, offset)
     return Response(status_code=204, headers=_progress(upload))
@@ -153,7 +160,7 @@ async def append_to_upload(
     openapi_extra=_document(),
 )
 async def end_upload(parts: Parts, case: TusCase, step: StepPath, upload_id: UploadId) -> Response:
-    """Throw away an upload that has not come whole."""
+    """Delete an unfinished upload."""
     await parts.resumable.end(case, step, upload_id)
     return Response(status_code=204)
 
@@ -172,7 +179,7 @@ async def post_to_upload(
     upload_id: UploadId,
     meant: Annotated[str, Header(alias="X-HTTP-Method-Override", description="`PATCH` or `DELETE`.")] = "",
 ) -> Response:
-    """For clients that can send neither PATCH nor DELETE: the one that `X-HTTP-Method-Override` names."""
+    """For clients that cannot send PATCH or DELETE: runs the method named in `X-HTTP-Method-Override`."""
     if meant == "PATCH":
         return await append_to_upload(request, parts, case, step, upload_id)
     if meant == "DELETE":

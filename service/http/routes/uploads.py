@@ -15,9 +15,9 @@ from service.views.cases import case_view
 router = APIRouter()
 
 
-_MEDIA = f"""The media's bytes. Their own type may be said instead; they must be of that type then:
+_MEDIA = f"""The bytes of the media. You may declare their own type instead, one of these; the content must match it:
 {", ".join(MEDIA_TYPES)}."""
-"""Said in words: generators of clients that know one kind of binary body make broken code where there are seven."""
+"""In words, because client generators that know one kind of binary body make broken code when there are seven."""
 
 
 @router.put(
@@ -36,8 +36,8 @@ _MEDIA = f"""The media's bytes. Their own type may be said instead; they must be
 async def put_upload(
     request: Request, parts: Parts, case: CaseToFill, step: Annotated[str, Path(max_length=32)]
 ) -> CaseView:
-    """Upload the media of a step as the raw body. It is durable when this answers; on any other answer the step stays
-    open as it was.
+    """Upload the media of a step as the request body. When this answers with 202, the media is stored durably. After
+    any other answer the step is unchanged, and you can upload again.
     """
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
     announced = request.headers.get("content-length", "")

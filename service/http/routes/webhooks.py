@@ -21,13 +21,17 @@ router = APIRouter(
     dependencies=[Depends(needs("admin"))],
 )
 
-EndpointId = Annotated[str, Path(description="`endpoint_` and 26 characters.", max_length=64)]
-DeliveryId = Annotated[str, Path(description="The `webhook-id`: `msg_` and 26 characters.", max_length=64)]
+EndpointId = Annotated[str, Path(description="The id of the endpoint: `endpoint_` and 26 characters.", max_length=64)]
+DeliveryId = Annotated[
+    str, Path(description="The id of the delivery, which is its `webhook-id`: `msg_` and 26 characters.", max_length=64)
+]
 
 
 @router.post("", status_code=201, responses=problems(409, 422, 503))
 async def create_webhook_endpoint(request: Request, parts: Parts, body: NewEndpointBody) -> EndpointSecretView:
-    """Make an endpoint. It is told of what happens to cases from now on. Its signing secret is shown here alone."""
+    """Create a webhook endpoint. It receives the events of cases from now on. Its signing secret is shown only in this
+    answer.
+    """
     await parts.destinations.addresses(parts.destinations.parsed(body.url))
     made = await parts.webhooks.add(body.url, body.events, body.description, datetime.now(UTC), by=caller(request))
     return endpoint_secret_view(*made)
@@ -35,31 +39,31 @@ async def create_webhook_endpoint(request: Request, parts: Parts, body: NewEndpo
 
 @router.get("", responses=problems(503))
 async def get_webhook_endpoints(parts: Parts) -> list[EndpointView]:
-    """All endpoints, oldest first."""
+    """List all webhook endpoints, oldest first."""
     return [endpoint_view(endpoint) for endpoint in await parts.webhooks.endpoints()]
 
 
 @router.get("/{endpoint_id}", responses=problems(404, 422, 503))
 async def get_webhook_endpoint(parts: Parts, endpoint_id: EndpointId) -> EndpointView:
-    """One endpoint."""
+    """Get a webhook endpoint."""
     return endpoint_view(await parts.webhooks.endpoint(endpoint_id))
 
 
 @router.delete("/{endpoint_id}", status_code=204, responses=problems(404, 422, 503))
 async def delete_webhook_endpoint(request: Request, parts: Parts, endpoint_id: EndpointId) -> None:
-    """Remove an endpoint, with its deliveries: what was not sent yet is not sent."""
+    """Delete a webhook endpoint and its deliveries. Pending deliveries are not sent."""
     await parts.webhooks.remove(endpoint_id, datetime.now(UTC), by=caller(request))
 
 
 @router.post("/{endpoint_id}/rotate_secret", responses=problems(404, 422, 503))
 async def rotate_webhook_secret(request: Request, parts: Parts, endpoint_id: EndpointId) -> EndpointSecretView:
-    """Give an endpoint a new signing secret. For 24 hours deliveries are signed with the old one as well."""
+    """Replace the signing secret of an endpoint. For 24 hours, deliveries are signed with both secrets."""
     return endpoint_secret_view(*await parts.webhooks.rotate(endpoint_id, datetime.now(UTC), by=caller(request)))
 
 
 @router.post("/{endpoint_id}/enable", responses=problems(404, 422, 503))
 async def enable_webhook_endpoint(request: Request, parts: Parts, endpoint_id: EndpointId) -> EndpointView:
-    """Send again to an endpoint that was disabled. What was given up meanwhile can be replayed."""
+    """Enable an endpoint that was disabled. Deliveries that failed in the meantime can be replayed."""
     return endpoint_view(await parts.webhooks.enable(endpoint_id, datetime.now(UTC), by=caller(request)))
 
 
@@ -69,11 +73,11 @@ async def get_webhook_deliveries(
     endpoint_id: EndpointId,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     cursor: Annotated[
-        str | None, Query(max_length=64, pattern=PRINTABLE, description="The `next_cursor` of the part before.")
+        str | None, Query(max_length=64, pattern=PRINTABLE, description="The `next_cursor` of the previous page.")
     ] = None,
     state: DeliveryState | None = None,
 ) -> DeliveriesView:
-    """The log of an endpoint: its deliveries of the last 30 days and those that are not ended, newest first."""
+    """List the deliveries of an endpoint, newest first: those of the last 30 days, and all that are still pending."""
     found = await parts.webhooks.deliveries(endpoint_id, limit + 1, cursor, state)
     views = [delivery_view(delivery) for delivery in found[:limit]]
     return DeliveriesView(data=views, next_cursor=views[-1].id if len(found) > limit else None)
@@ -81,13 +85,15 @@ async def get_webhook_deliveries(
 
 @router.get("/{endpoint_id}/deliveries/{delivery_id}", responses=problems(404, 422, 503))
 async def get_webhook_delivery(parts: Parts, endpoint_id: EndpointId, delivery_id: DeliveryId) -> DeliveryView:
-    """One delivery."""
+    """Get a delivery."""
     return delivery_view(await parts.webhooks.delivery(endpoint_id, delivery_id))
 
 
 @router.post("/{endpoint_id}/deliveries/{delivery_id}/replay", status_code=202, responses=problems(404, 409, 422, 503))
 async def replay_webhook_delivery(parts: Parts, endpoint_id: EndpointId, delivery_id: DeliveryId) -> DeliveryView:
-    """Send a delivery again, with the same `webhook-id` and all retries; one that waits for a retry is sent at once."""
+    """Send a delivery again with the same `webhook-id` and a new series of retries. A delivery that waits for a retry
+    is sent at once.
+    """
     replayed = await parts.webhooks.replay(endpoint_id, delivery_id, datetime.now(UTC))
     parts.webhook_news.set()
     return delivery_view(replayed)

@@ -96,7 +96,7 @@ def test_a_case_store_of_another_version_is_told(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "cases.sqlite")) as store, store:
         store.execute("UPDATE alembic_version SET version_num = '9999'")
     [found] = diagnoses.store(settings)
-    assert (found.verdict, "newer build" in found.advice) == ("missing", True)
+    assert (found.verdict, "newer release" in found.advice) == ("missing", True)
 
 
 def test_a_case_store_that_is_older_is_told(tmp_path: Path) -> None:

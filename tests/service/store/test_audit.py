@@ -140,13 +140,13 @@ async def test_the_database_refuses_to_change_lines(store: CaseStore, store_url:
 @pytest.mark.parametrize(
     ("statement", "found"),
     [
-        ("UPDATE audit SET actor = 'nobody' WHERE number = 3", "line 3 was changed"),
-        ("UPDATE audit SET details = '{\"n\": 7}' WHERE number = 1", "line 1 was changed"),
-        ("UPDATE audit SET case_id = NULL WHERE number = 5", "line 5 was changed"),
-        ("UPDATE audit SET at = (SELECT at FROM audit WHERE number = 1) WHERE number = 2", "line 2 was changed"),
-        ("DELETE FROM audit WHERE number = 4", "line 4 is missing"),
-        ("DELETE FROM audit WHERE number = 5", "lines after 4 are missing"),
-        ("UPDATE audit SET number = 9 WHERE number = 5", "lines after 4 are missing"),
+        ("UPDATE audit SET actor = 'nobody' WHERE number = 3", "Line 3, or a line before it, was changed"),
+        ("UPDATE audit SET details = '{\"n\": 7}' WHERE number = 1", "Line 1, or a line before it, was changed"),
+        ("UPDATE audit SET case_id = NULL WHERE number = 5", "Line 5, or a line before it, was changed"),
+        ("UPDATE audit SET at = (SELECT at FROM audit WHERE number = 1) WHERE number = 2", "Line 2, or a line before it, was changed"),
+        ("DELETE FROM audit WHERE number = 4", "Line 4 is missing"),
+        ("DELETE FROM audit WHERE number = 5", "The lines after line 4 are missing"),
+        ("UPDATE audit SET number = 9 WHERE number = 5", "The lines after line 4 are missing"),
     ],
 )
 async def test_what_was_changed_is_found(store: CaseStore, store_url: str, statement: str, found: str) -> None:
@@ -162,12 +162,12 @@ async def test_a_log_that_was_written_anew_is_found_by_an_anchor(store: CaseStor
     first = next(iter(store.audit.verified()))
     unguarded(store_url, "DELETE FROM audit")
     execute(store_url, f"UPDATE audit_head SET number = 0, hash = '{'0' * 64}'")  # noqa: S608
-    with pytest.raises(AuditBrokenError, match="lines after 0 are missing"):
+    with pytest.raises(AuditBrokenError, match="The lines after line 0 are missing"):
         list(store.audit.verified([anchor]))
     for _ in range(3):
         await store.audit.record(NOW, Entry("nobody", "evidence.read", "case_x"))
     assert len(list(store.audit.verified())) == 3
-    with pytest.raises(AuditBrokenError, match="line 1 is not the anchor's"):
+    with pytest.raises(AuditBrokenError, match="Line 1 differs from its anchor"):
         list(store.audit.verified([Anchor(1, first.hash)]))
 
 
@@ -195,6 +195,6 @@ def test_the_command_proves_and_shows(tmp_path: Path) -> None:
     assert "key.created" not in CLI.invoke(app, ["audit", "show", "--lines", "1", *options]).stdout
     unguarded(f"sqlite:///{tmp_path / 'cases.sqlite'}", "UPDATE audit SET action = 'none' WHERE number = 1")
     broken = CLI.invoke(app, ["audit", "verify", *options])
-    assert (broken.exit_code, "line 1 was changed" in broken.stderr) == (1, True)
+    assert (broken.exit_code, "Line 1, or a line before it, was changed" in broken.stderr) == (1, True)
     assert CLI.invoke(app, ["audit", "verify", "--anchor", "2:zz", *options]).exit_code == 2
     assert CLI.invoke(app, ["audit", "show", "--case", "../x", *options]).exit_code == 2

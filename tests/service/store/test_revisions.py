@@ -145,7 +145,7 @@ def test_other_tables_in_the_database_are_left_alone(database: Database) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "message"), [("0999", "newer build"), ("cafe", "no build"), ("1", "no build"), ("0000", "no build")]
+    ("number", "message"), [("0999", "newer release"), ("cafe", "no release"), ("1", "no release"), ("0000", "no release")]
 )
 async def test_a_newer_or_unknown_revision_refuses_to_start(
     store_url: str, database: Database, number: str, message: str
@@ -334,7 +334,7 @@ def test_the_command_says_and_changes_the_revision(database: Database, store_url
     assert CLI.invoke(app, ["audit", "verify"], env=environment).exit_code == 0
     run(database, "UPDATE alembic_version SET version_num = '0999'")
     newer = CLI.invoke(app, ["db", "upgrade"], env=environment)
-    assert (newer.exit_code, "newer build" in newer.stderr) == (1, True)
+    assert (newer.exit_code, "newer release" in newer.stderr) == (1, True)
     assert "hunter2" not in "".join(result.output for result in (before, refused, done, after, newer))
 
 
