@@ -23,9 +23,9 @@ FOLDER = Path(__file__).parents[1] / "docs" / "measured"
 INTRODUCTION = """\
 # Measured
 
-What was measured, with the data, the hardware and the command for each figure. Where a threshold or a choice was made on
-the data quoted, the page says so. Specimens are synthetic and made by this project; the match threshold (0.54) comes from
-the LFW fold of [Face match](face.md). What was *not* measured is in [Limits](../limits.md).
+What was measured, with the data, the hardware and the command for each figure. Where a threshold or a choice was made
+on the data quoted, the page says so. Specimens are synthetic and made by this project; the match threshold (0.54)
+comes from the LFW fold of [Face match](face.md). What was *not* measured is in [Limits](../limits.md).
 
 Each page is written from the JSON file of its name by `python -m benchmarks.report_pages`.
 """
