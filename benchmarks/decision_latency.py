@@ -14,7 +14,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from datetime import UTC, datetime
@@ -28,6 +28,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import report_pages
+from benchmarks.report_pages import Result
 from benchmarks.timeline import Stretch, stretches, write_timeline
 from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step, one_thread
@@ -68,8 +70,8 @@ def run_case(client: VeridaskClient, case_id: str, films: Films, *, settle: bool
     return client.decided(case_id)
 
 
-def measure(console: Console, cases: int, more: int) -> None:
-    """Run everything and print the tables."""
+def measure(console: Console, cases: int, more: int, *, record: bool = False) -> None:
+    """Run everything and print the tables. record: also write them for `docs/measured`."""
     with (
         tempfile.TemporaryDirectory(prefix="veridask-bench-") as folder,
         LocalServer(Path(folder)) as server,
@@ -104,6 +106,10 @@ def measure(console: Console, cases: int, more: int) -> None:
                 run_case(client, client.create("recorded").id, films[i % cases], settle=False)
         after = resident(running.processes)
     report(console, views, tasks, before, after, cases + more)
+    if record:
+        waits = [view.timings.decision_ms or 0.0 for view in views]
+        outcomes = [view.decision.outcome if view.decision else "none" for view in views]
+        console.print(report_pages.write("decision_latency", recorded(waits, outcomes, before, after, more)))
 
 
 def report(
@@ -145,6 +151,38 @@ def report(
     console.print(f"timeline of the median case: {page}")
 
 
+def recorded(
+    waits_ms: Sequence[float],
+    outcomes: Sequence[str],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    more: int,
+) -> Result:
+    """What `docs/measured` says of this run. waits_ms and outcomes: of each timed case."""
+    cases = len(waits_ms)
+    times = (np.median(waits_ms), np.percentile(waits_ms, 95), max(waits_ms))
+    median, p95, longest = (f"{ms / 1000:.2f} s" for ms in times)
+    ended = tuple((outcome, str(count)) for outcome, count in Counter(outcomes).items())
+    memory = tuple((role, f"{before[role]:.0f}", f"{after[role]:.0f}") for role in before)
+    return Result(
+        command=f"python -m benchmarks.decision_latency --cases {cases} --more {more}",
+        data=f"{cases} genuine synthetic cases, seeds {FIRST_SEED}–{FIRST_SEED + cases - 1} (looked at before), the "
+        f"face last; then {more} cases without challenge for the memory",
+        hardware=report_pages.machine(),
+        date=report_pages.today(),
+        headline=f"median {median}, p95 {p95}; {report_pages.machine()}",
+        tables=(
+            report_pages.Table(("median", "p95", "longest"), ((median, p95, longest),)),
+            report_pages.Table(("outcome", "cases"), ended, "Outcomes"),
+            report_pages.Table(
+                ("process", "after start, MiB", f"after {cases + more} cases, MiB"),
+                memory,
+                "Memory (unique set size)",
+            ),
+        ),
+    )
+
+
 def _course(found: Sequence[Stretch], received: float) -> Table:
     """What happened when in one case. received: when its last upload was there, Unix time in s."""
     table = Table("task", "from ms", "to ms", title="the median case, from its last upload on")
@@ -160,8 +198,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=20, help="timed cases with a challenge")
     parser.add_argument("--more", type=int, default=30, help="further cases, for memory")
+    parser.add_argument("--record", action="store_true", help="write the figures to docs/measured")
     arguments = parser.parse_args()
-    measure(Console(), arguments.cases, arguments.more)
+    measure(Console(), arguments.cases, arguments.more, record=arguments.record)
 
 
 if __name__ == "__main__":

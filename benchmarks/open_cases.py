@@ -26,9 +26,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks import report_pages
 from benchmarks.decision_latency import Films, resident, run_case
 from benchmarks.faults import films_of
-from benchmarks.ray_actors import measure_actors
+from benchmarks.ray_actors import ActorFigures, measure_actors
+from benchmarks.report_pages import Result
 from service.client import VeridaskClient
 from service.server.serve import LocalServer, Running
 
@@ -92,12 +94,43 @@ def report(console: Console, levels: Sequence[Level]) -> None:
     console.print(table)
 
 
+def recorded(levels: Sequence[Level], cases: int, actors: ActorFigures | None) -> Result:
+    """What `docs/measured` says of this run."""
+    waits = tuple((f"{one.open:,}", f"{statistics.median(one.waits_ms):,.0f} ms") for one in levels)
+    last, opened = levels[-1], " ".join(str(one.open) for one in levels[1:])
+    grown = 1024 * (last.memory["scheduler"] - levels[0].memory["scheduler"]) / max(last.open, 1)
+    cost = (
+        ("opening one", f"{last.create_ms:.1f} ms"),
+        ("a case on the scheduler", f"{grown:.0f} KB"),
+        (f"scheduler, with {last.open:,} open", f"{last.memory['scheduler']:,.0f} MiB"),
+        (f"API, with {last.open:,} open", f"{last.memory['api']:,.0f} MiB"),
+    )
+    tables = [
+        report_pages.Table(("open cases", "last upload of another case to its decision, median"), waits),
+        report_pages.Table(("figure", "value"), cost, "Cost of an open case"),
+    ]
+    if actors is not None:
+        title = "One Ray actor process per open case, the smallest form of it, same run"
+        row = (f"{actors.mib:.0f} MiB", f"{actors.create_ms:.0f} ms")
+        tables.append(report_pages.Table(("memory", "time"), (row,), title))
+    return Result(
+        command=f"python -m benchmarks.open_cases --open {opened} --cases {cases}",
+        data=f"films of one synthetic person, seed {SEED}, {cases} cases at each level",
+        hardware=report_pages.machine(),
+        date=report_pages.today(),
+        headline=f"median wait {waits[0][1]} with none open, {waits[-1][1]} with {last.open:,}; {grown:.0f} KB of the "
+        f"scheduler and {last.create_ms:.1f} ms each",
+        tables=tuple(tables),
+    )
+
+
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--open", type=int, nargs="+", default=[1000, 10000])
     parser.add_argument("--cases", type=int, default=9, help="cases played at each level")
     parser.add_argument("--actors", type=int, default=200, help="Ray actors at most; 0 leaves them out")
+    parser.add_argument("--record", action="store_true", help="write the figures to docs/measured")
     arguments = parser.parse_args()
     console = Console()
     with console.status("filming"):
@@ -113,6 +146,7 @@ def main() -> None:
             already = levels[-1].open if levels else 0
             levels.append(level(running, films, count, already, arguments.cases, console))
     report(console, levels)
+    actors = None
     if arguments.actors:
         try:
             actors = measure_actors(arguments.actors, films["front"])
@@ -124,6 +158,8 @@ def main() -> None:
                 f"last upload to a result without any check: {actors.wait_ms:.0f} ms"
             )
     console.print(f"{platform.machine()}, {os.cpu_count()} cores")
+    if arguments.record:
+        console.print(report_pages.write("open_cases", recorded(levels, arguments.cases, actors)))
 
 
 if __name__ == "__main__":

@@ -26,8 +26,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks import report_pages
 from benchmarks.decision_latency import Films, resident
 from benchmarks.faults import films_of
+from benchmarks.report_pages import Result
 from graphs.records import Step
 from models.media.decoding import MediaLimits, sample_frames
 from service.client import VeridaskClient
@@ -96,6 +98,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("out") / "soak.html")
+    parser.add_argument("--record", action="store_true", help="write the figures to docs/measured")
     arguments = parser.parse_args()
     console, began = Console(), time.monotonic()
     with console.status("filming"):
@@ -121,7 +124,32 @@ def main() -> int:
     console.print(table)
     console.print(f"outcomes {outcomes}; {keys} keys and {held} cases left on the scheduler; {arguments.out}")
     console.print(f"{time.monotonic() - began:.0f} s; {platform.machine()}, {os.cpu_count()} cores")
+    if arguments.record:
+        console.print(report_pages.write("soak", recorded(looks, outcomes, keys, held)))
     return int(bool(keys or held))
+
+
+def recorded(looks: Mapping[int, Mapping[str, float]], outcomes: Mapping[str, int], keys: int, held: int) -> Result:
+    """What `docs/measured` says of this run. keys, held: what is left on the scheduler."""
+    counts, cases = shown(looks), sum(outcomes.values())
+    memory = tuple((role, *(f"{looks[count][role]:.0f}" for count in counts)) for role in COLOURS)
+    left = (
+        *((outcome, f"{count}") for outcome, count in outcomes.items()),
+        ("keys left on the scheduler", str(keys)),
+        ("cases left on the scheduler", str(held)),
+    )
+    columns = ("process", *(f"{count:,} cases, MiB" for count in counts))
+    return Result(
+        command=f"python -m benchmarks.soak --cases {cases}",
+        data=f"{cases:,} cases, {AT_ONCE} at a time, each tenth of films, the others of stills",
+        hardware=report_pages.machine(),
+        date=report_pages.today(),
+        headline=f"{cases:,} cases in a row: {keys} keys and {held} cases left on the scheduler",
+        tables=(
+            report_pages.Table(columns, memory, "Unique set size"),
+            report_pages.Table(("figure", "value"), left, "Outcomes, and what is left behind"),
+        ),
+    )
 
 
 def shown(looks: Mapping[int, Mapping[str, float]]) -> list[int]:

@@ -78,9 +78,9 @@ def test_nothing_is_fetched(url: str, brought: EmbedderWeights) -> None:
         embedder_settings({**variables(brought), EMBEDDER: url})
 
 
-def test_the_readme_lists_the_settings_of_the_code() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    rows = re.findall(rf"^\| `({EMBEDDER}\w*)` \| (.*) \|$", readme, re.MULTILINE)
+def test_the_documentation_lists_the_settings_of_the_code() -> None:
+    page = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+    rows = re.findall(rf"^\| `({EMBEDDER}\w*)` \| (.*) \|$", page, re.MULTILINE)
     assert dict(rows) == EMBEDDER_SETTINGS
 
 

@@ -56,11 +56,11 @@ def test_every_model_has_a_card_that_agrees_with_the_table(name: str) -> None:
     assert "Limits: " in (weights.FOLDER / f"{name}.md").read_text("utf-8")
 
 
-def test_every_card_is_of_a_model_and_in_the_readme() -> None:
+def test_every_card_is_of_a_model_and_in_the_documentation() -> None:
     cards = {path.stem for path in weights.FOLDER.glob("*.md")}
     assert cards == set(weights.table())
-    readme = (ROOT / "README.md").read_text("utf-8")
-    assert all(f"(models/weights/{name}.md)" in readme for name in cards)
+    page = (ROOT / "docs" / "checks.md").read_text("utf-8")
+    assert all(f"(../models/weights/{name}.md)" in page for name in cards)
 
 
 def test_no_module_names_a_file_of_weights_that_is_not_in_the_table() -> None:

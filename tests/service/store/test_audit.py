@@ -143,7 +143,10 @@ async def test_the_database_refuses_to_change_lines(store: CaseStore, store_url:
         ("UPDATE audit SET actor = 'nobody' WHERE number = 3", "Line 3, or a line before it, was changed"),
         ("UPDATE audit SET details = '{\"n\": 7}' WHERE number = 1", "Line 1, or a line before it, was changed"),
         ("UPDATE audit SET case_id = NULL WHERE number = 5", "Line 5, or a line before it, was changed"),
-        ("UPDATE audit SET at = (SELECT at FROM audit WHERE number = 1) WHERE number = 2", "Line 2, or a line before it, was changed"),
+        (
+            "UPDATE audit SET at = (SELECT at FROM audit WHERE number = 1) WHERE number = 2",
+            "Line 2, or a line before it, was changed",
+        ),
         ("DELETE FROM audit WHERE number = 4", "Line 4 is missing"),
         ("DELETE FROM audit WHERE number = 5", "The lines after line 4 are missing"),
         ("UPDATE audit SET number = 9 WHERE number = 5", "The lines after line 4 are missing"),

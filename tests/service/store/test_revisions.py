@@ -145,7 +145,8 @@ def test_other_tables_in_the_database_are_left_alone(database: Database) -> None
 
 
 @pytest.mark.parametrize(
-    ("number", "message"), [("0999", "newer release"), ("cafe", "no release"), ("1", "no release"), ("0000", "no release")]
+    ("number", "message"),
+    [("0999", "newer release"), ("cafe", "no release"), ("1", "no release"), ("0000", "no release")],
 )
 async def test_a_newer_or_unknown_revision_refuses_to_start(
     store_url: str, database: Database, number: str, message: str
