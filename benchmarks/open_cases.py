@@ -30,7 +30,7 @@ from benchmarks.decision_latency import Films, resident, run_case
 from benchmarks.faults import films_of
 from benchmarks.ray_actors import measure_actors
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 SEED = 7400
 CREATORS = 4

@@ -31,7 +31,7 @@ from benchmarks.faults import films_of
 from graphs.records import Step
 from models.media.decoding import MediaLimits, sample_frames
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 SEED = 7500
 WHOLE_EVERY = 10

@@ -34,7 +34,7 @@ from service.errors import (
     StoreUnavailableError,
 )
 from service.observability.tracing import is_wanted
-from service.server.serve import announced
+from service.server.local import announced
 from service.settings.settings import Settings
 from service.store.data_keys import require_known
 from service.store.database import Database, database_errors

@@ -24,7 +24,7 @@ from graphs.records import CaseSpec, CheckResult, Outcome, Step
 from graphs.shadow import Difference, ShadowVerdict, judged_again, shadow_verdict
 from service.client import VeridaskClient
 from service.lifecycle.transitions import cancel
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.cases import CaseStore
 from service.store.shadows import Comparison, ShadowStore, Which
 from service.views.shadows import shadow_view

@@ -29,7 +29,7 @@ from service.assembly import assembled, opened_to_read
 from service.client import VeridaskClient
 from service.lifecycle.case import Change
 from service.lifecycle.transitions import cancel
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.cases import CaseStore
 from tests.support.case_stores import NOW, created, new_case
 from tests.support.data_folders import database_url, everything_in, settings_in

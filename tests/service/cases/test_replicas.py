@@ -21,7 +21,7 @@ from service.client import VeridaskClient
 from service.errors import BacklogError
 from service.lifecycle.case import Case
 from service.lifecycle.transitions import cancel
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from tests.support.data_folders import server_in, settings_in
 from tests.support.schedulers import scheduler, states, until
 from workers.errors import ClusterError

@@ -31,7 +31,7 @@ from service.assembly import assembled, opened_stores
 from service.cases.commands import NewCase
 from service.client import ProblemError, VeridaskClient
 from service.schemas.cases import CaseView, CreatedView
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.tables import EventRow, UploadRow
 from tests.support.data_folders import everything_in, server_in, settings_in
 from tests.support.kept_media import kept

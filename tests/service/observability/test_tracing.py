@@ -11,7 +11,7 @@ import pytest
 from service.client import VeridaskClient
 from service.errors import SettingsError
 from service.observability.tracing import is_wanted
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from tests.support.collector import Collector, Told
 from tests.support.receiver import Receiver
 from tests.support.resumable import begun, device, patched

@@ -29,7 +29,7 @@ from service.pages.report.drawing import WIDTH, gauge, timelines
 from service.pages.report.page import POLICY, page_of
 from service.pages.report.words import check_title
 from service.schemas.cases import CheckView
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.api_keys import ApiKeys
 from service.store.audit import AuditLog
 from service.store.database import Database
