@@ -78,7 +78,9 @@ class Service:
             readable = True
         except StoreUnavailableError:
             readable = False
-        if not (readable and self.replica.is_seen):  # it may be readable and take nothing: locked, or the disk full
+        if not (
+            readable and self.replica.is_alive_in_store
+        ):  # it may be readable and take nothing: locked, or the disk full
             missing.append("store")
         try:
             await self.evidence.require_usable()

@@ -58,7 +58,7 @@ class Cells:
             raise ClusterError(f"the case's cell {cell} is none of this service's: see VERIDASK_SCHEDULER")
         return self.links[cell].graphs
 
-    async def let_go(self, case_id: str) -> None:
+    async def release(self, case_id: str) -> None:
         """Let a case go that may be in any cell; one that does not answer is passed over."""
         for name in self.up:
             with contextlib.suppress(ClusterError):
@@ -69,7 +69,7 @@ class Cells:
         if cell in self.links:
             self.links[cell].suspect()
 
-    async def best(self) -> str:
+    async def least_loaded(self) -> str:
         """The cell for a new case. Raises ClusterError when none answers."""
         names = self.up
         if len(names) > 1:

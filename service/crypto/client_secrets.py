@@ -9,7 +9,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.crypto.key_files import made_once
+from service.crypto.key_files import read_or_create
 
 SERVICE_KEY_BYTES = 32
 
@@ -59,4 +59,4 @@ class Secrets:
 
 def service_key(folder: Path) -> bytes:
     """The service's 32-byte key: read from `folder`, or made there once, readable by its owner only."""
-    return made_once(folder / "service.key", secrets.token_bytes(SERVICE_KEY_BYTES))
+    return read_or_create(folder / "service.key", secrets.token_bytes(SERVICE_KEY_BYTES))

@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 
 
-def made_once(path: Path, content: bytes) -> bytes:
+def read_or_create(path: Path, content: bytes) -> bytes:
     """What the file holds; where there is none it is made with this content first. Durable when it returns."""
     try:
         return path.read_bytes()

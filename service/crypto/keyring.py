@@ -23,7 +23,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from service.crypto.key_files import made_once
+from service.crypto.key_files import read_or_create
 from service.crypto.sealing import KEY_BYTES
 from service.errors import KeyMissingError, SettingsError
 
@@ -48,7 +48,7 @@ class Keyring:
         self.first = next(iter(keys))
 
     @classmethod
-    def parsed(cls, text: str) -> Keyring:
+    def from_text(cls, text: str) -> Keyring:
         """The keys that a file's text names. Raises SettingsError, which says the line and nothing of the key."""
         keys: dict[str, bytes] = {}
         for number, line in enumerate(text.splitlines(), 1):
@@ -70,16 +70,16 @@ class Keyring:
             raise SettingsError("no key is in it")
         return cls(keys)
 
-    def wrapped(self, data_key: bytes, case_id: str) -> WrappedKey:
+    def wrap(self, data_key: bytes, case_id: str) -> WrappedKey:
         """A data key, wrapped by the first key for that case."""
         nonce = secrets.token_bytes(_NONCE)
         return WrappedKey(
             self.first, nonce + self._ciphers[self.first].encrypt(nonce, data_key, _bound(self.first, case_id))
         )
 
-    def made(self, case_id: str) -> WrappedKey:
+    def new_data_key(self, case_id: str) -> WrappedKey:
         """A new data key for that case."""
-        return self.wrapped(secrets.token_bytes(KEY_BYTES), case_id)
+        return self.wrap(secrets.token_bytes(KEY_BYTES), case_id)
 
     def data_key(self, wrapped: WrappedKey, case_id: str) -> bytes:
         """The data key of that case. Raises KeyMissingError."""
@@ -106,7 +106,7 @@ def keyring_of(path: Path | None, folder: Path) -> Keyring:
     try:
         if path is None:
             key = base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-            made_once(held, f"{secrets.token_hex(4)}:{key}\n".encode())
+            read_or_create(held, f"{secrets.token_hex(4)}:{key}\n".encode())
         text, mode = held.read_text("ascii"), held.stat().st_mode
     except OSError as error:
         raise SettingsError(f"{held} cannot be read: {error.strerror}") from error
@@ -115,6 +115,6 @@ def keyring_of(path: Path | None, folder: Path) -> Keyring:
     if mode & stat.S_IROTH:
         raise SettingsError(f"everyone on this machine can read {held}; chmod 600 it")
     try:
-        return Keyring.parsed(text)
+        return Keyring.from_text(text)
     except SettingsError as error:
         raise SettingsError(f"{held}: {error.detail}") from error

@@ -42,12 +42,12 @@ _RECORD = CHUNK + _TAG
 _VALUE = b"\x01"
 
 
-def _derived(data_key: bytes, salt: bytes | None, purpose: bytes) -> bytes:
+def _derive(data_key: bytes, salt: bytes | None, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=purpose).derive(data_key)
 
 
 def _entry_key(data_key: bytes, salt: bytes, place: str) -> bytes:
-    return _derived(data_key, salt, _MAGIC + place.encode())
+    return _derive(data_key, salt, _MAGIC + place.encode())
 
 
 def _nonce(prefix: bytes, count: int, *, last: bool) -> bytes:
@@ -114,26 +114,26 @@ class Sealer:
         return self._cipher.encrypt(nonce, content, None)
 
 
-def sealed(content: bytes, data_key: bytes, place: str) -> bytes:
+def seal_entry(content: bytes, data_key: bytes, place: str) -> bytes:
     """An entry sealed at once."""
     sealer = Sealer(data_key, place)
     return b"".join((*sealer.update(content), *sealer.finish()))
 
 
-def opened(pieces: Iterable[bytes], data_key: bytes, place: str) -> Iterator[bytes]:
+def open_entry(pieces: Iterable[bytes], data_key: bytes, place: str) -> Iterator[bytes]:
     """The content of an entry that comes in pieces of any size, record by record; each was proved before it is given.
 
     Only when the iterator has ended is the content known to be whole. Raises SealBrokenError.
     """
-    return _opened(pieces, lambda salt: _entry_key(data_key, salt, place))
+    return _open_records(pieces, lambda salt: _entry_key(data_key, salt, place))
 
 
-def opened_by(pieces: Iterable[bytes], key: bytes) -> Iterator[bytes]:
+def open_entry_with(pieces: Iterable[bytes], key: bytes) -> Iterator[bytes]:
     """The same with the entry's own key."""
-    return _opened(pieces, lambda _: key)
+    return _open_records(pieces, lambda _: key)
 
 
-def whole(parts: Iterable[bytes]) -> bytes:
+def join(parts: Iterable[bytes]) -> bytes:
     """All parts as one. In a buffer that grows: a list to be joined would be held beside its sum."""
     file = io.BytesIO()
     for part in parts:
@@ -141,7 +141,7 @@ def whole(parts: Iterable[bytes]) -> bytes:
     return file.getvalue()
 
 
-def _opened(pieces: Iterable[bytes], key_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
+def _open_records(pieces: Iterable[bytes], key_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
     coming, head = iter(pieces), b""
     while len(head) < _HEADER:
         piece = next(coming, None)
@@ -154,12 +154,12 @@ def _opened(pieces: Iterable[bytes], key_of: Callable[[bytes], bytes]) -> Iterat
     cutter, count = _Cutter(_RECORD), 0
     for piece in itertools.chain((head[_HEADER:],), coming):
         for record in cutter.cut(piece):
-            yield _decrypted(cipher, _nonce(prefix, count, last=False), record)
+            yield _decrypt(cipher, _nonce(prefix, count, last=False), record)
             count += 1
-    yield _decrypted(cipher, _nonce(prefix, count, last=True), cutter.rest())
+    yield _decrypt(cipher, _nonce(prefix, count, last=True), cutter.rest())
 
 
-def _decrypted(cipher: AESGCM, nonce: bytes, content: bytes, place: bytes | None = None) -> bytes:
+def _decrypt(cipher: AESGCM, nonce: bytes, content: bytes, place: bytes | None = None) -> bytes:
     try:
         return cipher.decrypt(nonce, content, place)
     except InvalidTag as error:
@@ -173,7 +173,7 @@ class Values:
     """
 
     def __init__(self, data_key: bytes) -> None:
-        self._cipher = AESGCM(_derived(data_key, None, b"veridask values 1"))
+        self._cipher = AESGCM(_derive(data_key, None, b"veridask values 1"))
 
     def seal(self, value: Any, place: str) -> bytes:
         """A value of JSON's types, sealed."""
@@ -185,4 +185,4 @@ class Values:
         """The value as it was sealed. Raises SealBrokenError."""
         if value[:1] != _VALUE or len(value) < 1 + _NONCE + _TAG:
             raise SealBrokenError("this is no sealed value")
-        return json.loads(_decrypted(self._cipher, value[1 : 1 + _NONCE], value[1 + _NONCE :], place.encode()))
+        return json.loads(_decrypt(self._cipher, value[1 : 1 + _NONCE], value[1 + _NONCE :], place.encode()))

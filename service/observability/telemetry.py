@@ -18,10 +18,10 @@ from service.observability.metrics import OTHER, Metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Tells")
+S = TypeVar("S", bound="HasTelemetry")
 
 
-class Tells(Protocol):
+class HasTelemetry(Protocol):
     """Something that tells of itself."""
 
     telemetry: Telemetry

@@ -34,7 +34,7 @@ tracer = trace.get_tracer("veridask")
 _propagator = TraceContextTextMapPropagator()
 
 
-def is_wanted(environment: Mapping[str, str]) -> bool:
+def is_enabled(environment: Mapping[str, str]) -> bool:
     """Whether traces are to be sent. Raises SettingsError when they are and cannot be."""
     off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if off or environment.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp" or not any(map(environment.get, _ENDPOINTS)):
@@ -53,7 +53,7 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
 @contextmanager
 def exported(environment: Mapping[str, str]) -> Iterator[None]:
     """Send the spans of this process while inside, if they are wanted. Raises SettingsError. Once in a process."""
-    if not is_wanted(environment):
+    if not is_enabled(environment):
         yield
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

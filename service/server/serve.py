@@ -179,7 +179,7 @@ class _AnnouncingServer(uvicorn.Server):
         until = time.monotonic() + self._settings.drain_s
         while time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(_DRAIN_POLL_S)
-        service.board.end()
+        service.board.close()
         await super().shutdown(sockets)
 
     def _announce(self, url: str) -> None:
