@@ -179,7 +179,7 @@ class CaseReconciler:
                 log.info("cases_resumed", cell=cell, count=len(to_resume))
         except (ClusterError, ServiceError) as error:
             log.warning("cases_not_resumed", cell=cell, error=type(error).__name__)
-            self.cells.suspect(cell)
+            self.cells.check_now(cell)
 
     # --- reconciliation ---
 
@@ -202,7 +202,7 @@ class CaseReconciler:
                 if cell and cell not in self.cells.up:
                     return  # not connected: `_resume` reconciles it after the next connection
                 log.warning("case_not_delivered", case_id=case_id, error=type(error).__name__, detail=str(error))
-                self.cells.suspect(cell)
+                self.cells.check_now(cell)
                 self._queued.add(case_id)
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _MAX_RETRY_S)
@@ -385,7 +385,7 @@ class CaseReconciler:
                 try:
                     lost = await self.cells.graphs(cell).waiting(keys) if keys else set()
                 except ClusterError:
-                    self.cells.suspect(cell)
+                    self.cells.check_now(cell)
                     continue
                 for key in lost:
                     log.warning("upload_lost", case_id=keys[key])

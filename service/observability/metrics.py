@@ -1,8 +1,9 @@
-"""Figures of one API process for Prometheus, in a registry of its own. `service.http.gauges` adds what the store and
-the clusters hold; `service.http.routes.cases` serves both.
+"""Prometheus metrics of one API process, in a registry of its own.
 
-Labels have few values, whatever is sent: the template of a route, the name of a check, a code of ours. Never an id, a
-path, a name. Durations are in seconds.
+Labels have few values, whatever clients send: the template of a route, the name of a check, an error code. They never
+hold an id, a path or a name. Durations are in seconds.
+
+`service.http.gauges` adds the state of the store and the clusters, and serves both.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ LOAD = {
     "busy_slots": "Slots with a task.",
     "workers": "Workers that are connected and not being retired.",
 }
-"""Gauges of the work that there is of a label, wherever it is told: by the API and by `veridask autoscale`."""
+"""Gauges of the load per label. The API and `veridask autoscale` both publish them."""
 OTHER = "other"
-"""Stands for everything in a label that is not one of the values known."""
+"""The value of a label for everything that is not a known value."""
 
 
 def load_figures(load: LabelLoad) -> dict[str, float]:
-    """The values of these gauges for one label."""
+    """The values of the `LOAD` gauges for one label."""
     return {
         "runnable_tasks": load.runnable,
         "waiting_tasks": load.waiting,
@@ -42,10 +43,10 @@ def load_figures(load: LabelLoad) -> dict[str, float]:
 
 
 class Metrics:
-    """All that is counted while it happens. Each API process has its own: Prometheus adds them up."""
+    """Everything that is counted as it happens. Each API process has its own; Prometheus adds them up."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which says when counting began
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series per metric, with the time of its creation
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.registry.register(TROUBLES)
@@ -72,7 +73,7 @@ class Metrics:
         self.loop_lag_s = self._histogram("loop_lag_seconds", "How much later the event loop came than due.", _LAG_S)
 
     def answered(self, method: str, route: str, status: int, seconds: float, code: str | None) -> None:
-        """A request has ended. status: 0 when the client went away before it; code: of the problem, if it is one."""
+        """Count a finished request. status: 0 if the client disconnected first. code: of the problem, if it is one."""
         self.requests.labels(method if method in _METHODS else OTHER, route, str(status)).inc()
         self.request_s.labels(route).observe(seconds)
         if code is not None:

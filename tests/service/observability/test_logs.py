@@ -139,7 +139,7 @@ def test_paths_that_would_be_lines_stay_out(server: Running, server_folder: Path
 def test_what_dask_says_is_a_line_like_any_other() -> None:
     """Its loggers have a handler of their own, which wrote plain text among the lines of JSON."""
     program = (
-        "import logging, distributed; from service.logs import configure; configure('info')\n"
+        "import logging, distributed; from service.observability.logs import configure; configure('info')\n"
         "dask = logging.getLogger('distributed.client'); dask.info('not this'); dask.warning('a transfer failed')"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
