@@ -26,6 +26,7 @@ from graphs.profile import profile as get_profile
 from graphs.records import CheckResult, Step, TaskTime, Verdict
 from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
 from service.cases.admission import Admission
+from service.cases.background import BackgroundTasks
 from service.cases.progress import CheckProgress
 from service.cases.results import ResultArchive
 from service.cases.tracked_case import TrackedCase
@@ -77,21 +78,21 @@ class CaseReconciler:
         self._locks: dict[str, asyncio.Lock] = {}
         self._queued: set[str] = set()
         self._cancellations: Counter[str] = Counter()
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = BackgroundTasks()
         self._checks = CheckProgress(store)
         self._admission = {name: Admission(places) for name in addresses}
 
     async def start(self) -> None:
         """Connect to the cells, and start to redeliver lost uploads and to store check events."""
-        self._run_in_background(self._redeliver_lost())
-        self._run_in_background(self._checks.publish_forever())
+        self._background.run(self._redeliver_lost())
+        self._background.run(self._checks.publish_forever())
         await self.cells.start()
 
     async def close(self) -> None:
         """Stop all work here. The clusters hold the open cases; another process, or the next start, continues them."""
         for tracked in self._tracked.values():
             tracked.stop()
-        tasks = [*self._background, *(task for tracked in self._tracked.values() for task in tracked.tasks)]
+        tasks = [*self._background.tasks, *(task for tracked in self._tracked.values() for task in tracked.tasks)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -119,7 +120,7 @@ class CaseReconciler:
                 admission.prioritize(case_id)
         if case_id not in self._queued:  # one that is queued already will read this change too
             self._queued.add(case_id)
-            self._run_in_background(self._reconcile_until_done(case_id))
+            self._background.run(self._reconcile_until_done(case_id))
 
     def untrack(self, case_id: str) -> None:
         """Stop work on a case and forget its state, without touching its cluster. Another process owns it, or it is
@@ -154,7 +155,7 @@ class CaseReconciler:
         """After each connection: subscribe to checks and task times, and resume this process's cases on that cell."""
         client.subscribe_topic(CHECK_TOPIC, self._on_check_event)
         client.subscribe_topic(TASK_TOPIC, self._on_task_event)
-        self._run_in_background(self._resume(cell))
+        self._background.run(self._resume(cell))
 
     def _on_disconnected(self, cell: str) -> None:
         """After a lost connection: stop all work on the cases of that cell. Their futures are lost."""
@@ -171,7 +172,7 @@ class CaseReconciler:
         """
         try:
             on_cell = await self.cells.graphs(cell).held()
-            cases = await self._store.owned_by(self._replica, cell)
+            cases = await self._store.replicas.owned_by(self._replica, cell)
             to_resume = [case for case in cases if case.uploaded or case.id not in on_cell]
             for case in to_resume:
                 await self._reconcile_until_done(case.id)
@@ -332,7 +333,7 @@ class CaseReconciler:
         if change is not None:
             log.info("decided", case_id=case_id, outcome=verdict.decision.outcome, status=change.case.status)
             self._telemetry.decided(change.case, tracked.times.values())
-        self._run_in_background(self._archive_and_release(tracked))
+        self._background.run(self._archive_and_release(tracked))
 
     async def _store_with_retry(self, case_id: str, write: Callable[[], Awaitable[Change | None]]) -> Change | None:
         """Write to the store, and retry while it is unavailable: a decision must not be lost because a disk is full."""
@@ -390,13 +391,3 @@ class CaseReconciler:
                 for key in lost:
                     log.warning("upload_lost", case_id=keys[key])
                     self.changed(keys[key])
-
-    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._on_background_done)
-
-    def _on_background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("background_failed", exc_info=error)

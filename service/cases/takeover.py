@@ -63,10 +63,10 @@ class Replica:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._store.remove_replica(self.id)
+        await self._store.replicas.remove(self.id)
 
     async def _send_heartbeat(self, now: datetime) -> None:
-        await self._store.heartbeat(self.id, now)
+        await self._store.replicas.heartbeat(self.id, now)
         self._heartbeat_at = time.monotonic()
 
     async def _beat(self, now: datetime) -> None:
@@ -76,12 +76,12 @@ class Replica:
 
     async def take_over(self, now: datetime) -> int:
         """Take over open cases of dead processes, at most 200. Returns how many."""
-        orphaned = await self._store.orphaned_cases(now - timedelta(seconds=DEAD_AFTER_S), _AT_ONCE)
+        orphaned = await self._store.replicas.orphaned_cases(now - timedelta(seconds=DEAD_AFTER_S), _AT_ONCE)
         by_replica: dict[str, list[Case]] = {}
         for case in orphaned:
             by_replica.setdefault(case.replica, []).append(case)
         for replica, cases in by_replica.items():
-            await self._store.take_over([case.id for case in cases], replica, self.id)
+            await self._store.replicas.take_over([case.id for case in cases], replica, self.id)
             log.warning("cases_taken_over", count=len(cases), replica=replica)
         on_cells = (
             {cell: await self._reconciler.cells.graphs(cell).held() for cell in self._reconciler.cells.up}

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -34,6 +34,7 @@ from service.store.api_keys import ApiKeys
 from service.store.database import Database, database_errors, in_a_thread
 from service.store.erasure import Erasures
 from service.store.listing import CaseFilter, ListedCase, listed, page_query
+from service.store.replicas import ReplicaStore
 from service.store.rows import (
     StoredEvent,
     StoredRequest,
@@ -47,8 +48,8 @@ from service.store.rows import (
     upload_columns,
     upload_of,
 )
-from service.store.tables import CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
-from service.vocabulary import OPEN, Migrations
+from service.store.tables import CaseRow, EventRow, PieceRow, RequestRow, UploadRow
+from service.vocabulary import Migrations
 
 log = structlog.get_logger()
 
@@ -80,6 +81,7 @@ class CaseStore:
         self.keys = ApiKeys(self.database)
         self.audit = audit.AuditLog(self.database)
         self.erasures = Erasures(self.database, self._notify)
+        self.replicas = ReplicaStore(self.database, self._case)
 
     async def start(self) -> None:
         """Bring the tables to the newest revision (`service.store.revisions`) and check the keyring.
@@ -353,49 +355,6 @@ class CaseStore:
         """
         with self._writing() as session:
             return data_keys.rewrap(session, self._keyring, most)
-
-    # --- the API processes on this store ---
-
-    @in_a_thread
-    def heartbeat(self, replica: str, now: datetime) -> None:
-        """Record that an API process is alive."""
-        with self._writing() as session:
-            done = session.execute(update(ReplicaRow).where(ReplicaRow.id == replica).values(seen_at=now))
-            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
-                session.add(ReplicaRow(id=replica, seen_at=now))
-
-    @in_a_thread
-    def remove_replica(self, replica: str) -> None:
-        """Unregister an API process that shuts down, so that others take over its cases at once."""
-        with self._writing() as session:
-            session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
-
-    @in_a_thread
-    def orphaned_cases(self, seen_before: datetime, most: int) -> list[Case]:
-        """Up to `most` open cases whose owner sent no heartbeat since `seen_before`; those with uploads first."""
-        alive = select(ReplicaRow.id).where(ReplicaRow.seen_at >= seen_before)
-        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
-        with self._reading() as session:
-            rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
-            return [self._case(row) for row in rows.all()]
-
-    @in_a_thread
-    def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
-        """Change the owner of cases from the process `before` to `now`. Cases that a third process took over in the
-        meantime keep that owner.
-        """
-        with self._writing() as session:
-            for start in range(0, len(case_ids), _AT_ONCE):
-                which = CaseRow.id.in_(case_ids[start : start + _AT_ONCE]) & (CaseRow.replica == before)
-                session.execute(update(CaseRow).where(which).values(replica=now))
-
-    @in_a_thread
-    def owned_by(self, replica: str, cell: str) -> list[Case]:
-        """The open cases of a cell that an API process owns; those with uploads first."""
-        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
-        with self._reading() as session:
-            rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
-            return [self._case(row) for row in rows.all()]
 
 
 def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:

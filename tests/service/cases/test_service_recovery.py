@@ -122,7 +122,7 @@ async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None
         assert await service.missing() == ["scheduler"]
         with pytest.raises(ClusterError):
             await service.cases.create(NewCase("standard", None, {}), None, by="test")
-        assert await service.store.orphaned_cases(datetime.now(UTC), 10) == []
+        assert await service.store.replicas.orphaned_cases(datetime.now(UTC), 10) == []
         with scheduler(port):
             await until(lambda: service.reconciler.cells.up)
             assert await service.missing() == ["worker:CPU", "worker:GPU"]

@@ -32,7 +32,7 @@ async def test_a_case_comes_back_as_it_was_stored(store: CaseStore) -> None:
     # In PostgreSQL's own zone, resumable uploads were answered with 500 and times were told in it.
     assert (await store.get(case.id)).expires_at.isoformat() == "2026-03-01T13:00:00+00:00"
     assert (await store.get(case.id)).expires_at.tzinfo is UTC
-    assert [c.id for c in await store.orphaned_cases(NOW, 10)] == [case.id]
+    assert [c.id for c in await store.replicas.orphaned_cases(NOW, 10)] == [case.id]
 
 
 @pytest.mark.parametrize("case_id", ["", "case_", "case_" + "0" * 26, "../../etc/passwd", "case_" + "é" * 26])
