@@ -123,9 +123,7 @@ class Cases:
             profile = self._require_offered(new)
             if await self._store.processing() >= self._settings.max_backlog:
                 raise BacklogError("too many cases wait for their decision")
-            cell = (
-                await self._reconciler.cells.least_loaded()
-            )  # raises if no cell is connected, before anything is stored
+            cell = await self._reconciler.cells.least_loaded()  # raises before anything is stored, if none is connected
             case = self._new_case(new, profile, cell)
             request = None
             if idempotency_key:

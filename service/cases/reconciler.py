@@ -195,9 +195,8 @@ class CaseReconciler:
                     await self._reconcile(case)
                 return
             except (UnknownCaseError, ForgottenError):
-                await self.cells.release(
-                    case_id
-                )  # its creation failed but may have reached a cluster, or it was redacted
+                # Its creation failed but may have reached a cluster, or it was redacted.
+                await self.cells.release(case_id)
                 return
             except (ClusterError, ServiceError, OSError, FutureCancelledError) as error:
                 if cell and cell not in self.cells.up:
@@ -232,9 +231,8 @@ class CaseReconciler:
     def _track(self, case: Case, old: TrackedCase | None) -> TrackedCase:
         tracked = TrackedCase(case.spec, case.cell, self.cells.graphs(case.cell).results(case.spec))
         self._tracked[case.id] = tracked
-        if (
-            old is not None
-        ):  # a retake: tasks that both graphs share do not run again, because the old results are still held
+        if old is not None:
+            # A retake. Tasks in both graphs do not run again, because the old results are held until here.
             tracked.times = dict(old.times)
             tracked.delivered = {step for step in old.delivered if old.spec.attempts[step] == case.attempts[step]}
             for step in old.spec.attempts:

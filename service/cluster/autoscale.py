@@ -36,10 +36,14 @@ class LoadMetrics:
             for name, meaning in {
                 **LOAD,
                 "idle_workers": "Workers without a task.",
-                "ordered_workers": "Workers that there are to be.",
+                "ordered_workers": "Workers that were ordered.",
             }.items()
         }
-        self._read = Gauge("veridask_load_read_time", "When the load was read last.", registry=self.registry)
+        self._read = Gauge(
+            "veridask_load_read_time",
+            "Time when the load was last read, in seconds since 1970.",
+            registry=self.registry,
+        )
 
     def update(self, loads: Mapping[Label, LabelLoad], ordered: Mapping[Label, int]) -> None:
         """Set the gauges to a load that was just read. ordered: workers by label; empty if nothing is scaled here."""

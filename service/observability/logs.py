@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 TROUBLES = Counter(
     "veridask_troubles",
-    "Log lines of a warning or worse, by their event; those of a library by its name.",
+    "Log lines at warning level or above, by event; those of a library by its name.",
     ["level", "event"],
     registry=None,
 )

@@ -78,16 +78,16 @@ class Telemetry:
         self.metrics.upload_stage_s.labels(name).observe(time.perf_counter() - began)
 
     @contextmanager
-    def arrival(self, case_id: str, step: str, upload_id: str, kept: Callable[[], int]) -> Iterator[None]:
-        """Measure one request of a resumable upload. kept: returns the number of its bytes that were stored."""
+    def arrival(self, case_id: str, step: str, upload_id: str, stored_bytes: Callable[[], int]) -> Iterator[None]:
+        """Measure one request of a resumable upload. stored_bytes: returns the number of its bytes that were stored."""
         with tracing.span(
             "upload arrival", veridask__case_id=case_id, veridask__step=step, veridask__upload_id=upload_id
         ) as span:
             try:
                 yield
             finally:
-                span.set_attribute("veridask.bytes", kept())
-                self.metrics.resumable_bytes.labels(step).inc(kept())
+                span.set_attribute("veridask.bytes", stored_bytes())
+                self.metrics.resumable_bytes.labels(step).inc(stored_bytes())
 
     def resumable(self, step: str, state: Literal["begun", "accepted", "ended"]) -> None:
         """Count a resumable upload that was begun, was accepted, or ended without being accepted."""
