@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 
 LIFTED: Mapping[str, Any] = {"key_rate": 10_000, "case_rate": 10_000}
 """Settings of a service that is asked as fast as it answers."""

@@ -35,7 +35,7 @@ from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step, one_thread
 from service.client import VeridaskClient
 from service.schemas.cases import CaseView
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 
 FIRST_SEED = 9000
 """No threshold was fitted on seeds from 9000."""

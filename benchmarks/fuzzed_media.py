@@ -37,7 +37,7 @@ from benchmarks.media_mutations import Mutant, mutant
 from graphs.records import Step
 from service.client import VeridaskClient
 from service.schemas.cases import CaseView
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 AT_ONCE = 4
 FULL_SHARE = 0.2

@@ -38,7 +38,7 @@ from rich.table import Table
 
 from benchmarks.faults import Films, films_of
 from service.client import ProblemError, VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 SEED = 7600
 CASES = 20

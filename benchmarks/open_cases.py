@@ -32,7 +32,7 @@ from benchmarks.faults import films_of
 from benchmarks.ray_actors import ActorFigures, measure_actors
 from benchmarks.report_pages import Result
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 SEED = 7400
 CREATORS = 4

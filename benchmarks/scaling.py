@@ -37,7 +37,7 @@ from graphs.records import Step
 from models.specimens.capture import Scene, back_scene, front_scene
 from models.specimens.document import make_specimen
 from service.client import VeridaskClient
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 from workers.errors import ClusterError
 from workers.load import LabelLoad, read_load
 from workers.placement import LABELS, Label

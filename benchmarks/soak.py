@@ -33,7 +33,7 @@ from benchmarks.report_pages import Result
 from graphs.records import Step
 from models.media.decoding import MediaLimits, sample_frames
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 SEED = 7500
 WHOLE_EVERY = 10

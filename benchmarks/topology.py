@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import httpx
 
-from service.server.serve import own_key
+from service.server.local import own_key
 from service.settings.settings import Settings
 from workers.children import ONE_THREAD
 

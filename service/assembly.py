@@ -1,4 +1,7 @@
-"""The parts of a running service: built room by room, started in order, stopped in the reverse order."""
+"""Builds the parts of a running service, starts them in order and stops them in reverse order.
+
+It holds no logic of its own: each part is in its room. `service.http.app` uses this, and `service.server` runs that.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,14 @@ from workers.uploads import require_tested_build
 
 log = structlog.get_logger()
 
-_LAG_LOOK_S = 0.25
+_LAG_POLL_S = 0.25
 _AUDIT_HEAD_S = 60.0
-"""How often the newest line of the audit log is logged."""
+"""Interval at which the hash of the newest audit line is logged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """What the routes work with. stopping: set once the process has been asked to end."""
+    """The parts that the routes use. stopping: set once the process was asked to stop."""
 
     settings: Settings
     store: CaseStore
@@ -72,14 +75,15 @@ class Service:
     stopping: asyncio.Event
 
     async def missing(self) -> list[str]:
-        """What keeps cases from being taken and decided now; empty when nothing does."""
+        """What is missing to accept and decide cases now; empty if the service is ready."""
         missing = ["stopping"] if self.stopping.is_set() else []
         try:
             await self.store.check()
             readable = True
         except StoreUnavailableError:
             readable = False
-        if not (readable and self.replica.is_seen):  # it may be readable and take nothing: locked, or the disk full
+        # The store may be readable but not writable: locked, or its disk full. Then heartbeats fail.
+        if not (readable and self.replica.is_alive_in_store):
             missing.append("store")
         try:
             await self.evidence.require_usable()
@@ -89,25 +93,25 @@ class Service:
 
 
 def keyring(settings: Settings) -> Keyring:
-    """The encryption keys that the settings name, or those made in the data folder. Raises SettingsError."""
+    """The keyring of the settings, or the one that is created in the data folder. Raises SettingsError."""
     return keyring_of(settings.encryption_keys_file, settings.data_dir)
 
 
 def evidence_backend(settings: Settings) -> EvidenceBackend:
-    """The place that the settings name for the evidence. Raises EvidenceUnavailableError."""
+    """The evidence backend of the settings. Raises EvidenceUnavailableError."""
     if settings.evidence_url:
         return ObjectStorageBackend(settings.evidence_url, settings.evidence_endpoint)
     return FolderBackend(settings.data_dir.resolve() / "evidence")
 
 
 def webhook_destinations(settings: Settings) -> Destinations:
-    """The rules for webhook URLs; this machine itself may be named where nobody else reaches the service."""
+    """The rules for webhook URLs. Loopback is allowed only if the service itself listens on loopback."""
     return Destinations(allow_private=settings.webhook_allow_private, allow_loopback=settings.binds_loopback)
 
 
 @asynccontextmanager
 async def opened_stores(settings: Settings) -> AsyncIterator[tuple[CaseStore, Evidence]]:
-    """Case store and evidence, with or without a running service beside them, for commands that maintain them.
+    """Case store and evidence for maintenance commands, whether or not a service is running.
 
     Raises SettingsError, StoreRevisionError, StoreUnavailableError, EvidenceUnavailableError.
     """
@@ -121,18 +125,18 @@ async def opened_stores(settings: Settings) -> AsyncIterator[tuple[CaseStore, Ev
 
 @asynccontextmanager
 async def opened_to_read(settings: Settings) -> AsyncIterator[tuple[CaseStore, AuditedEvidence]]:
-    """The same for analysts: what they read of the evidence is written to the audit log. Raises as above."""
+    """As `opened_stores`, for analysts: each access to evidence is written to the audit log. Raises the same errors."""
     async with opened_stores(settings) as (store, evidence):
         yield store, AuditedEvidence(store, evidence)
 
 
 @asynccontextmanager
 async def assembled(settings: Settings, metrics: Metrics | None = None) -> AsyncIterator[Service]:
-    """A running service. Raises SettingsError, ProfileError, or what the store and the evidence raise at start.
+    """A running service. Raises SettingsError, ProfileError, and the errors of store and evidence at start.
 
-    A cluster that is away does not keep the service from starting: `/readyz` names it, and it is tried again.
+    The service also starts if a cluster is unavailable: `/readyz` reports it, and the connection is retried.
     """
-    for profile in profiles().values():  # a broken profile refuses to start, and so does an untested build of Dask
+    for profile in profiles().values():  # a broken profile refuses to start, and so does an untested version of Dask
         require_runnable(profile)
     require_tested_build()
     if settings.sandbox:
@@ -148,7 +152,7 @@ async def assembled(settings: Settings, metrics: Metrics | None = None) -> Async
     async with AsyncExitStack() as stack:
         stack.callback(asyncio.create_task(_watch_loop(telemetry.metrics), name="loop lag").cancel)
         store = await stack.enter_async_context(_store(settings, on_event))
-        # Stops after everything that writes events, so that the last webhooks are sent as well.
+        # Stopped after everything that writes events, so that the last webhooks are sent too.
         webhooks, destinations = await stack.enter_async_context(_webhooks(settings, store, webhook_news, telemetry))
         evidence, prober = await stack.enter_async_context(_evidence(settings, store, telemetry))
         shadows = ShadowStore(store.database)
@@ -215,7 +219,7 @@ async def _store(settings: Settings, on_event: Callable[[str], None]) -> AsyncIt
 async def _webhooks(
     settings: Settings, store: CaseStore, news: asyncio.Event, telemetry: Telemetry
 ) -> AsyncIterator[tuple[WebhookStore, Destinations]]:
-    """The endpoints, and the sender at work."""
+    """The webhook store and the rules for URLs, with a running sender."""
     webhooks = WebhookStore(store.database, keyring(settings))
     destinations = webhook_destinations(settings)
     sender = WebhookSender(
@@ -238,7 +242,7 @@ async def _webhooks(
 async def _evidence(
     settings: Settings, store: CaseStore, telemetry: Telemetry
 ) -> AsyncIterator[tuple[Evidence, Prober]]:
-    """The evidence, rid of what was never acknowledged, and the processes that look at media before it is taken."""
+    """The evidence, after removal of media that were never acknowledged, and the running probe processes."""
     evidence = Evidence(
         settings.data_dir.resolve() / "evidence",
         store,
@@ -265,7 +269,7 @@ async def _evidence(
 async def _reconciler(
     settings: Settings, store: CaseStore, evidence: Evidence, shadows: ShadowStore, telemetry: Telemetry
 ) -> AsyncIterator[tuple[CaseReconciler, Replica]]:
-    """This process as one of several on the store, connected to the clusters."""
+    """The reconciler and the heartbeat of this process, connected to the clusters."""
     replica_id = time_ordered("replica")
     reconciler = CaseReconciler(
         store=store,
@@ -293,9 +297,9 @@ def _client_secrets(settings: Settings) -> Secrets:
 
 
 async def _watch_loop(metrics: Metrics) -> None:
-    """For ever: measure how late the event loop comes. What blocks it makes every request wait as long."""
+    """Run until cancelled: measure the lag of the event loop. Whatever blocks it delays every request."""
     loop = asyncio.get_running_loop()
     while True:
-        due = loop.time() + _LAG_LOOK_S
-        await asyncio.sleep(_LAG_LOOK_S)
+        due = loop.time() + _LAG_POLL_S
+        await asyncio.sleep(_LAG_POLL_S)
         metrics.loop_lag_s.observe(max(0.0, loop.time() - due))

@@ -1,4 +1,4 @@
-"""Work that comes round again: one loop for every sweep, heartbeat and measurement of an API process."""
+"""Periodic work: one loop for every sweep and heartbeat of an API process. What a run does is in its own room."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ log = structlog.get_logger()
 def start_periodic(
     name: str, every_s: float, turn: Callable[[datetime], Awaitable[object]], *, at_once: bool = False
 ) -> asyncio.Task[None]:
-    """Run `turn` every so many seconds, with the time in UTC, until the task is cancelled.
+    """Call `turn` with the time in UTC, every `every_s` seconds, until the returned task is cancelled.
 
-    at_once: begin now; otherwise after one interval.
-
-    A turn that fails because the store, the evidence or a cluster is away is logged, and the next one comes as usual.
+    at_once: make the first call now instead of after one interval. A call that fails because the store, the evidence or
+    a cluster is unavailable is logged, and the next one follows as usual.
     """
 
     async def run() -> None:

@@ -1,15 +1,11 @@
-"""The words of the API that storage, schemas and client share: statuses, event types, scopes. Imports nothing."""
+"""The words of the API that store, schemas and client share: statuses, event types, scopes. It imports no room."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Status = Literal["requires_input", "processing", "completed", "in_review", "canceled", "expired", "redacted"]
-
-
 StepStatus = Literal["wanted", "received", "retake"]
-
-
 OPEN: tuple[Status, ...] = ("requires_input", "processing")
 
 
@@ -22,14 +18,10 @@ EventType = Literal[
     "case.expired",
     "case.redacted",
 ]
-"""One for each status of a case."""
-
-
+"""One per status of a case."""
 DeliveryState = Literal["pending", "delivered", "failed"]
 
 
 Scope = Literal["cases:write", "cases:read", "evidence:read", "review:write", "metrics:read", "admin"]
-"""`admin` may do all that the others may."""
-
-
+"""`admin` includes all other scopes."""
 Migrations = Literal["at_start", "by_command"]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from service.client import VeridaskClient
-from service.server.serve import Running
+from service.server.local import Running
 from tests.support.places import SHARED_DATA
 from workers.cluster import EmbeddedCluster
 

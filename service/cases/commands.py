@@ -1,8 +1,10 @@
-"""What can be asked of a case: create, take an upload, look, cancel, review, and the sweep that ends what is overdue.
+"""The commands on cases: create, upload, cancel, review, and a sweep that ends overdue cases.
 
-Each operation is: read, one pure transition (`service.lifecycle.case`), one transaction (`service.store.cases`), then
-tell the cluster's side (`service.cases.reconciler`) that there is something new. A media is durable in the evidence,
-and its row in the store, before an upload is acknowledged.
+Each command reads the case, applies one pure transition (`service.lifecycle.transitions`) in one transaction
+(`service.store.cases`), and then notifies the reconciler (`service.cases.reconciler`). Before an upload is
+acknowledged, its media is durable in the evidence and its row in the store.
+
+Redaction is in `service.cases.redaction`, uploads in several requests in `service.uploads`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any
 import structlog
 
 from graphs.errors import ProfileError
-from graphs.profile import Profile, profile, profiles
+from graphs.profile import Profile, profiles
+from graphs.profile import profile as get_profile
 from graphs.records import Step
 from graphs.sandbox import marker_of, parse
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
@@ -49,29 +52,29 @@ MEDIA_TYPES: Mapping[str, str] = {
     "image/png": "image",
     "image/webp": "image",
 }
-"""The media types taken, and the kind that each is."""
-UNTOLD = "application/octet-stream"
-"""Its sender does not say which of them it is: many generated clients cannot. Its content says."""
+"""The accepted media types, and the kind of each."""
+UNKNOWN_TYPE = "application/octet-stream"
+"""The client does not declare the type, as many generated clients cannot. The content is probed instead."""
 
 
 @dataclass(frozen=True)
 class NewCase:
-    """What a case is created from."""
+    """A request to create a case."""
 
     profile: str
     client_reference_id: str | None
     metadata: Mapping[str, str]
 
     def fingerprint(self, secrets: Secrets) -> str:
-        """What tells a repeated request from another. By a key: of a plain digest a name in the metadata could be
-        guessed.
+        """A digest that is equal for a repeated request. Keyed, because a name in the metadata could be guessed from a
+        plain digest.
         """
         return secrets.digest(json.dumps(asdict(self), sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Created:
-    """The answer to a creation, without the secret, and the secret with the end of its time."""
+    """The answer to a creation, the client secret that is not part of it, and when the secret expires."""
 
     answer: Mapping[str, Any]
     secret: str
@@ -79,8 +82,10 @@ class Created:
 
 
 class Cases:
-    """All operations on cases, in the API process `replica`. `view` makes from a case the answer that is kept for a
-    repeated creation.
+    """The commands on cases, in one API process.
+
+    replica: the id of this process, which owns the cases that it creates or takes uploads for. view: builds the answer
+    to a creation, which is stored so that a repeated request gets it again.
     """
 
     def __init__(
@@ -107,20 +112,19 @@ class Cases:
         self._view = view
 
     async def create(self, new: NewCase, idempotency_key: str | None, by: str) -> Created:
-        """Create a case and submit its graph; a repeated key gives the first answer again. by: who asks, for the audit
-        log, here and below.
+        """Create a case and submit its graph. A repeated key returns the first answer again.
 
-        Raises ProfileError, MarkerError, IdempotencyError, BacklogError, ClusterError, StoreUnavailableError; no case
-        is left then.
+        by: the actor, for the audit log; also in the methods below. Raises ProfileError, MarkerError, IdempotencyError,
+        BacklogError, ClusterError, StoreUnavailableError; then no case is left behind.
         """
         fingerprint = new.fingerprint(self._secrets)
         known = await self._store.request(idempotency_key) if idempotency_key else None
         if known is None:
-            held = self._offered(new)
+            profile = self._require_offered(new)
             if await self._store.processing() >= self._settings.max_backlog:
                 raise BacklogError("Too many cases are waiting for a decision. Try again later.")
-            cell = await self._reconciler.cells.best()  # all away: say so before anything is stored
-            case = self._drawn(new, held, cell)
+            cell = await self._reconciler.cells.least_loaded()  # raises before anything is stored, if none is connected
+            case = self._new_case(new, profile, cell)
             request = None
             if idempotency_key:
                 request = StoredRequest(idempotency_key, fingerprint, case.id, self._view(case))
@@ -143,54 +147,54 @@ class Cases:
         return Created(known.answer, *self.secret_for(known.case_id))
 
     def offered(self) -> list[Profile]:
-        """The profiles that cases can be created with here."""
-        return [held for held in profiles().values() if self._settings.sandbox or not held.sandbox]
+        """The profiles that cases can be created with in this service."""
+        return [profile for profile in profiles().values() if self._settings.sandbox or not profile.sandbox]
 
-    def _offered(self, new: NewCase) -> Profile:
-        held = profile(new.profile)
-        if held.sandbox and not self._settings.sandbox:
+    def _require_offered(self, new: NewCase) -> Profile:
+        profile = get_profile(new.profile)
+        if profile.sandbox and not self._settings.sandbox:
             raise ProfileError(
-                f"Profile {held.name} is a sandbox, and sandboxes are off. Set VERIDASK_SANDBOX=true to allow them."
+                f"Profile {profile.name} is a sandbox, and sandboxes are off. Set VERIDASK_SANDBOX=true to allow them."
             )
-        parse(marker_of(held.name, new.metadata), held.policy)
-        return held
+        parse(marker_of(profile.name, new.metadata), profile.policy)
+        return profile
 
     def secret_for(self, case_id: str) -> tuple[str, datetime]:
-        """A client secret of that case from now on, and the end of its time."""
+        """A new client secret of a case, and when it expires."""
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=self._settings.client_secret_s)
         return self._secrets.of(case_id, until), until
 
-    def _drawn(self, new: NewCase, held: Profile, cell: str) -> Case:
+    def _new_case(self, new: NewCase, profile: Profile, cell: str) -> Case:
         case_id, now = time_ordered("case"), datetime.now(UTC)
-        count = held.challenge_actions
+        count = profile.challenge_actions
         challenge = draw(random.SystemRandom(), count).to_list() if count else []
         return Case(
             id=case_id,
-            profile=held.name,
+            profile=profile.name,
             status="requires_input",
             client_reference_id=new.client_reference_id,
             metadata=new.metadata,
             challenge=tuple(challenge),
-            max_attempts=held.policy.max_attempts,
+            max_attempts=profile.policy.max_attempts,
             created_at=now,
             updated_at=now,
-            expires_at=now + timedelta(seconds=held.open_seconds),
-            steps=dict.fromkeys(held.steps, StepState()),
+            expires_at=now + timedelta(seconds=profile.open_seconds),
+            steps=dict.fromkeys(profile.steps, StepState()),
             cell=cell,
             replica=self._replica,
         )
 
-    def require_takes(self, case: Case, step_name: str, content_type: str, length: int | None) -> Step:
-        """Check that a media of that type and length may be uploaded for that step now.
+    def require_upload_allowed(self, case: Case, step_name: str, content_type: str, length: int | None) -> Step:
+        """Check that an upload of this type and length is allowed for the step now.
 
-        content_type: without parameters. length: in bytes, when it was announced. Raises UnknownStepError,
-        CaseClosedError, StepTakenError, MediaTypeError, MediaTooLargeError, EmptyMediaError.
+        content_type: without parameters. length: in bytes; None if the client did not declare it. Raises
+        UnknownStepError, CaseClosedError, StepTakenError, MediaTypeError, MediaTooLargeError, EmptyMediaError.
         """
         step = require_wanted(case, step_name)
-        accepts = profile(case.profile).accepts[step]
-        if content_type != UNTOLD and MEDIA_TYPES.get(content_type) not in accepts:
+        accepts = get_profile(case.profile).accepts[step]
+        if content_type != UNKNOWN_TYPE and MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
-            raise MediaTypeError(f"Step {step} accepts {wanted}. Set Content-Type to one of them, or to {UNTOLD}.")
+            raise MediaTypeError(f"Step {step} accepts {wanted}. Set Content-Type to one of these or {UNKNOWN_TYPE}.")
         if length is not None and length > self._settings.max_upload_bytes:
             raise MediaTooLargeError(
                 f"The media is larger than {self._settings.max_upload_bytes} bytes. Record a shorter one."
@@ -209,48 +213,47 @@ class Cases:
         by: str,
         upload_id: str | None = None,
     ) -> Case:
-        """Take a media for a step; gives the case after it, once everything is durable.
+        """Take a media for a step. Returns the changed case, once everything is durable.
 
-        content_type, length: as for `require_takes`. upload_id: of its row, when it has one already. Raises as
-        `require_takes`, MediaError and its branches, UploadTimeoutError, EvidenceUnavailableError,
-        StoreUnavailableError; the step stays as it was then.
+        content_type, length: as for `require_upload_allowed`. upload_id: its id, if it has one already. Raises
+        the errors of `require_upload_allowed`, MediaError and its subclasses, UploadTimeoutError,
+        EvidenceUnavailableError, StoreUnavailableError; then the step stays as it was.
         """
         with self.telemetry.upload(case, step_name, content_type):
-            step = self.require_takes(case, step_name, content_type, length)
-            return await self._taken(case, step, content_type, body, by, upload_id)
+            step = self.require_upload_allowed(case, step_name, content_type, length)
+            return await self._store_upload(case, step, content_type, body, by, upload_id)
 
-    async def _taken(
+    async def _store_upload(
         self, case: Case, step: Step, content_type: str, body: AsyncIterator[bytes], by: str, upload_id: str | None
     ) -> Case:
-        accepts = profile(case.profile).accepts[step]
+        accepts = get_profile(case.profile).accepts[step]
         attempt = case.steps[step].attempts + 1
         incoming = await self._receive(body, self._settings.max_upload_bytes, case.id, step, attempt)
         received_at = datetime.now(UTC)
         key = None
         try:
-            info, _ = await asyncio.gather(self._looked_at(incoming, content_type), self._evidence.sync(incoming))
+            info, _ = await asyncio.gather(self._probe(incoming, content_type), self._evidence.sync(incoming))
             if info.kind not in accepts:
                 raise MediaTypeError(
                     f"Step {step} accepts {' or '.join(f'{kind}s' for kind in accepts)}. Upload one of these."
                 )
             with self.telemetry.stage("keep"):
-                kept = key = await self._evidence.keep(incoming)
+                stored_key = key = await self._evidence.store(incoming)
 
             def row(after: Case) -> Upload:
                 number = after.steps[step].attempts
-                known = upload_id or time_ordered("upload")
-                return Upload(known, case.id, step, number, kept, incoming.sha256, asdict(info), received_at)
+                row_id = upload_id or time_ordered("upload")
+                return Upload(row_id, case.id, step, number, stored_key, incoming.sha256, asdict(info), received_at)
 
             change = await self._store.change(
-                case.id, lambda now: accept(now, step, received_at, self._replica), upload=row, by=by
+                case.id, lambda current: accept(current, step, received_at, self._replica), upload=row, by=by
             )
         except BaseException:
             self._evidence.discard(incoming)
             if key is not None:
-                # If the transaction did commit, its media is missed here: so only what no row points to goes.
-                await asyncio.shield(self._remove_unknown(case.id, key))
+                # The transaction may have committed all the same: remove the media only if no row refers to it.
+                await asyncio.shield(self._remove_unreferenced(case.id, key))
             raise
-        assert change is not None  # noqa: S101  `accept` gives a change or raises
         self.telemetry.stored(step, incoming.size)
         log.info("upload_stored", case_id=case.id, step=step, bytes=incoming.size, media=info.mime)
         self._reconciler.changed(case.id, last=change.case.status == "processing")
@@ -270,12 +273,12 @@ class Cases:
             ) from None
 
     @stage("probe")
-    async def _looked_at(self, incoming: Incoming, content_type: str) -> MediaInfo:
-        declared = None if content_type == UNTOLD else content_type
-        return await self._prober.probe(incoming.path, incoming.opens, declared)
+    async def _probe(self, incoming: Incoming, content_type: str) -> MediaInfo:
+        declared = None if content_type == UNKNOWN_TYPE else content_type
+        return await self._prober.probe(incoming.path, incoming.media_key, declared)
 
-    async def _remove_unknown(self, case_id: str, key: str) -> None:
-        # A store that is away leaves the file; it is removed at the next start if no row points to it.
+    async def _remove_unreferenced(self, case_id: str, key: str) -> None:
+        # If the store is unavailable, the file stays. The next start removes it if no row refers to it.
         with contextlib.suppress(ServiceError):
             if all(upload.evidence_key != key for upload in await self._store.uploads(case_id)):
                 await self._evidence.remove(key)
@@ -283,41 +286,39 @@ class Cases:
                 self._reconciler.changed(case_id)
 
     async def cancel(self, case_id: str, by: str) -> Case:
-        """End a case at the customer's wish; harmless when repeated. Raises UnknownCaseError, CaseClosedError."""
+        """Cancel a case. Can be repeated. Raises UnknownCaseError, CaseClosedError."""
         change = await self._store.change(case_id, lambda case: cancel(case, datetime.now(UTC)), by=by)
-        assert change is not None  # noqa: S101  `cancel` gives a change or raises
         self._reconciler.changed(case_id)
         return change.case
 
     async def review(self, case: Case, opinion: Opinion, by: str) -> Case:
-        """A person decides a case that is in review; harmless when repeated. by: the id of his API key.
+        """Record a reviewer's decision on a case that is in review. Can be repeated. by: the id of their API key.
 
-        Raises as `lifecycle.review`, UnknownCaseError, StoreUnavailableError. A case that is opened again goes on with
-        its next upload: until then nothing of it is on the cluster.
+        Raises the errors of `service.lifecycle.transitions.review`, UnknownCaseError, StoreUnavailableError. If the
+        reviewer asks for a retake, the case is open again, but the cluster gets it only with its next upload.
         """
         now = datetime.now(UTC)
-        until = now + timedelta(seconds=profile(case.profile).open_seconds)
-        change = await self._store.change(case.id, lambda known: review(known, opinion, by, now, until), by=by)
-        assert change is not None  # noqa: S101  `review` gives a change or raises
+        until = now + timedelta(seconds=get_profile(case.profile).open_seconds)
+        change = await self._store.change(case.id, lambda current: review(current, opinion, by, now, until), by=by)
         if change.events:
             log.info("case_reviewed", case_id=case.id, outcome=opinion.outcome, status=change.case.status)
         return change.case
 
     async def sweep(self, now: datetime) -> None:
-        """Expire cases whose time is over, and send those whose decision does not come to a reviewer.
+        """Expire cases that ran out of time, and send cases without a timely decision to review.
 
         Raises StoreUnavailableError.
         """
         deadline = now - timedelta(seconds=self._settings.decision_timeout_s)
         for case in await self._store.overdue(now, deadline):
             if case.status == "processing":
-                verdict, attempts = without_result(profile(case.profile).policy.version), case.attempts
+                verdict, attempts = without_result(get_profile(case.profile).policy.version), case.attempts
                 change = await self._store.change(
                     case.id,
-                    lambda c, v=verdict, a=attempts: decide(c, a, v, now, decided_by="deadline"),  # type: ignore[misc]
+                    lambda current, v=verdict, a=attempts: decide(current, a, v, now, decided_by="deadline"),  # type: ignore[misc]
                 )
             else:
-                change = await self._store.change(case.id, lambda c: expire(c, now))
+                change = await self._store.change(case.id, lambda current: expire(current, now))
             if change is not None:
                 log.info("case_overdue", case_id=case.id, status=change.case.status)
                 if case.status == "processing":

@@ -1,4 +1,7 @@
-"""Checks that have ended, told while the case is still open: from the cluster's topic to the events table."""
+"""Results of single checks while a case is still open: from the cluster's topic to the events table.
+
+Best effort: an event may be lost with this process. The decision contains all checks again.
+"""
 
 from __future__ import annotations
 
@@ -12,32 +15,36 @@ from service.errors import ServiceError
 from service.lifecycle.case import Event
 from service.store.cases import CaseStore
 
-_TELL_S = 0.1
+_PUBLISH_S = 0.1
 
 
 class CheckProgress:
-    """The checks that this process has heard of and not stored yet."""
+    """Check events that this process received and did not store yet."""
 
     def __init__(self, store: CaseStore) -> None:
         self._store = store
-        self._heard: list[tuple[str, Event]] = []
+        self._pending: list[tuple[str, Event]] = []
 
-    def heard(self, data: Mapping[str, Any]) -> None:
-        """A check of a case that this process works on has ended. Others may work on it too: it is told once."""
+    def add(self, data: Mapping[str, Any]) -> None:
+        """Add the event of a finished check. Other processes may receive it too; it is stored only once."""
         once = f"{data['check']} {data['started_at']:.6f}"
-        self._heard.append((data["case_id"], Event("check", {k: v for k, v in data.items() if k != "case_id"}, once)))
+        event = Event("check", {name: value for name, value in data.items() if name != "case_id"}, once)
+        self._pending.append((data["case_id"], event))
 
-    def taken(self, case_id: str) -> list[Event]:
-        """What was heard of a case and is not stored yet, for whoever stores it now."""
-        mine = [event for heard, event in self._heard if heard == case_id]
-        self._heard = [pair for pair in self._heard if pair[0] != case_id]
-        return mine
+    def take(self, case_id: str) -> list[Event]:
+        """Remove and return the pending events of a case; the caller stores them."""
+        taken = [event for pending_id, event in self._pending if pending_id == case_id]
+        self._pending = [pair for pair in self._pending if pair[0] != case_id]
+        return taken
 
-    async def tell(self) -> None:
-        """For ever: store a few times a second, many in one transaction, because each commit waits for the disk."""
+    async def publish_forever(self) -> None:
+        """Run until cancelled: store the pending events ten times a second.
+
+        Many events share one transaction, because each commit waits for the disk.
+        """
         while True:
-            await asyncio.sleep(_TELL_S)
-            events, self._heard = self._heard, []
+            await asyncio.sleep(_PUBLISH_S)
+            events, self._pending = self._pending, []
             if events:
-                with contextlib.suppress(ServiceError):  # best effort: the decision holds all checks again
-                    await self._store.tell(events, datetime.now(UTC))
+                with contextlib.suppress(ServiceError):  # best effort, see above
+                    await self._store.add_events(events, datetime.now(UTC))

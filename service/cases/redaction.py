@@ -1,8 +1,10 @@
-"""Redaction: everything that speaks of a person goes, from the store, the evidence, and the clusters' memory.
+"""Redaction: erases all personal data of a case from the store, the evidence and the memory of the clusters.
 
-The store goes first, in one transaction that erases the data key: from then on nothing sealed can be opened. What is
-left elsewhere goes next; where that fails (a scheduler or a bucket that is away), the sweep goes on with it until the
-case says `erased_at`. The same is done, unasked, with cases whose profile's retention is over.
+The store comes first: one transaction erases the data key, and from then on no sealed data of the case can be opened.
+The evidence and the cluster follow. If they are unavailable, the sweep tries again until the case has `erased_at`. The
+sweep also redacts cases whose profile's retention period has passed.
+
+What exactly is erased from the tables is in `service.store.erasure`.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from workers.errors import ClusterError
 log = structlog.get_logger()
 
 _AT_ONCE = 100
-"""Cases in one turn of the sweep: a backlog of retention must not keep a turn for minutes."""
+"""Cases per run of the sweep: with a large backlog a run must not take minutes."""
 
 
 class Redaction:
-    """Erases cases, at a customer's wish or when their time is over."""
+    """Redacts cases, on request or when their retention period has passed."""
 
     def __init__(
         self,
@@ -46,13 +48,13 @@ class Redaction:
         self._evidence = evidence
         self._reconciler = reconciler
         self._retention = {
-            name: timedelta(days=held.retention_days) for name, held in profiles.items() if held.retention_days
+            name: timedelta(days=profile.retention_days) for name, profile in profiles.items() if profile.retention_days
         }
 
     async def redact(self, case_id: str, by: str) -> Case:
-        """Erase what speaks of the person of a case; harmless when repeated. by: who asked for it.
+        """Erase the personal data of a case. Can be repeated. by: the actor, for the audit log.
 
-        Gives the case with `erased_at` when nothing is left, without it when the sweep must go on. Raises
+        Returns the case: with `erased_at` if everything is erased, without it if the sweep has to continue. Raises
         UnknownCaseError, CaseOpenError, ConflictError, StoreUnavailableError.
         """
         case = await self._erasures.redact(case_id, datetime.now(UTC), by)
@@ -65,22 +67,22 @@ class Redaction:
                 await self._reconciler.forget(case)
                 await self._evidence.erase(case.id)
                 now = datetime.now(UTC)
-                erased_at = await self._erasures.erased(case.id, now)
+                erased_at = await self._erasures.mark_erased(case.id, now)
         except (ServiceError, ClusterError) as error:
             log.warning("redaction_unfinished", case_id=case.id, error=type(error).__name__)
             return case
-        if erased_at == now:  # else the sweep, or a request, was faster with the same case
+        if erased_at == now:  # else the sweep or another request finished the same case first
             self._metrics.erased.inc()
             log.info("case_erased", case_id=case.id)
         return replace(case, erased_at=erased_at)
 
     async def sweep(self, now: datetime) -> None:
-        """Go on with unfinished redactions, and redact cases whose retention is over. Raises StoreUnavailableError."""
+        """Continue unfinished redactions, and redact cases past their retention. Raises StoreUnavailableError."""
         for case in await self._erasures.unfinished(_AT_ONCE):
             await self._finish(case)
-        ended_before = {name: now - kept for name, kept in self._retention.items()}
+        ended_before = {name: now - retention for name, retention in self._retention.items()}
         for case_id in await self._erasures.past_retention(ended_before, _AT_ONCE):
             try:
                 await self.redact(case_id, SERVICE)
             except (UnknownCaseError, CaseOpenError, ConflictError):
-                continue  # another process was faster
+                continue  # another process redacted or changed it first

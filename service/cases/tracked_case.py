@@ -1,4 +1,4 @@
-"""What is kept of a case while this process works on it (`service.cases.reconciler`)."""
+"""The state of one case while this process works on it. `service.cases.reconciler` creates, uses and removes it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from graphs.records import CaseSpec, Step, TaskTime
 
 @dataclass
 class TrackedCase:
-    """A case that this process works on. uploaded: the steps that had their uploads at the last look; delivered: those
-    that the cluster was handed, from here or by another process; times: the last run of each task that is no check.
+    """A case that this process works on.
+
+    uploaded: steps that had an upload at the last reconciliation. delivered: steps whose upload the cluster has, from
+    this or another process. watched: names of the results that a task waits for. times: the last run of each task that
+    is not a check.
     """
 
     spec: CaseSpec
@@ -25,15 +28,15 @@ class TrackedCase:
     times: dict[str, TaskTime] = field(default_factory=dict)
 
     def key(self, step: Step) -> str:
-        """The key under which the cluster waits for that upload."""
+        """The key under which the cluster waits for the upload of a step."""
         return upload_key(self.spec.case_id, step, self.spec.attempts[step])
 
     def stop(self) -> None:
-        """Wait for nothing more."""
+        """Cancel the tasks that wait for results."""
         for task in self.tasks - {asyncio.current_task()}:
             task.cancel()
 
     def release(self) -> None:
-        """Wait for nothing more, and let the results go."""
+        """Cancel the waiting tasks and release the results."""
         self.stop()
         self.futures.release()

@@ -27,7 +27,7 @@ from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, Scenario, film_step, one_thread
 from service.client import VeridaskClient
 from service.schemas.cases import CaseView
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 
 STEPS: tuple[Step, ...] = ("front", "back", "face")
 FILMERS = 2

@@ -33,10 +33,10 @@ from service.errors import (
     StoreRevisionError,
     StoreUnavailableError,
 )
-from service.observability.tracing import is_wanted
-from service.server.serve import announced
+from service.observability.tracing import is_enabled
+from service.server.local import announced
 from service.settings.settings import Settings
-from service.store.data_keys import require_known
+from service.store.data_keys import require_openable
 from service.store.database import Database, database_errors
 from service.store.revisions import newest, revision_of
 from workers.cluster import labels
@@ -134,7 +134,7 @@ def encryption(settings: Settings) -> Iterator[Finding]:
         database = Database(settings.store_url)
         try:
             with database.reading() as session:
-                require_known(session, held)
+                require_openable(session, held)
         except KeyMissingError as error:
             yield Finding(what, "missing", path.name, f"{error.detail}: put that key into {path}")
             return
@@ -161,7 +161,7 @@ def evidence(settings: Settings) -> Iterator[Finding]:
             with tempfile.TemporaryDirectory(prefix="veridask-doctor-") as folder:
                 source = Path(folder) / "probe"
                 source.write_bytes(b"veridask doctor")
-                place.keep(source, key)
+                place.store(source, key)
             place.remove(key)
         elif Path(where).exists():
             place.require_usable()
@@ -217,7 +217,7 @@ def service(settings: Settings) -> Iterator[Finding]:
     except (httpx.HTTPError, ValueError, KeyError) as error:
         yield Finding("service", "missing", type(error).__name__, f"{url} was announced and does not answer")
     try:
-        yield Finding("traces", "ok", "sent by OTLP" if is_wanted(os.environ) else "off")
+        yield Finding("traces", "ok", "sent by OTLP" if is_enabled(os.environ) else "off")
     except SettingsError as error:
         yield Finding("traces", "missing", "", error.detail)
     yield Finding("clock", "ok", f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")

@@ -29,7 +29,8 @@ from service.client import VeridaskClient
 from service.cluster.kubernetes import SERVICE_ACCOUNT, KubernetesGroups
 from service.observability.logs import configure
 from service.schemas.cases import CaseView
-from service.server.serve import LocalServer, serve
+from service.server.local import LocalServer
+from service.server.serve import serve
 from service.settings.settings import Settings
 from workers.autoscale import Bounds, Rules
 from workers.placement import CPU, GPU

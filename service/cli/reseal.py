@@ -23,7 +23,7 @@ async def reseal(settings: Settings, console: Console) -> int:
     done = 0
     async with opened_stores(settings) as (store, _):
         with Progress(console=console) as progress:
-            task = progress.add_task("data keys", total=await store.sealed_by_others())
+            task = progress.add_task("data keys", total=await store.keys_wrapped_by_others())
             while wrapped := await store.reseal(_AT_ONCE):
                 done += wrapped
                 progress.advance(task, wrapped)

@@ -1,8 +1,9 @@
-"""`veridask autoscale`: holds the worker groups of a Kubernetes namespace to the load, and tells the load to others.
+"""`veridask autoscale`: scales the worker groups of a Kubernetes namespace with the load, and publishes the load.
 
-The same figures are there in the text format of Prometheus, for an external autoscaler or for looking at them. Without
-a namespace nothing is scaled here, so that an external one can do it. The embedded cluster is scaled by `veridask
-serve` itself.
+The load is published in the text format of Prometheus, for dashboards or an external autoscaler. Without a namespace
+nothing is scaled here, so that an external autoscaler can do it.
+
+The rules are in `workers.autoscale`. `veridask serve` scales its embedded cluster itself.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from workers.transport import TlsFiles
 
 
 class LoadMetrics:
-    """Gauges by label. Keeps what was said last while the scheduler is away; `veridask_load_read_time` tells."""
+    """Gauges by label.
+
+    They keep their last values while the scheduler is unavailable; see `veridask_load_read_time`.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -32,13 +36,17 @@ class LoadMetrics:
             for name, meaning in {
                 **LOAD,
                 "idle_workers": "Workers without a task.",
-                "ordered_workers": "Workers that there are to be.",
+                "ordered_workers": "Workers that were ordered.",
             }.items()
         }
-        self._read = Gauge("veridask_load_read_time", "When the load was read last.", registry=self.registry)
+        self._read = Gauge(
+            "veridask_load_read_time",
+            "Time when the load was last read, in seconds since 1970.",
+            registry=self.registry,
+        )
 
-    def seen(self, loads: Mapping[Label, LabelLoad], ordered: Mapping[Label, int]) -> None:
-        """Show a load that was just read. ordered: by label, empty where nothing is scaled here."""
+    def update(self, loads: Mapping[Label, LabelLoad], ordered: Mapping[Label, int]) -> None:
+        """Set the gauges to a load that was just read. ordered: workers by label; empty if nothing is scaled here."""
         for label, load in loads.items():
             values = {
                 **load_figures(load),
@@ -58,22 +66,23 @@ async def autoscale(
     metrics: tuple[str, int] | None,
     tls: TlsFiles | None = None,
 ) -> None:
-    """Scale until cancelled. metrics: address and port to tell the load at; without it and groups: SettingsError.
+    """Scale and publish until cancelled.
 
-    tls: for a `tls://` scheduler.
+    groups: the worker groups to scale, or None. metrics: address and port to publish the load at, or None. tls: for a
+    `tls://` scheduler. Raises SettingsError if groups and metrics are both None, or the port cannot be used.
     """
     if groups is None and metrics is None:
         raise SettingsError("nothing to do: name a Kubernetes namespace to scale, a port for the metrics, or both")
-    told = LoadMetrics()
+    published = LoadMetrics()
     async with AsyncExitStack() as stack:
         if groups is not None:
             await stack.enter_async_context(groups)
         if metrics is not None:
             try:
-                server, thread = start_http_server(metrics[1], metrics[0], told.registry)
+                server, thread = start_http_server(metrics[1], metrics[0], published.registry)
             except OSError as error:
                 raise SettingsError(f"the metrics cannot be served at {metrics[0]}:{metrics[1]}: {error}") from error
             stack.callback(server.server_close)
             stack.callback(thread.join)
             stack.callback(server.shutdown)
-        await asyncio.create_task(Autoscaler(scheduler, groups, bounds, rules, told.seen, tls).run())
+        await asyncio.create_task(Autoscaler(scheduler, groups, bounds, rules, published.update, tls).run())

@@ -1,12 +1,14 @@
 """Certificates of a cluster: a private CA, and one certificate each for the scheduler, the workers and the API.
 
-    ca.pem  ca-key.pem      signs the others; its key stays off the machines of the cluster
-    scheduler.pem  …-key    accepts connections and makes them
-    worker.pem     …-key    the same, one for all workers
-    api.pem        …-key    makes connections only: it cannot pass for a scheduler or a worker
+    ca.pem  ca-key.pem      signs the others; keep its key off the machines of the cluster
+    scheduler.pem  …-key    accepts and opens connections
+    worker.pem     …-key    the same; one for all workers
+    api.pem        …-key    only opens connections: it cannot pose as a scheduler or a worker
 
-Keys are on P-256, readable by their owner alone. Nothing that exists is overwritten; a renewal replaces all but the CA,
-and certificates from before it stay good until they end, so the parts are restarted one after another.
+Keys use the curve P-256 and are readable only by their owner. `make` overwrites nothing. `renew` replaces everything
+except the CA; older certificates stay valid until they expire, so the parts can be restarted one after another.
+
+Using the certificates is the work of `workers.transport`.
 """
 
 from __future__ import annotations
@@ -29,17 +31,17 @@ from service.errors import CertificatesError
 CA_DAYS = 3650
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _CLOCKS = timedelta(hours=1)
-"""Certificates are good from this long ago: clocks of machines differ."""
+"""Certificates are valid from this long before their creation, because clocks of machines differ."""
 _SERVES, _CALLS = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 PARTS = {"scheduler": (_SERVES, _CALLS), "worker": (_SERVES, _CALLS), "api": (_CALLS,)}
-"""What each part's certificate may be used for. OpenSSL holds both ends of a connection to it."""
+"""The purposes of each part's certificate. OpenSSL enforces them on both ends of a connection."""
 
 
 def make(folder: Path, hosts: Sequence[str], days: int) -> None:
-    """Make the CA and all certificates in `folder`.
+    """Create the CA and all certificates in `folder`.
 
-    hosts: names and IP addresses for the certificates, by default loopback; days: 1 or more, how long they are good.
-    Raises CertificatesError for a host that is neither, and where any of the files exists.
+    hosts: host names and IP addresses for the certificates; loopback if empty. days: validity, at least 1. Raises
+    CertificatesError for an invalid host, and if any of the files exists.
     """
     names = [_name(host) for host in hosts or LOOPBACK]
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,10 +64,10 @@ def make(folder: Path, hosts: Sequence[str], days: int) -> None:
 
 
 def renew(folder: Path, hosts: Sequence[str], days: int) -> None:
-    """Replace all certificates and keys but the CA's.
+    """Replace all certificates and keys except those of the CA.
 
-    hosts: by default those of the present certificates. Raises CertificatesError as `make`, and where the CA is
-    missing, has ended, or its key is another one's.
+    hosts: those of the current certificates if empty. Raises CertificatesError for an invalid host, and if the CA is
+    missing or expired, or its key belongs to another CA.
     """
     ca, key = _authority(folder)
     given = [_name(host) for host in hosts]
@@ -73,7 +75,7 @@ def renew(folder: Path, hosts: Sequence[str], days: int) -> None:
 
 
 def next_steps(folder: Path) -> str:
-    """What to do with the certificates in `folder`: commands and settings to copy, for the first host in them."""
+    """Instructions for the certificates in `folder`: commands and settings to copy, for their first host."""
     at = folder.resolve()
     scheduler = x509.load_pem_x509_certificate((at / "scheduler.pem").read_bytes())
     host = str(_names_of(at, "scheduler")[0].value)
@@ -84,7 +86,7 @@ def next_steps(folder: Path) -> str:
         return f"--tls-ca-file {at / 'ca.pem'} --tls-cert {cert} --tls-key {key}"
 
     cert, key = _paths(at, "api")
-    quiet = "--no-dashboard --dashboard-address 127.0.0.1:0"  # Dask's pages are plain HTTP and show keys and logs
+    quiet = "--no-dashboard --dashboard-address 127.0.0.1:0"  # Dask's dashboards use plain HTTP and show keys and logs
     worker = f"dask worker {address} {options('worker')} {quiet} --nthreads 2 --preload workers.preload"
     return "\n".join(
         (
@@ -159,7 +161,7 @@ def _sign_all(
     days: int,
 ) -> None:
     now = datetime.now(UTC)
-    ends = min(now + timedelta(days=days), ca.not_valid_after_utc)  # no chain is good for longer than its CA
+    ends = min(now + timedelta(days=days), ca.not_valid_after_utc)  # no certificate is valid for longer than its CA
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     for part, purposes in PARTS.items():
         key = ec.generate_private_key(ec.SECP256R1())
@@ -177,17 +179,18 @@ def _sign_all(
 
 
 def _write(folder: Path, part: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-    """Each file appears whole and with its mode; the key first, because a new key beside an old certificate is told
-    at the next start and mended by renewing again.
+    """Write a certificate and its key. Each file appears complete and with its mode.
+
+    The key is first: a new key beside an old certificate is reported at the next start, and renewing again repairs it.
     """
     cert_path, key_path = _paths(folder, part)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     for path, data, mode in ((key_path, pem, 0o600), (cert_path, certificate.public_bytes(Encoding.PEM), 0o644)):
-        half = path.with_suffix(".part")
-        half.unlink(missing_ok=True)  # of a run that was cut off
-        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:  # noqa: PTH123  has no mode
+        part_path = path.with_suffix(".part")
+        part_path.unlink(missing_ok=True)  # of an interrupted run
+        with open(os.open(part_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:  # noqa: PTH123  Path.open takes no mode
             file.write(data)
-        half.replace(path)
+        part_path.replace(path)
 
 
 def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -208,7 +211,7 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
 
 
 def _names_of(folder: Path, part: str) -> list[x509.GeneralName]:
-    """The names in a part's present certificate; loopback where there is none."""
+    """The names in the current certificate of a part; loopback if there is none."""
     cert_path, _ = _paths(folder, part)
     if not cert_path.exists():
         return [_name(host) for host in LOOPBACK]

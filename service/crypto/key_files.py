@@ -1,4 +1,4 @@
-"""Files that hold a secret: made once, readable by their owner alone."""
+"""Files that hold a secret: created once, readable only by their owner. It does not choose or interpret the secret."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import secrets
 from pathlib import Path
 
 
-def made_once(path: Path, content: bytes) -> bytes:
-    """What the file holds; where there is none it is made with this content first. Durable when it returns."""
+def read_or_create(path: Path, content: bytes) -> bytes:
+    """The content of a file. A missing file is created with `content` first. Durable when this returns."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -19,11 +19,11 @@ def made_once(path: Path, content: bytes) -> bytes:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # A link, not a rename: of two processes that start together the first one's key is everybody's.
+        # A link, not a rename: of two processes that start together, both use the key of the first.
         with contextlib.suppress(FileExistsError):
             os.link(part, path)
         part.unlink()
         folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)  # what is sealed by it must not outlive its name
+        os.fsync(folder)  # the name must be durable before anything is sealed with the key
         os.close(folder)
         return path.read_bytes()

@@ -1,16 +1,16 @@
-"""How what speaks of a person is sealed: the format, without keys of its own and without I/O.
+"""The encryption format of personal data ("sealing"). It has no keys of its own and does no I/O.
 
-    entry   (a media, a file of the findings)   magic ‖ salt 32 ‖ prefix 7 ‖ record ‖ record ‖ …
-    record  AES-256-GCM of 64 KiB of the content, the last one of what is left; nonce = prefix ‖ count 4 ‖ last 1
+    entry   (a media or a file of the findings)  magic ‖ salt 32 ‖ prefix 7 ‖ record ‖ record ‖ …
+    record  AES-256-GCM of 64 KiB of the content, the last one of the rest; nonce = prefix ‖ count 4 ‖ last 1
     value   (a column of the case store)        version 1 ‖ nonce 12 ‖ AES-256-GCM of its JSON
 
-Entries are the streaming format that Tink calls AES-GCM-HKDF, after STREAM of Hoang, Reyhanitabar, Rogaway and Vizár
-(CRYPTO 2015): a record that was changed, left out, moved or cut off is refused, and a reader holds one at a time. Each
-entry has a key of its own, made by HKDF (RFC 5869) from the data key of its case, a random salt and the place where the
-entry lies, so no nonce comes twice under a key and an entry opens at its own place alone. NIST SP 800-38D allows 2^32
-random nonces under one key: a case has some hundred values.
+Entries use the streaming format that Tink calls AES-GCM-HKDF, after STREAM by Hoang, Reyhanitabar, Rogaway and Vizár
+(CRYPTO 2015). Records that were changed, removed, reordered or truncated are refused, and a reader needs memory for
+only one at a time. Each entry has its own key, derived with HKDF (RFC 5869) from the data key of its case, a random
+salt and the place of the entry. So no nonce repeats under a key, and an entry opens only at its own place. NIST SP
+800-38D allows 2^32 random nonces per key; a case has some hundred values.
 
-Not told: that an older entry or value was put back at the same place. Whose data keys these are says
+Not detected: an older entry or value that was put back at the same place. The data keys are in
 `service.crypto.keyring`.
 """
 
@@ -31,8 +31,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from service.errors import SealBrokenError
 
 CHUNK = 64 * 1024
-"""Small enough that memory for a record comes from what was freed before: for records of 1 MiB the kernel gave fresh
-pages each time, which cost more than the encryption (2 MB: 5 to 8 ms in place of 1).
+"""Bytes of content per record. Small enough that freed memory is reused: for records of 1 MiB the kernel provided new
+pages each time, which cost more than the encryption (for 2 MB: 5 to 8 ms instead of 1 ms).
 """
 KEY_BYTES = 32
 _MAGIC = b"VDSE\x01"
@@ -42,50 +42,51 @@ _RECORD = CHUNK + _TAG
 _VALUE = b"\x01"
 
 
-def _derived(data_key: bytes, salt: bytes | None, purpose: bytes) -> bytes:
+def _derive(data_key: bytes, salt: bytes | None, purpose: bytes) -> bytes:
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=salt, info=purpose).derive(data_key)
 
 
 def _entry_key(data_key: bytes, salt: bytes, place: str) -> bytes:
-    return _derived(data_key, salt, _MAGIC + place.encode())
+    return _derive(data_key, salt, _MAGIC + place.encode())
 
 
 def _nonce(prefix: bytes, count: int, *, last: bool) -> bytes:
-    # More than 2^32 records, 256 tebibytes, do not fit and raise OverflowError.
+    # More than 2^32 records (256 TiB) do not fit and raise OverflowError.
     return prefix + count.to_bytes(4, "big") + last.to_bytes(1, "big")
 
 
 class _Cutter:
-    """Pieces of any size go in, parts of one size come out; the last one is held back. Joined once each: a buffer that
-    grows and is cut at its front took six times as long over 2 MB.
+    """Cuts chunks of any size into parts of one size, and holds back the last part.
+
+    Each part is joined only once: a growing buffer that is cut at its front took six times as long for 2 MB.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._held: list[memoryview] = []
+        self._pending: list[memoryview] = []
         self._length = 0
 
-    def cut(self, piece: bytes) -> Iterator[bytes]:
-        """The parts behind which something follows."""
-        view = memoryview(piece)
+    def cut(self, chunk: bytes) -> Iterator[bytes]:
+        """Yield the parts that are complete and are not the last."""
+        view = memoryview(chunk)
         while self._length + len(view) > self._size:
             missing = self._size - self._length
             yield self.rest(view[:missing])
             view = view[missing:]
-        self._held.append(view)
+        self._pending.append(view)
         self._length += len(view)
 
     def rest(self, more: memoryview | bytes = b"") -> bytes:
-        """What is held, and this behind it; nothing is held then."""
-        part = b"".join((*self._held, more))
-        self._held, self._length = [], 0
+        """Return the bytes held back, followed by `more`, and start again."""
+        part = b"".join((*self._pending, more))
+        self._pending, self._length = [], 0
         return part
 
 
 class Sealer:
-    """Seals one entry as it comes. data_key: of its case; place: its key in the evidence.
+    """Seals one entry while its content arrives. data_key: of its case. place: its key in the evidence.
 
-    key: the entry's own key, which opens this entry and no other.
+    The attribute `key` is the key of this entry, which opens no other.
     """
 
     def __init__(self, data_key: bytes, place: str) -> None:
@@ -97,7 +98,10 @@ class Sealer:
         self._count = 0
 
     def update(self, content: bytes) -> Iterator[bytes]:
-        """What can be written now. At most a record is held back, because it may be the last. Go on to its end."""
+        """Yield what can be written now. At most one record is held back, because it may be the last.
+
+        Exhaust the iterator.
+        """
         if self._header:
             yield self._header
             self._header = b""
@@ -105,7 +109,7 @@ class Sealer:
             yield self._record(part, last=False)
 
     def finish(self) -> Iterator[bytes]:
-        """The rest; nothing may follow."""
+        """Yield the rest. Do not call `update` afterwards."""
         yield self._header + self._record(self._cutter.rest(), last=True)
 
     def _record(self, content: bytes, *, last: bool) -> bytes:
@@ -114,52 +118,52 @@ class Sealer:
         return self._cipher.encrypt(nonce, content, None)
 
 
-def sealed(content: bytes, data_key: bytes, place: str) -> bytes:
-    """An entry sealed at once."""
+def seal_entry(content: bytes, data_key: bytes, place: str) -> bytes:
+    """Seal an entry whose whole content is there."""
     sealer = Sealer(data_key, place)
     return b"".join((*sealer.update(content), *sealer.finish()))
 
 
-def opened(pieces: Iterable[bytes], data_key: bytes, place: str) -> Iterator[bytes]:
-    """The content of an entry that comes in pieces of any size, record by record; each was proved before it is given.
+def open_entry(chunks: Iterable[bytes], data_key: bytes, place: str) -> Iterator[bytes]:
+    """Open an entry that arrives in chunks of any size. Yields its content record by record, each authenticated.
 
-    Only when the iterator has ended is the content known to be whole. Raises SealBrokenError.
+    The content is known to be complete only when the iterator ends. Raises SealBrokenError.
     """
-    return _opened(pieces, lambda salt: _entry_key(data_key, salt, place))
+    return _open_records(chunks, lambda salt: _entry_key(data_key, salt, place))
 
 
-def opened_by(pieces: Iterable[bytes], key: bytes) -> Iterator[bytes]:
-    """The same with the entry's own key."""
-    return _opened(pieces, lambda _: key)
+def open_entry_with(chunks: Iterable[bytes], key: bytes) -> Iterator[bytes]:
+    """As `open_entry`, with the key of this entry (`Sealer.key`)."""
+    return _open_records(chunks, lambda _: key)
 
 
-def whole(parts: Iterable[bytes]) -> bytes:
-    """All parts as one. In a buffer that grows: a list to be joined would be held beside its sum."""
+def join(parts: Iterable[bytes]) -> bytes:
+    """All parts as one. Uses a growing buffer: a list of the parts would be in memory beside the result."""
     file = io.BytesIO()
     for part in parts:
         file.write(part)
     return file.getvalue()
 
 
-def _opened(pieces: Iterable[bytes], key_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
-    coming, head = iter(pieces), b""
+def _open_records(chunks: Iterable[bytes], key_of: Callable[[bytes], bytes]) -> Iterator[bytes]:
+    remaining, head = iter(chunks), b""
     while len(head) < _HEADER:
-        piece = next(coming, None)
-        if piece is None:
+        chunk = next(remaining, None)
+        if chunk is None:
             raise SealBrokenError("the sealed entry was cut off")
-        head += piece
+        head += chunk
     if not head.startswith(_MAGIC):
         raise SealBrokenError("this is no sealed entry")
     cipher, prefix = AESGCM(key_of(head[len(_MAGIC) : _HEADER - _PREFIX])), head[_HEADER - _PREFIX : _HEADER]
     cutter, count = _Cutter(_RECORD), 0
-    for piece in itertools.chain((head[_HEADER:],), coming):
-        for record in cutter.cut(piece):
-            yield _decrypted(cipher, _nonce(prefix, count, last=False), record)
+    for chunk in itertools.chain((head[_HEADER:],), remaining):
+        for record in cutter.cut(chunk):
+            yield _decrypt(cipher, _nonce(prefix, count, last=False), record)
             count += 1
-    yield _decrypted(cipher, _nonce(prefix, count, last=True), cutter.rest())
+    yield _decrypt(cipher, _nonce(prefix, count, last=True), cutter.rest())
 
 
-def _decrypted(cipher: AESGCM, nonce: bytes, content: bytes, place: bytes | None = None) -> bytes:
+def _decrypt(cipher: AESGCM, nonce: bytes, content: bytes, place: bytes | None = None) -> bytes:
     try:
         return cipher.decrypt(nonce, content, place)
     except InvalidTag as error:
@@ -169,20 +173,20 @@ def _decrypted(cipher: AESGCM, nonce: bytes, content: bytes, place: bytes | None
 class Values:
     """Seals and opens the values of one case in the case store. data_key: of that case.
 
-    place: says table, column and row; a value opens at its own place alone.
+    place: names table, column and row. A value opens only at its own place.
     """
 
     def __init__(self, data_key: bytes) -> None:
-        self._cipher = AESGCM(_derived(data_key, None, b"veridask values 1"))
+        self._cipher = AESGCM(_derive(data_key, None, b"veridask values 1"))
 
     def seal(self, value: Any, place: str) -> bytes:
-        """A value of JSON's types, sealed."""
+        """Seal a value of JSON types."""
         nonce = secrets.token_bytes(_NONCE)
         content = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
         return _VALUE + nonce + self._cipher.encrypt(nonce, content, place.encode())
 
     def open(self, value: bytes, place: str) -> Any:
-        """The value as it was sealed. Raises SealBrokenError."""
+        """Open a sealed value. Raises SealBrokenError."""
         if value[:1] != _VALUE or len(value) < 1 + _NONCE + _TAG:
             raise SealBrokenError("this is no sealed value")
-        return json.loads(_decrypted(self._cipher, value[1 : 1 + _NONCE], value[1 + _NONCE :], place.encode()))
+        return json.loads(_decrypt(self._cipher, value[1 : 1 + _NONCE], value[1 + _NONCE :], place.encode()))

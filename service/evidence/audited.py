@@ -1,6 +1,7 @@
-"""Evidence for people: whoever looks at media or findings is written to the audit log before he sees them.
+"""Evidence for people: each access to media or findings is written to the audit log before anything is returned.
 
-The service itself reads evidence past this, to hand uploads to the workers (`service.cases.reconciler`).
+The service itself does not use this to deliver uploads to the workers: `service.cases.reconciler` reads the evidence
+directly.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class AuditedEvidence:
-    """Opens evidence for one reader after the other. Each call raises StoreUnavailableError, and opens nothing then."""
+    """Reads evidence and logs the access. Each method raises StoreUnavailableError; then it returns no evidence."""
 
     def __init__(self, store: CaseStore, evidence: Evidence) -> None:
         self._store = store
@@ -27,14 +28,14 @@ class AuditedEvidence:
         self._evidence = evidence
 
     async def upload(self, case_id: str, upload_id: str) -> Upload:
-        """What is known of an upload. Raises UnknownUploadError."""
+        """The row of an upload. Raises UnknownUploadError."""
         for upload in await self._store.uploads(case_id):
             if upload.id == upload_id:
                 return upload
         raise UnknownUploadError("This case has no upload with this id. List its uploads to find one.")
 
     async def media(self, upload: Upload, reader: str) -> bytes:
-        """The media of an upload as it was received. reader: id of an API key, or who works at this machine.
+        """The media of an upload as it was received. reader: id of an API key, or the user of this machine.
 
         Raises UnknownCaseError, ForgottenError, EvidenceUnavailableError, SealBrokenError.
         """
@@ -43,9 +44,9 @@ class AuditedEvidence:
         return await self._evidence.read(upload.evidence_key)
 
     async def findings(self, case_id: str, reader: str, part: str = "findings") -> zarr.Group:
-        """The Zarr group of a case, to read. part: what the audit log says is read.
+        """The Zarr group of a case, read-only. part: name of what is read, for the audit log.
 
-        Raises FileNotFoundError when nothing was written yet, and as `media`.
+        Raises FileNotFoundError if there are no findings yet, and the errors of `media`.
         """
         await self._audit.record(datetime.now(UTC), Entry(reader, "evidence.read", case_id, {"part": part}))
         return await self._evidence.group(case_id)

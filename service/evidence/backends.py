@@ -1,12 +1,15 @@
-"""Where the evidence is kept for good: a folder, or object storage. Whole entries or none, durable when a call returns.
+"""Backends that store the evidence: a folder, or object storage.
+
+An entry is stored whole or not at all, and is durable when a call returns.
 
     cases/<case id>/<step>-<attempt>-<random>.media      media as received
-    cases/<case id>/piece-<random>.media                 a part of a media that has not come whole yet
+    cases/<case id>/piece-<random>.media                 a piece of an unfinished resumable upload
     cases/<case id>/findings.zarr/<step>/…               one Zarr group per case (see `findings`)
 
-Keys are made by `service.evidence.evidence` and `service.evidence.findings` from checked ids. All methods block: call
-them from a thread. All raise EvidenceUnavailableError when the place cannot be used. What comes here was sealed by
-`service.evidence.evidence`, each entry for its own key.
+All methods block, so call them from a thread. All raise EvidenceUnavailableError if the storage cannot be used.
+
+Backends neither build keys nor encrypt: `service.evidence.evidence` and `service.evidence.findings` build keys from
+validated ids, and `service.evidence.evidence` seals each entry for its own key.
 """
 
 from __future__ import annotations
@@ -31,62 +34,65 @@ from service.evidence.findings import HEAD
 
 MEDIA = ".media"
 _TIMEOUT_S, _RETRIES = 10, 2
-_REMOVALS = 100
-"""Tries to remove a folder that another removes, or writes to, at the same moment."""
+_REMOVAL_TRIES = 100
+"""Tries to remove a folder while another process removes it or writes to it."""
 
 
 class EvidenceBackend(Protocol):
-    """What both places can do. shared: processes on other hosts may write there, whose work is not seen here."""
+    """The interface of both backends.
+
+    shared: processes on other hosts may write there too, and cannot be detected here.
+    """
 
     shared: bool
 
-    def keep(self, source: Path, key: str) -> None:
-        """Move a media there from a local file that was synced."""
+    def store(self, source: Path, key: str) -> None:
+        """Move a media into the storage from a local file that was synced."""
         ...
 
-    def pieces(self, key: str) -> Iterator[bytes]:
-        """The bytes of a kept media, some at a time."""
+    def chunks(self, key: str) -> Iterator[bytes]:
+        """The bytes of a stored media, in chunks."""
         ...
 
     def remove(self, key: str) -> None:
-        """Remove a media; harmless when it is not there."""
+        """Remove a media. Does nothing if it does not exist."""
         ...
 
     def remove_case(self, case_id: str) -> None:
-        """Remove all that there is of a case; harmless when there is nothing."""
+        """Remove everything of a case. Does nothing if there is nothing."""
         ...
 
     def media(self) -> Iterator[tuple[str, float]]:
-        """Keys of all media, with the time each was kept, in seconds since 1970."""
+        """The keys of all media, each with the time it was stored, in seconds since 1970."""
         ...
 
     def write_group(self, root: str, name: str, files: Mapping[str, bytes], head: bytes) -> None:
-        """Put the Zarr group `name` into the group `root`, in the place of one of that name. files: by path inside it;
-        head: the metadata of the group `root`.
+        """Write the Zarr group `name` into the group `root`, replacing one with the same name.
 
-        A reader finds the whole group, or none.
+        files: contents by path inside the group. head: the metadata of the group `root`. A reader finds the whole group
+        or none.
         """
         ...
 
     def files(self, root: str) -> Iterator[tuple[str, bytes]]:
-        """All files of the Zarr group `root`, by path inside it; none when it was not written yet."""
+        """All files of the Zarr group `root`, with their paths inside it; none if it was not written yet."""
         ...
 
     def require_usable(self) -> None:
-        """Raise EvidenceUnavailableError when nothing could be written now."""
+        """Raise EvidenceUnavailableError if nothing can be written now."""
         ...
 
 
 class FolderBackend:
-    """Evidence in a local folder, or one that several hosts share. Sources must lie on the same file system."""
+    """Evidence in a local folder, or one that several hosts share. Source files must be on the same file system."""
 
-    shared = False  # others are seen by their locks
+    shared = False  # other processes are detected by their lock files
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def keep(self, source: Path, key: str) -> None:
-        """See EvidenceBackend. Renamed, then the new names are synced: entries of their folders."""
+    def store(self, source: Path, key: str) -> None:
+        """See EvidenceBackend. Renames the file, then syncs the folders that have the new names."""
         target = self.root / key
         with storage_errors():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -94,11 +100,11 @@ class FolderBackend:
             for folder in (target.parent, target.parent.parent, self.root):
                 sync(folder)
 
-    def pieces(self, key: str) -> Iterator[bytes]:
+    def chunks(self, key: str) -> Iterator[bytes]:
         """See EvidenceBackend."""
         with storage_errors(), (self.root / key).open("rb") as file:
-            while piece := file.read(CHUNK):
-                yield piece
+            while chunk := file.read(CHUNK):
+                yield chunk
 
     def remove(self, key: str) -> None:
         """See EvidenceBackend."""
@@ -109,16 +115,16 @@ class FolderBackend:
         """See EvidenceBackend."""
         folder = self.root / "cases" / case_id
         with storage_errors():
-            for _ in range(_REMOVALS):
+            for _ in range(_REMOVAL_TRIES):
                 try:
                     shutil.rmtree(folder)
                 except FileNotFoundError:
-                    pass  # not there; or another, a sweep or a request, removes it too and was faster with one file
+                    pass  # it does not exist, or a sweep or another request removed one of its files first
                 except OSError as error:
                     if error.errno != errno.ENOTEMPTY:
                         raise
                 if not folder.exists():
-                    if folder.parent.exists():  # it does once there was a case
+                    if folder.parent.exists():  # missing only before the first case
                         sync(folder.parent)
                     return
             raise EvidenceUnavailableError("Evidence of the case is still being written. Try again later.")
@@ -130,7 +136,7 @@ class FolderBackend:
                 yield path.relative_to(self.root).as_posix(), path.stat().st_mtime
 
     def write_group(self, root: str, name: str, files: Mapping[str, bytes], head: bytes) -> None:
-        """See EvidenceBackend. Written aside and renamed."""
+        """See EvidenceBackend. Written to a temporary folder, then renamed."""
         folder = self.root / root
         part, old = (folder.with_name(f".{name}-{suffix}.zarr.part") for suffix in ("new", "old"))
         with storage_errors():
@@ -168,8 +174,8 @@ class FolderBackend:
 class ObjectStorageBackend:
     """Evidence in object storage, by obstore. url: `s3://bucket/folder`, `gs://…` or `az://…`.
 
-    endpoint: URL of an S3 service other than Amazon's; empty for none. Credentials come from the variables that this
-    storage's own tools read (AWS_…, GOOGLE_…, AZURE_…) or from the machine's role. Raises EvidenceUnavailableError.
+    endpoint: URL of an S3 service other than Amazon's, or empty. Credentials come from the environment variables of the
+    storage's own tools (AWS_…, GOOGLE_…, AZURE_…) or from the role of the machine. Raises EvidenceUnavailableError.
     """
 
     shared = True
@@ -184,21 +190,21 @@ class ObjectStorageBackend:
                     "connect_timeout": "3s",
                     "allow_http": endpoint.startswith("http://"),
                 },
-                # The client of the API is told to come again; the default would hold its request for three minutes.
+                # API clients are told to retry instead; the default would block their request for three minutes.
                 retry_config={"max_retries": _RETRIES, "retry_timeout": timedelta(seconds=_TIMEOUT_S)},
             )
 
-    def keep(self, source: Path, key: str) -> None:
-        """See EvidenceBackend. An object is there whole or not at all."""
+    def store(self, source: Path, key: str) -> None:
+        """See EvidenceBackend. An object is stored whole or not at all."""
         with storage_errors():
             obstore.put(self._objects, key, source)
             source.unlink(missing_ok=True)
 
-    def pieces(self, key: str) -> Iterator[bytes]:
+    def chunks(self, key: str) -> Iterator[bytes]:
         """See EvidenceBackend."""
         with storage_errors():
-            for piece in obstore.get(self._objects, key).stream(min_chunk_size=CHUNK):
-                yield bytes(piece)
+            for chunk in obstore.get(self._objects, key).stream(min_chunk_size=CHUNK):
+                yield bytes(chunk)
 
     def remove(self, key: str) -> None:
         """See EvidenceBackend."""
@@ -206,7 +212,7 @@ class ObjectStorageBackend:
             self._remove([key])
 
     def remove_case(self, case_id: str) -> None:
-        """See EvidenceBackend. What a bucket keeps of earlier versions is its own matter."""
+        """See EvidenceBackend. Does not remove old versions in a bucket with versioning."""
         with storage_errors():
             self._remove(list(self._under(f"cases/{case_id}")))
 
@@ -219,7 +225,7 @@ class ObjectStorageBackend:
                         yield found["path"], found["last_modified"].timestamp()
 
     def write_group(self, root: str, name: str, files: Mapping[str, bytes], head: bytes) -> None:
-        """See EvidenceBackend. The group's own metadata goes first and comes last: without it there is no group."""
+        """See EvidenceBackend. The metadata is removed first and written last: without it there is no group."""
         with storage_errors():
             self._remove([f"{root}/{name}/{HEAD}"])
             self._remove(list(self._under(f"{root}/{name}")))
@@ -234,7 +240,7 @@ class ObjectStorageBackend:
                 yield key.removeprefix(f"{root}/"), bytes(obstore.get(self._objects, key).bytes())
 
     def require_usable(self) -> None:
-        """See EvidenceBackend. Asks for a listing: whether an object could be written is only known by writing one."""
+        """See EvidenceBackend. Only lists: whether an object can be written is known only by writing one."""
         with storage_errors():
             obstore.list_with_delimiter(self._objects, "readiness")
 
@@ -251,7 +257,7 @@ class ObjectStorageBackend:
 
 @contextmanager
 def storage_errors() -> Iterator[None]:
-    """Turn what the system or the object storage says into EvidenceUnavailableError, without names of files."""
+    """Translate errors of the system or the object storage into EvidenceUnavailableError, without file names."""
     try:
         yield
     except BaseError as error:
@@ -260,11 +266,13 @@ def storage_errors() -> Iterator[None]:
         ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise EvidenceUnavailableError(f"the evidence store {'is full' if full else 'cannot be used'}") from error
+        raise EvidenceUnavailableError(
+            f"The evidence store {'is full' if full else 'cannot be used'}. Try again later."
+        ) from error
 
 
 def sync(path: Path) -> None:
-    """Bring a file or a folder to the disk. Raises EvidenceUnavailableError."""
+    """Flush a file or a folder to disk (fsync). Raises EvidenceUnavailableError."""
     with storage_errors():
         descriptor = os.open(path, os.O_RDONLY)
         try:

@@ -1,9 +1,9 @@
-"""One Zarr group per case: what the graph found, for people to analyse later.
+"""The findings of a case as one Zarr group, for later analysis by people.
 
     cases/<case id>/findings.zarr/<step>/<array>     attributes on the step's group
 
-Made and read in memory, so that it can be sealed (`service.evidence.evidence`) and goes to a folder and to object
-storage alike (`service.evidence.backends`). A group takes some tens of megabytes at most.
+Groups are encoded and decoded in memory, at most some tens of megabytes each. Sealing them is the work of
+`service.evidence.evidence`, storing them that of `service.evidence.backends`.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ HEAD = "zarr.json"
 
 
 def group_root(case_id: str) -> str:
-    """Where in the evidence the Zarr group of a case is, whether or not it was written yet."""
+    """The path of the Zarr group of a case in the evidence, whether or not it was written yet."""
     if not is_case_id(case_id):
         raise ValueError("not the id of a case")
     return f"cases/{case_id}/findings.zarr"
 
 
-def encoded(arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """A Zarr group with these arrays as the files that it consists of, by path. Blocks."""
+def encode_group(arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """The files of a Zarr group with these arrays, by path. Blocks."""
     files: dict[str, Buffer] = {}
     group = zarr.create_group(MemoryStore(files), attributes=jsonable(attributes))
     for name, values in arrays.items():
@@ -43,21 +43,23 @@ def encoded(arrays: Mapping[str, npt.NDArray[Any]], attributes: Mapping[str, Any
     return {path: content.to_bytes() for path, content in files.items()}
 
 
-def decoded(files: Mapping[str, bytes]) -> zarr.Group:
-    """The Zarr group of a case that consists of these files, to read. A step whose own metadata is not among them is
-    being written and is left out. Raises FileNotFoundError when they are none.
+def decode_group(files: Mapping[str, bytes]) -> zarr.Group:
+    """The Zarr group of a case with these files, read-only.
+
+    A step without its own metadata is still being written and is left out. Raises FileNotFoundError if there are no
+    files.
     """
-    make = default_buffer_prototype().buffer.from_bytes
+    to_buffer = default_buffer_prototype().buffer.from_bytes
     steps = {path.split("/")[0] for path in files if path.endswith(f"/{HEAD}") and path.count("/") == 1}
-    whole = {path: make(files[path]) for path in files if path == HEAD or path.split("/")[0] in steps}
-    return zarr.open_group(MemoryStore(whole, read_only=True), mode="r", zarr_format=3, use_consolidated=False)
+    complete = {path: to_buffer(files[path]) for path in files if path == HEAD or path.split("/")[0] in steps}
+    return zarr.open_group(MemoryStore(complete, read_only=True), mode="r", zarr_format=3, use_consolidated=False)
 
 
 def _chunks(values: npt.NDArray[Any]) -> tuple[int, ...]:
-    """One chunk per picture for stacks of pictures (a reader wants one frame), else the whole array."""
+    """The chunk shape: one picture of a stack (4 dimensions), because readers want one frame; else the whole array."""
     shape = values.shape if values.ndim < 4 else (1, *values.shape[1:])
     return tuple(max(1, side) for side in shape)
 
 
-ROOT_GROUP = encoded({}, {})[HEAD]
-"""The metadata of a case's group, which holds nothing but its steps."""
+ROOT_GROUP = encode_group({}, {})[HEAD]
+"""The metadata of a case's group, which contains only the groups of its steps."""

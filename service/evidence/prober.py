@@ -1,9 +1,11 @@
-"""Looks at media before it is taken, in child processes: a file that crashes, stalls or bloats the decoder ends a
-child, never the API.
+"""Probes media in child processes before they are accepted.
 
-A child (`service.evidence.probe_child`) is started ahead, answers one question at a time as a line of JSON, and is
-replaced when it dies or does not answer in time. Plain pipes instead of a process pool: a pool loses every question in
-flight when one of its processes dies.
+A file that crashes, stalls or exhausts the decoder kills a child process, never the API. Children
+(`service.evidence.probe_child`) are started in advance. Each answers one question at a time, as a line of JSON, and is
+replaced if it dies or does not answer in time. It uses pipes instead of a process pool, because a pool loses all
+questions in progress when one of its processes dies.
+
+Which media types a step accepts is decided in `service.cases.commands`.
 """
 
 from __future__ import annotations
@@ -12,9 +14,9 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import structlog
 
@@ -32,12 +34,36 @@ _ERRORS: dict[str, type[VeridaskError]] = {
 }
 _START_S = 30.0
 PROBE_MEMORY_BYTES = 512 * 1024**2
-"""What the first frame of 16 megapixels takes in its most lavish coding, 10 bits and 4:4:4, is 360 MB."""
+"""A first frame of 16 megapixels takes 360 MB in the largest coding, 10 bits and 4:4:4."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Child:
+    """A probe process with its two pipes."""
+
+    process: Process
+    questions: asyncio.StreamWriter
+    answers: asyncio.StreamReader
+
+    @classmethod
+    def of(cls, process: Process) -> Self:
+        """A process that was started with pipes. Raises ValueError if it was not."""
+        if process.stdin is None or process.stdout is None:
+            raise ValueError("the process has no pipes")
+        return cls(process, process.stdin, process.stdout)
+
+    async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Send a question and wait for its answer."""
+        self.questions.write(json.dumps(question).encode() + b"\n")
+        await self.questions.drain()
+        answer: dict[str, Any] = json.loads(await self.answers.readline())
+        return answer
 
 
 class Prober:
-    """A fixed number of probe processes. timeout_s, memory_bytes: what one may take for one media, of memory beside it
-    and its copies.
+    """A fixed number of probe processes.
+
+    timeout_s: longest time for one media. memory_bytes: memory for one media, in addition to the media and its copies.
     """
 
     def __init__(
@@ -53,11 +79,11 @@ class Prober:
         self._timeout_s = timeout_s
         self._memory_bytes = memory_bytes
         self._limits = asdict(limits)
-        self._idle: asyncio.Queue[Process | None] = asyncio.Queue()
-        self._alive: set[Process] = set()
+        self._idle: asyncio.Queue[_Child | None] = asyncio.Queue()
+        self._alive: set[_Child] = set()
 
     async def start(self) -> None:
-        """Start and warm all processes."""
+        """Start all processes and wait until each answers."""
         for child in await asyncio.gather(*(self._spawn() for _ in range(self._count))):
             self._idle.put_nowait(child)
 
@@ -67,23 +93,23 @@ class Prober:
             await self._end(child)
 
     async def probe(self, path: Path, key: bytes, declared: str | None) -> MediaInfo:
-        """What the sealed media at `path` is, as `models.media.decoding.probe` says it.
+        """Probe the sealed media at `path`; see `models.media.decoding.probe` for the result.
 
-        key: opens this media alone; the child gets it by its pipe, so that the media is plain in its memory only.
-        declared: the media type that came with it, None when none was told. Raises what `models.media.decoding.probe`
-        raises, and SealBrokenError; UndecodableMediaError also when the child died or ran out of time, UnavailableError
-        when none can be started.
+        key: the encryption key of this media alone. The child gets it through its pipe, so that the media is decrypted
+        only in its memory. declared: the media type that the client declared, or None. Raises the errors of
+        `models.media.decoding.probe`, and SealBrokenError; UndecodableMediaError also if the child died or ran out of
+        time, and UnavailableError if no child can be started.
         """
         child = await self._idle.get()
         try:
-            if child is None or child.returncode is not None:
-                child = await self._started()
+            if child is None or child.process.returncode is not None:
+                child = await self._restart()
                 self._telemetry.metrics.probe_starts.inc()
             question = {"path": str(path), "key": key.hex(), "declared": declared, "limits": self._limits}
             try:
-                answer = await asyncio.wait_for(_ask(child, question), self._timeout_s)
+                answer = await asyncio.wait_for(child.ask(question), self._timeout_s)
             except (TimeoutError, OSError, ValueError) as error:
-                log.warning("probe_failed", error=type(error).__name__, status=child.returncode)
+                log.warning("probe_failed", error=type(error).__name__, status=child.process.returncode)
                 raise UndecodableMediaError("The media cannot be opened. Record it again.") from error
         except BaseException:
             if child is not None:
@@ -91,49 +117,40 @@ class Prober:
                 child = None
             raise
         finally:
-            self._idle.put_nowait(child)  # None: the next question starts a new one
+            self._idle.put_nowait(child)  # None: the next question starts a new child
         if "error" in answer:
             raise _ERRORS.get(answer["error"], UndecodableMediaError)(answer["detail"])
         return MediaInfo(**answer["info"])
 
-    async def _started(self) -> Process:
+    async def _restart(self) -> _Child:
         try:
             return await self._spawn()
         except (TimeoutError, OSError, ValueError) as error:
-            # Says nothing about the media: the machine has no process or no memory to give.
+            # Not the fault of the media: the machine lacks processes or memory.
             log.error("probe_not_started", error=type(error).__name__)
             raise UnavailableError("The process that checks media cannot be started. Try again later.") from error
 
-    async def _spawn(self) -> Process:
-        child = await asyncio.create_subprocess_exec(
+    async def _spawn(self) -> _Child:
+        process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "service.evidence.probe_child", str(self._memory_bytes), str(self._timeout_s)),
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
             env=child_environment(),
-            start_new_session=True,  # Ctrl-C is for the parent, which ends it
+            start_new_session=True,  # Ctrl-C goes to the parent, which ends the child
         )
+        child = _Child.of(process)
         self._alive.add(child)
         try:
-            await asyncio.wait_for(_ask(child, {}), _START_S)
+            await asyncio.wait_for(child.ask({}), _START_S)
         except BaseException:
             await self._end(child)
             raise
         return child
 
-    async def _end(self, child: Process) -> None:
+    async def _end(self, child: _Child) -> None:
         self._alive.discard(child)
-        if child.returncode is None:
-            child.kill()
-        await child.wait()
-        if child.stdin is not None:
-            child.stdin.close()
-
-
-async def _ask(child: Process, question: dict[str, Any]) -> dict[str, Any]:
-    assert child.stdin is not None  # noqa: S101  asked for above
-    assert child.stdout is not None  # noqa: S101
-    child.stdin.write(json.dumps(question).encode() + b"\n")
-    await child.stdin.drain()
-    answer: dict[str, Any] = json.loads(await child.stdout.readline())
-    return answer
+        if child.process.returncode is None:
+            child.process.kill()
+        await child.process.wait()
+        child.questions.close()

@@ -93,7 +93,7 @@ class Gauges(Collector):
         yield _gauge("missing", "What /readyz names.", [((what,), 1.0) for what in seen.missing], "what")
         streams = float(self._service.board.streams)
         yield _gauge("event_streams", "Event streams open in this process.", [((), streams)])
-        worked = float(len(self._service.reconciler.working_on))
+        worked = float(len(self._service.reconciler.tracked_case_ids))
         yield _gauge("cases_in_hand", "Cases that this process works on.", [((), worked)])
         if seen.counts is not None:
             cases = [(state, float(count)) for state, count in seen.counts.cases.items()]

@@ -1,5 +1,6 @@
-"""What the parts of the service tell of themselves while they work, as figures (`service.observability.metrics`) and,
-where that is wanted, as traces (`service.observability.tracing`). One call each, so that neither is forgotten.
+"""One call per event for both metrics and traces, so that neither is forgotten.
+
+The metrics are in `service.observability.metrics`; traces, which are optional, in `service.observability.tracing`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from service.observability.metrics import OTHER, Metrics
 
 P = ParamSpec("P")
 R = TypeVar("R")
-S = TypeVar("S", bound="Tells")
+S = TypeVar("S", bound="HasTelemetry")
 
 
-class Tells(Protocol):
-    """Something that tells of itself."""
+class HasTelemetry(Protocol):
+    """Something with a `telemetry` attribute."""
 
     telemetry: Telemetry
 
@@ -30,13 +31,13 @@ class Tells(Protocol):
 def stage(
     name: str,
 ) -> Callable[[Callable[Concatenate[S, P], Awaitable[R]]], Callable[Concatenate[S, P], Awaitable[R]]]:
-    """Around a method that is one part of an upload: `receive`, `probe`."""
+    """A decorator for a method that is one stage of an upload: `receive`, `probe`."""
 
     def around(method: Callable[Concatenate[S, P], Awaitable[R]]) -> Callable[Concatenate[S, P], Awaitable[R]]:
         @wraps(method)
-        async def timed(me: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-            with me.telemetry.stage(name):
-                return await method(me, *args, **kwargs)
+        async def timed(owner: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            with owner.telemetry.stage(name):
+                return await method(owner, *args, **kwargs)
 
         return timed
 
@@ -44,7 +45,7 @@ def stage(
 
 
 class Telemetry:
-    """What is told in one API process. types: the media types that are a label of their own."""
+    """Metrics and traces of one API process. types: the media types that are label values; others count as `other`."""
 
     def __init__(self, metrics: Metrics | None = None, types: Iterable[str] = ()) -> None:
         self.metrics = metrics or Metrics()
@@ -53,7 +54,7 @@ class Telemetry:
 
     @contextmanager
     def upload(self, case: Case, step: str, content_type: str) -> Iterator[None]:
-        """Around all that is done for an upload that comes at once, or for a resumable one once all of it is there."""
+        """Measure an upload in one request, or a resumable one after its last byte arrived."""
         known = step if step in case.steps else OTHER
         media = content_type if content_type in self._types else OTHER
         began, result = time.perf_counter(), "broken_off"
@@ -70,38 +71,38 @@ class Telemetry:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Around one part of an upload: `receive`, `probe` or `keep`."""
+        """Measure one stage of an upload: `receive`, `probe` or `keep`."""
         began = time.perf_counter()
         with tracing.span(f"upload {name}"):
             yield
         self.metrics.upload_stage_s.labels(name).observe(time.perf_counter() - began)
 
     @contextmanager
-    def arrival(self, case_id: str, step: str, upload_id: str, kept: Callable[[], int]) -> Iterator[None]:
-        """Around what one request brings to a resumable upload. kept: gives the bytes of it that count."""
+    def arrival(self, case_id: str, step: str, upload_id: str, stored_bytes: Callable[[], int]) -> Iterator[None]:
+        """Measure one request of a resumable upload. stored_bytes: returns the number of its bytes that were stored."""
         with tracing.span(
             "upload arrival", veridask__case_id=case_id, veridask__step=step, veridask__upload_id=upload_id
         ) as span:
             try:
                 yield
             finally:
-                span.set_attribute("veridask.bytes", kept())
-                self.metrics.resumable_bytes.labels(step).inc(kept())
+                span.set_attribute("veridask.bytes", stored_bytes())
+                self.metrics.resumable_bytes.labels(step).inc(stored_bytes())
 
     def resumable(self, step: str, state: Literal["begun", "accepted", "ended"]) -> None:
-        """A resumable upload was begun, was accepted, or was thrown away before it was."""
+        """Count a resumable upload that was begun, was accepted, or ended without being accepted."""
         self.metrics.resumable.labels(step, state).inc()
 
     def stored(self, step: str, size: int) -> None:
-        """An upload of so many bytes is durable."""
+        """Count an upload that is durable. size: in bytes."""
         self.metrics.upload_bytes.labels(step).inc(size)
 
     def created(self, case: Case) -> None:
-        """A case was created."""
+        """Count a created case."""
         self.metrics.created.labels(case.profile).inc()
 
     def ran(self, task: TaskTime) -> None:
-        """A task of a case that this process works on has ended."""
+        """Count a finished task of a case that this process works on."""
         seconds = task.duration_ms / 1000
         if not task.result:
             self.metrics.task_s.labels(task.node).observe(seconds)
@@ -111,20 +112,24 @@ class Telemetry:
             self.metrics.check_s.labels(task.node).observe(seconds)
 
     def decided(self, case: Case, times: Iterable[TaskTime] = ()) -> None:
-        """A decision was recorded here. times: of tasks that are no checks, as far as this process heard of them."""
+        """Count a decision that this process recorded.
+
+        times: of tasks that are not checks, as far as they are known here.
+        """
         recorded, figures = case.recorded, self.metrics
-        if recorded is None or case.last_received_at is None:
+        received_at = case.last_received_at
+        if recorded is None or received_at is None:
             return
         figures.decided.labels(case.profile, recorded.decision.outcome, recorded.decided_by).inc()
-        waited = (recorded.decided_at - case.last_received_at).total_seconds()
+        waited = (recorded.decided_at - received_at).total_seconds()
         figures.decision_s.labels(case.profile).observe(waited)
         checks = [TaskTime(c.name, c.started_at, c.duration_ms, c.worker, c.result) for c in case.checks]
         ran = [task for task in (*times, *checks) if task.result != "not_run"]
-        self._spans.decided(case, recorded, sorted(ran, key=lambda task: task.started_at))
+        self._spans.decided(case, recorded, received_at, sorted(ran, key=lambda task: task.started_at))
 
     @contextmanager
     def webhook(self, case_id: str, endpoint_id: str, delivery_id: str) -> Iterator[Callable[[str, int | None], None]]:
-        """Around an attempt; gives what to call with the state that it led to and the status of the answer."""
+        """Measure an attempt. Yields a function to call with its resulting state and the status of the answer."""
         began = time.perf_counter()
         with self._spans.webhook(case_id, endpoint_id, delivery_id) as span:
 

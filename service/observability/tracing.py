@@ -1,8 +1,10 @@
-"""Traces by OpenTelemetry: requests, uploads, cases with their tasks, webhook attempts. Off unless an endpoint is named
-by the variables that its tools share (`OTEL_EXPORTER_OTLP_ENDPOINT`); without it a span costs microseconds.
+"""OpenTelemetry traces of requests, uploads, cases with their tasks, and webhook attempts.
 
-Attributes are ids, codes and durations. What an exception says is never recorded, nor a path or a query: either could
-hold something of a person or a credential.
+Off unless OpenTelemetry's usual variables name an endpoint (`OTEL_EXPORTER_OTLP_ENDPOINT`); then a span costs only
+microseconds. Attributes are ids, codes and durations. The text of an exception, a path or a query is never recorded: it
+could hold personal data or a credential.
+
+Metrics are in `service.observability.metrics`.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import version
 
 from opentelemetry import context, trace
@@ -26,16 +29,16 @@ from service.lifecycle.case import Case, Recorded
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _PROTOCOL = "http/protobuf"
-_ENDING_S = 5.0
-"""Longest wait, when the service ends, for a collector that does not answer."""
-_MOST_KEPT = 10_000
+_SHUTDOWN_S = 5.0
+"""Longest wait at shutdown for a collector that does not answer."""
+_MAX_DECIDED = 10_000
 
 tracer = trace.get_tracer("veridask")
 _propagator = TraceContextTextMapPropagator()
 
 
-def is_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether traces are to be sent. Raises SettingsError when they are and cannot be."""
+def is_enabled(environment: Mapping[str, str]) -> bool:
+    """Whether tracing is configured. Raises SettingsError if it is, but traces cannot be sent."""
     off = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     if off or environment.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp" or not any(map(environment.get, _ENDPOINTS)):
         return False
@@ -52,8 +55,11 @@ def is_wanted(environment: Mapping[str, str]) -> bool:
 
 @contextmanager
 def exported(environment: Mapping[str, str]) -> Iterator[None]:
-    """Send the spans of this process while inside, if they are wanted. Raises SettingsError. Once in a process."""
-    if not is_wanted(environment):
+    """Export the spans of this process inside the `with` block, if tracing is configured. Raises SettingsError.
+
+    Use it only once per process.
+    """
+    if not is_enabled(environment):
         yield
         return
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -71,14 +77,14 @@ def exported(environment: Mapping[str, str]) -> Iterator[None]:
     finally:
         ending = threading.Thread(target=provider.shutdown, daemon=True)
         ending.start()
-        ending.join(_ENDING_S)
+        ending.join(_SHUTDOWN_S)
 
 
 @contextmanager
 def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int | float) -> Iterator[Span]:
-    """A span around what is inside, below the current one. An exception leaves its type in it and nothing that it says.
+    """A span around the `with` block, as a child of the current one. Of an exception only the type is recorded.
 
-    Attributes are named with two underscores for a dot.
+    attributes: a double underscore in a name stands for a dot.
     """
     named = {key.replace("__", "."): value for key, value in attributes.items()}
     with tracer.start_as_current_span(
@@ -93,9 +99,9 @@ def span(name: str, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int 
 
 @contextmanager
 def request(method: str, headers: Mapping[bytes, bytes]) -> Iterator[Span]:
-    """The span of a request, in the trace that its `traceparent` names if it does."""
+    """The span of a request, in the trace of its `traceparent` header if it has one."""
     given = {"traceparent": headers.get(b"traceparent", b"").decode("latin-1")}
-    token = context.attach(_propagator.extract(given))  # of one that names none, a context without a span
+    token = context.attach(_propagator.extract(given))  # without the header: a context without a span
     try:
         with span(method, SpanKind.SERVER, http__request__method=method) as begun:
             yield begun
@@ -104,7 +110,7 @@ def request(method: str, headers: Mapping[bytes, bytes]) -> Iterator[Span]:
 
 
 def answered(begun: Span, method: str, route: str, status: int, request_id: str, case_id: str) -> None:
-    """Complete the span of a request. case_id: empty when it is about none."""
+    """Complete the span of a request. case_id: empty if it concerns no case."""
     if not begun.is_recording():
         return
     begun.update_name(f"{method} {route}")
@@ -121,17 +127,16 @@ def _failed(begun: Span, what: str) -> None:
 
 
 class CaseSpans:
-    """The spans of cases: `case` from the last upload to the decision, in the trace of that upload where this process
-    took it, each task below it, and the webhooks that follow.
+    """The spans of cases: `case` from the last upload to the decision, with a child span per task, and the webhooks.
+
+    If this process took the last upload, the span is part of the trace of that upload.
     """
 
     def __init__(self) -> None:
         self._decided: OrderedDict[str, SpanContext] = OrderedDict()
 
-    def decided(self, case: Case, recorded: Recorded, tasks: list[TaskTime]) -> None:
-        """Tell of a decision that was just recorded."""
-        assert case.last_received_at is not None  # noqa: S101  a decided case has its uploads
-        begin = case.last_received_at.timestamp()
+    def decided(self, case: Case, recorded: Recorded, received_at: datetime, tasks: list[TaskTime]) -> None:
+        """Record the spans of a case that was just decided. received_at: time of its last upload."""
         attributes = {
             "veridask.case_id": case.id,
             "veridask.profile": case.profile,
@@ -139,7 +144,7 @@ class CaseSpans:
             "veridask.decided_by": recorded.decided_by,
             "veridask.cell": case.cell,
         }
-        whole = tracer.start_span("case", attributes=attributes, start_time=_ns(begin))
+        whole = tracer.start_span("case", attributes=attributes, start_time=_ns(received_at.timestamp()))
         if whole.is_recording():
             below = trace.set_span_in_context(whole)
             for task in tasks:
@@ -152,17 +157,17 @@ class CaseSpans:
                 each = tracer.start_span(task.node, below, attributes=placed, start_time=_ns(task.started_at))
                 each.end(_ns(task.started_at + task.duration_ms / 1000))
             self._decided[case.id] = whole.get_span_context()
-            if len(self._decided) > _MOST_KEPT:
+            if len(self._decided) > _MAX_DECIDED:
                 self._decided.popitem(last=False)
         whole.end(_ns(recorded.decided_at.timestamp()))
 
     @contextmanager
     def webhook(self, case_id: str, endpoint_id: str, delivery_id: str) -> Iterator[Span]:
-        """The span of an attempt, below the case's where this process decided it."""
-        known = self._decided.get(case_id)
+        """The span of an attempt. A child of the span of the case, if this process decided it."""
+        parent = self._decided.get(case_id)
         token = None
-        if known is not None:
-            token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(known)))
+        if parent is not None:
+            token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(parent)))
         ids = {
             "veridask__case_id": case_id,
             "veridask__endpoint_id": endpoint_id,

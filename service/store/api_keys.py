@@ -1,7 +1,9 @@
-"""API keys: who may do what. Made by `veridask keys`, kept as a digest, shown once.
+"""API keys and their scopes. `veridask keys` creates them and shows each only once; the store has only a digest.
 
-A key reads `vd_<26 characters>_<43 characters>`: an id by which its row is found, and 256 random bits of which the
-store keeps the SHA-256 alone. A slow hash would add nothing to that many bits, and would cost every request.
+A key has the form `vd_<26 characters>_<43 characters>`: an id that finds its row, and 256 random bits. The store has
+only their SHA-256. A slow hash would add no security for that many bits, and would slow down every request.
+
+Which request needs which scope is in `service.http.access`.
 """
 
 from __future__ import annotations
@@ -29,14 +31,14 @@ from service.vocabulary import Scope
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 _TOKEN = re.compile(rf"vd_({TIME_ORDERED})_([A-Za-z0-9_-]{{43}})")
-_KEPT_S = 5.0
-"""How long a row that was read is believed: a key that was revoked opens nothing after that time."""
-_MOST_KEPT = 10_000
+_CACHE_S = 5.0
+"""How long a row is cached. A revoked key stops working after at most that time."""
+_MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key without its secret. Times are UTC."""
+    """An API key without its secret. Times are UTC."""
 
     id: str
     name: str
@@ -47,17 +49,17 @@ class ApiKey:
     secret_hash: str
 
     def is_good(self, now: datetime) -> bool:
-        """Whether it opens anything now."""
+        """Whether the key is valid now: neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
 
 
 class ApiKeys:
-    """The keys in the case store's database. What the command line calls blocks; all raise StoreUnavailableError."""
+    """API keys in the case store's database. `create`, `all` and `revoke` block. All raise StoreUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self.threads = database.threads
         self._database = database
-        self._read: dict[str, tuple[float, ApiKey | None]] = {}
+        self._cache: dict[str, tuple[float, ApiKey | None]] = {}
 
     def create(
         self,
@@ -68,7 +70,7 @@ class ApiKeys:
         *,
         by: str = audit.SERVICE,
     ) -> tuple[ApiKey, str]:
-        """A new key, and the text of it that is shown this once. by: who makes it, for the audit log."""
+        """Create a key. Returns it and its text, which cannot be shown again. by: the actor, for the audit log."""
         key_id = time_ordered("key")
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
         with self._database.writing() as session:
@@ -86,12 +88,12 @@ class ApiKeys:
             return _key_of(row), f"vd_{key_id.removeprefix('key_')}_{secret}"
 
     def all(self) -> list[ApiKey]:
-        """All keys, revoked ones too, the oldest first."""
+        """All keys, including revoked ones, oldest first."""
         with self._database.reading() as session:
             return [_key_of(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.id))]
 
     def revoke(self, key_id: str, now: datetime, *, by: str = audit.SERVICE) -> ApiKey:
-        """End a key for good; harmless when repeated. by: who ends it, for the audit log. Raises UnknownKeyError."""
+        """Revoke a key for good. Can be repeated. by: the actor, for the audit log. Raises UnknownKeyError."""
         with self._database.writing() as session:
             row = session.get(KeyRow, key_id)
             if row is None:
@@ -101,23 +103,23 @@ class ApiKeys:
             return _key_of(row)
 
     async def opened_by(self, token: str, now: datetime) -> ApiKey | None:
-        """The key of that text, None when it is none, revoked or expired. The digests are compared in constant time."""
+        """The key with that text; None if it is unknown, revoked or expired. Digests are compared in constant time."""
         parts = _TOKEN.fullmatch(token)
         if parts is None:
             return None
-        key = await self._known(f"key_{parts[1]}")
+        key = await self._cached(f"key_{parts[1]}")
         if key is None or not hmac.compare_digest(_digest(parts[2]), key.secret_hash) or not key.is_good(now):
             return None
         return key
 
-    async def _known(self, key_id: str) -> ApiKey | None:
-        known = self._read.get(key_id)
-        if known is not None and time.monotonic() - known[0] < _KEPT_S:
-            return known[1]
+    async def _cached(self, key_id: str) -> ApiKey | None:
+        cached = self._cache.get(key_id)
+        if cached is not None and time.monotonic() - cached[0] < _CACHE_S:
+            return cached[1]
         key = await self._find(key_id)
-        if len(self._read) >= _MOST_KEPT:  # by somebody who tries ids
-            self._read.clear()
-        self._read[key_id] = (time.monotonic(), key)
+        if len(self._cache) >= _MAX_CACHED:  # somebody tries ids
+            self._cache.clear()
+        self._cache[key_id] = (time.monotonic(), key)
         return key
 
     @in_a_thread

@@ -1,11 +1,13 @@
-"""The audit log: who did what, when, to which case; one line after the other, each with a hash over itself and the line
-before (RFC 6962 calls such a log append-only; this is a plain chain, because it is read as a whole).
+"""The audit log: who did what, when, to which case.
 
-A line is written in the transaction that does what it says, so that neither is there without the other. It names keys,
-cases, steps and outcomes, and nothing that a person said or showed: it outlives the person's data. Triggers refuse to
-change or delete lines (`service.store.migrations`). Who owns the database can take that away and write another chain:
-so the service logs the newest line's hash from time to time, and `veridask audit verify --anchor` holds the chain
-against it.
+Each line has a hash of itself and of the line before. (RFC 6962 describes such append-only logs; this one is a plain
+chain, because it is always read as a whole.)
+
+A line is written in the same transaction as the action that it records, so that neither exists without the other. It
+names API keys, cases, steps and outcomes, but no personal data, because it outlives that data. Triggers refuse changes
+and deletions (`service.store.migrations`). The owner of the database can remove the triggers and write a new chain. So
+the service logs the hash of the newest line from time to time, and `veridask audit verify --anchor` compares the chain
+with it.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ from service.store.tables import AuditHeadRow, AuditRow
 log = structlog.get_logger()
 
 SERVICE = "service"
-"""Who acts when nobody asked: expiry, retention, the policy's decision."""
+"""The actor of what the service does by itself: expiry, retention, decisions of the policy."""
 _FIRST = "0" * 64
-"""What stands before the first line."""
+"""Takes the place of the hash before the first line."""
 _NO_HEAD = "what says how many lines there are is missing"
 _ENDS = ("canceled", "expired", "redacted")
 _AT_ONCE = 1000
@@ -41,8 +43,10 @@ _AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Entry:
-    """Something done. actor: id of an API key, `client_secret`, `service`, or the command line's user; action: such as
-    `case.created`; details: JSON's types, nothing of a person.
+    """An action.
+
+    actor: id of an API key, `client_secret`, `service`, or the user of the command line. action: such as
+    `case.created`. details: JSON types, no personal data.
     """
 
     actor: str
@@ -53,7 +57,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """An entry in its place. number: from 1, without gaps; hash: SHA-256 of the line and of the one before."""
+    """An entry in the log.
+
+    number: from 1, without gaps. hash: SHA-256 over this line and the hash of the one before.
+    """
 
     number: int
     at: datetime
@@ -63,53 +70,55 @@ class Line:
 
 @dataclass(frozen=True)
 class Anchor:
-    """What a line's hash was seen to be."""
+    """The hash that a line had earlier, for comparison."""
 
     number: int
     hash: str
 
 
 def person() -> str:
-    """Who works at this machine, for what the command line and notebooks do."""
+    """The actor for the command line and notebooks: the user of this machine."""
     return f"user:{getpass.getuser()}"[:80]
 
 
 def entries_of(change: Change, actor: str) -> list[Entry]:
-    """What a change of a case says in the log: uploads, a decision, an end. actor: who asked for it."""
+    """The entries for a change of a case: uploads, a decision, the end of the case. actor: who asked for it."""
     case, entries = change.case, []
     for event in change.events:
         if event.type == "step" and event.data["state"] == "received":
             details: dict[str, Any] = {"step": event.data["step"], "attempt": event.data["attempt"]}
             entries.append(Entry(actor, "upload.received", case.id, details))
         elif event.type == "decision" and case.recorded is not None:
-            entries.append(_decided(case.id, case.recorded, actor))
+            entries.append(_decision_entry(case.id, case.recorded, actor))
         elif event.type == "status" and event.data["status"] in _ENDS:
             entries.append(Entry(actor, f"case.{event.data['status']}", case.id))
     return entries
 
 
-def _decided(case_id: str, recorded: Recorded, actor: str) -> Entry:
-    """By the policy, the deadline, or a person: his words are left out, the codes that he gave are not."""
+def _decision_entry(case_id: str, recorded: Recorded, actor: str) -> Entry:
+    """A decision by the policy, the deadline or a reviewer. Holds the codes that a reviewer gave, but not their
+    comment.
+    """
     decision, review = recorded.decision, recorded.review
     details: dict[str, Any] = {"outcome": decision.outcome, "policy_version": decision.policy_version}
     if review is None:
         return Entry(actor, "case.decided", case_id, {**details, "decided_by": recorded.decided_by})
-    said = {"reasons": [reason.code for reason in decision.reasons], "retake": list(decision.retake)}
+    review_details = {"reasons": [reason.code for reason in decision.reasons], "retake": list(decision.retake)}
     before = {"before": review.replaced.decision.outcome, "before_by": review.replaced.decided_by}
-    return Entry(actor, "case.reviewed", case_id, {**details, **said, **before})
+    return Entry(actor, "case.reviewed", case_id, {**details, **review_details, **before})
 
 
-def chained(before: str, number: int, at: datetime, entry: Entry) -> str:
-    """The hash of a line after one of the hash `before`: SHA-256, hexadecimal, of its parts as canonical JSON."""
+def line_hash(before: str, number: int, at: datetime, entry: Entry) -> str:
+    """The hash of a line: SHA-256 (hexadecimal) of its parts as canonical JSON. before: the hash of the line before."""
     moment = at.astimezone(UTC).isoformat(timespec="microseconds")
     parts = [before, number, moment, entry.actor, entry.action, entry.case_id, dict(entry.details)]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def append(session: Session, at: datetime, entries: Sequence[Entry]) -> None:
-    """Write lines in the session's transaction. Call it last: from here to the commit others who write lines wait.
+    """Write lines in the transaction of the session. Call this last: until the commit, all other writers of lines wait.
 
-    Raises AuditBrokenError when the row is gone that they wait for, which was made with the tables.
+    Raises AuditBrokenError if the row that they lock is missing; it was created with the tables.
     """
     if not entries:
         return
@@ -117,7 +126,7 @@ def append(session: Session, at: datetime, entries: Sequence[Entry]) -> None:
     if head is None:
         raise AuditBrokenError(_NO_HEAD)
     for entry in entries:
-        head.number, head.hash = head.number + 1, chained(head.hash, head.number + 1, at, entry)
+        head.number, head.hash = head.number + 1, line_hash(head.hash, head.number + 1, at, entry)
         session.add(
             AuditRow(
                 number=head.number,
@@ -143,8 +152,10 @@ def _head(session: Session) -> Anchor:
 
 
 class AuditLog:
-    """The audit log in the case store's database. Each call raises StoreUnavailableError, and AuditBrokenError when the
-    row is gone that says which line is the newest.
+    """The audit log in the case store's database.
+
+    Each method raises StoreUnavailableError, and AuditBrokenError if the row with the number of the newest line is
+    missing.
     """
 
     def __init__(self, database: Database) -> None:
@@ -154,13 +165,16 @@ class AuditLog:
 
     @in_a_thread
     def record(self, at: datetime, entry: Entry) -> None:
-        """Write one line about something that changes nothing in the store, such as that evidence is read."""
+        """Write one line for an action that changes nothing in the store, such as reading evidence."""
         with self._writing() as session:
             append(session, at, [entry])
 
     @in_a_thread
     def page(self, limit: int, before: int | None = None, case_id: str | None = None) -> list[Line]:
-        """The newest lines, those before a number, of one case where it is given; at most `limit`."""
+        """At most `limit` lines, newest first.
+
+        before: only lines with lower numbers. case_id: only lines of that case.
+        """
         query = select(AuditRow).order_by(AuditRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(AuditRow.number < before)
@@ -171,12 +185,12 @@ class AuditLog:
 
     @in_a_thread
     def head(self) -> Anchor:
-        """The newest line; number 0 without any."""
+        """Number and hash of the newest line; the number is 0 if there is none."""
         with self._reading() as session:
             return _head(session)
 
     async def log_head(self, _now: datetime) -> None:
-        """Log the newest line when there is a new one, as an anchor that lies outside the database.
+        """Log the hash of the newest line, if it is new, as an anchor outside the database.
 
         Raises StoreUnavailableError.
         """
@@ -190,22 +204,22 @@ class AuditLog:
             self._logged = head.number
 
     def verified(self, anchors: Sequence[Anchor] = ()) -> Iterator[Line]:
-        """All lines from the first, each proved as it is given. Blocks.
+        """Yield all lines in order, each after it was verified. Blocks.
 
-        Raises AuditBrokenError at the first line that is missing, changed or out of place, when lines are missing at
-        the end, and when a line is not that of an anchor.
+        Raises AuditBrokenError at the first line that is missing, changed, out of order or different from an anchor,
+        and if lines are missing at the end.
         """
         wanted = {anchor.number: anchor.hash for anchor in anchors}
         before = Anchor(0, _FIRST)
         with self._reading() as session:
             end = _head(session)
-            # Up to there: lines that are written meanwhile are not lines too many.
+            # Only up to there: lines that are written in the meantime are not an error.
             query = select(AuditRow).where(AuditRow.number <= end.number).order_by(AuditRow.number)
             with contextlib.closing(session.scalars(query.execution_options(yield_per=_AT_ONCE))) as rows:
                 for line in map(_line, rows):
                     if line.number != before.number + 1:
                         raise AuditBrokenError(f"Line {before.number + 1} is missing.")
-                    if line.hash != chained(before.hash, line.number, line.at, line.entry):
+                    if line.hash != line_hash(before.hash, line.number, line.at, line.entry):
                         raise AuditBrokenError(f"Line {line.number}, or a line before it, was changed.")
                     if line.hash != wanted.pop(line.number, line.hash):
                         raise AuditBrokenError(f"Line {line.number} differs from its anchor: the log was rewritten.")

@@ -1,10 +1,14 @@
-"""The case store: cases, uploads and events in SQL. Each change is one transaction, applied to the revision it was made
-from, so that of two simultaneous uploads one wins and a decision is recorded exactly once, whoever writes.
+"""The case store: cases, uploads and events in SQL.
 
-What speaks of a person is sealed with a data key of its case (`service.store.rows`, `service.store.data_keys`). It does
-not hold media (`service.evidence.evidence`) nor decide what a change is (`service.lifecycle.case`). The webhooks that
-are due on a change are written with it (`service.store.outbox`); how the database is opened says
+Each change is one transaction, applied to the revision that it was computed from. So one of two simultaneous uploads
+wins, and a decision is recorded exactly once, whichever processes write.
+
+Personal data is encrypted with the data key of its case (`service.store.rows`, `service.store.data_keys`). The webhooks
+for a change are written in the same transaction (`service.store.outbox`). Opening the database is in
 `service.store.database`.
+
+The store does not hold media (`service.evidence.evidence`) and does not decide what a change is
+(`service.lifecycle.transitions`).
 """
 
 from __future__ import annotations
@@ -12,9 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import structlog
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -29,6 +34,7 @@ from service.store.api_keys import ApiKeys
 from service.store.database import Database, database_errors, in_a_thread
 from service.store.erasure import Erasures
 from service.store.listing import CaseFilter, ListedCase, listed, page_query
+from service.store.replicas import ReplicaStore
 from service.store.rows import (
     StoredEvent,
     StoredRequest,
@@ -42,62 +48,69 @@ from service.store.rows import (
     upload_columns,
     upload_of,
 )
-from service.store.tables import CaseRow, EventRow, PieceRow, ReplicaRow, RequestRow, UploadRow
-from service.vocabulary import OPEN, Migrations
+from service.store.tables import CaseRow, EventRow, PieceRow, RequestRow, UploadRow
+from service.vocabulary import Migrations
 
 log = structlog.get_logger()
 
 _REVISION_TRIES = 10
 _AT_ONCE = 500
-"""Ids in one query: databases bound the number of parameters."""
+"""Ids per query: databases limit the number of parameters."""
+
+C = TypeVar("C", bound=Change | None)
 
 
 class CaseStore:
-    """The case store at a SQLAlchemy URL. `told` is called with the case id after events were committed. `keyring`
-    wraps and opens the cases' data keys; `migrations` says whether `start` may change tables. Whatever reads a case may
-    raise KeyMissingError, ForgottenError and SealBrokenError as well.
+    """The case store at a SQLAlchemy URL.
+
+    on_events: called on the event loop with a case's id after events of it were committed. keyring: wraps and unwraps
+    the data keys of cases. migrations: whether `start` may change tables. Every method that reads a case may also raise
+    KeyMissingError, ForgottenError and SealBrokenError.
     """
 
     def __init__(
-        self, url: str, told: Callable[[str], None], keyring: Keyring, migrations: Migrations = "at_start"
+        self, url: str, on_events: Callable[[str], None], keyring: Keyring, migrations: Migrations = "at_start"
     ) -> None:
         self.database = Database(url)
         self.threads = self.database.threads
         self._engine = self.database.engine
         self._reading, self._writing = self.database.reading, self.database.writing
-        self._listener = told
+        self._on_events = on_events
         self._keyring = keyring
         self._migrations = migrations
         self.keys = ApiKeys(self.database)
         self.audit = audit.AuditLog(self.database)
-        self.erasures = Erasures(self.database, self._told)
+        self.erasures = Erasures(self.database, self._notify)
+        self.replicas = ReplicaStore(self.database, self._case)
 
     async def start(self) -> None:
-        """Have the tables be this build's (`service.store.revisions`). Raises StoreUnavailableError; StoreRevisionError
-        when they cannot be; KeyMissingError when a key that sealed some of the cases is not in the keyring.
+        """Bring the tables to the newest revision (`service.store.revisions`) and check the keyring.
+
+        Raises StoreUnavailableError; StoreRevisionError if the tables cannot be upgraded; KeyMissingError if the
+        keyring lacks a key that wrapped data keys of some cases.
         """
         self._loop = asyncio.get_running_loop()
-        await self._made()
+        await self._prepare()
 
     @in_a_thread
-    def _made(self) -> None:
+    def _prepare(self) -> None:
         before = revisions.prepare(self.database, self._migrations)
         if before != revisions.newest():
             log.info("tables_upgraded", before=before, after=revisions.newest())
         with self._reading() as session:
-            data_keys.require_known(session, self._keyring)
+            data_keys.require_openable(session, self._keyring)
 
     async def close(self) -> None:
-        """Wait for what is under way, and give back all connections."""
+        """Wait for calls in progress, then close all connections."""
         await self.database.close()
 
-    def _told(self, case_id: str) -> None:
-        """Say on the event loop, and before the call that wrote it returns, that there are events of a case."""
-        self._loop.call_soon_threadsafe(self._listener, case_id)
+    def _notify(self, case_id: str) -> None:
+        """Call `on_events` on the event loop. Scheduled before the call that wrote the events returns."""
+        self._loop.call_soon_threadsafe(self._on_events, case_id)
 
     @in_a_thread
     def check(self) -> None:
-        """Touch the database. Raises StoreUnavailableError."""
+        """Run a trivial query. Raises StoreUnavailableError."""
         with database_errors(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
@@ -105,56 +118,57 @@ class CaseStore:
     def create(
         self, change: Change, request: StoredRequest | None = None, *, by: str = audit.SERVICE
     ) -> StoredRequest | None:
-        """Store a new case with its first events. by: who asked for it, for the audit log.
+        """Store a new case with its first events. by: the actor, for the audit log.
 
-        With a request whose key is known already nothing is stored, and the earlier request is given back.
+        If a request with the same Idempotency-Key exists, nothing is stored and that request is returned; otherwise
+        None.
         """
         try:
-            known = self._created(change, request, by)
+            known = self._insert(change, request, by)
         except ConflictError:
-            # PostgreSQL lets two with one key write at once: the later one is told when the first has committed.
-            known = self._known(request.key) if request is not None else None
+            # On PostgreSQL two requests with one key may write at once: the later fails when the first has committed.
+            known = self._find_request(request.key) if request is not None else None
             if known is None:
                 raise
         if known is None:
-            self._told(change.case.id)
+            self._notify(change.case.id)
         return known
 
-    def _created(self, change: Change, request: StoredRequest | None, by: str) -> StoredRequest | None:
+    def _insert(self, change: Change, request: StoredRequest | None, by: str) -> StoredRequest | None:
         case = change.case
         with self._writing() as session:
             if request is not None:
                 known = session.get(RequestRow, request.key)
                 if known is not None:
                     return self._request(session, known)
-            key = self._keyring.made(case.id)
+            key = self._keyring.new_data_key(case.id)
             row = CaseRow(id=case.id, revision=0, key_id=key.key_id, data_key=key.sealed)
             values = Values(data_keys.data_key(row, self._keyring))
             for name, value in columns_of(case, values).items():
                 setattr(row, name, value)
             session.add(row)
-            session.flush()  # the rows below refer to it
+            session.flush()  # the rows below reference it
             if request is not None:
                 session.add(RequestRow(**request_columns(request, values), created_at=case.created_at))
             _add_events(session, case.id, change.events, case.updated_at, values)
-            webhook_outbox.put(session, change)
+            webhook_outbox.add_deliveries(session, change)
             created = audit.Entry(by, "case.created", case.id, {"profile": case.profile})
             audit.append(session, case.created_at, [created])
         return None
 
     @in_a_thread
     def request(self, key: str) -> StoredRequest | None:
-        """The request that was made under that Idempotency-Key."""
-        return self._known(key)
+        """The earlier request with that Idempotency-Key, or None."""
+        return self._find_request(key)
 
-    def _known(self, key: str) -> StoredRequest | None:
+    def _find_request(self, key: str) -> StoredRequest | None:
         with self._reading() as session:
             row = session.get(RequestRow, key)
             return self._request(session, row) if row else None
 
     @in_a_thread
     def delete(self, case_id: str) -> None:
-        """Take back a case that was never acknowledged."""
+        """Delete a case whose creation failed, so that it was never acknowledged."""
         with self._writing() as session:
             row = session.get(CaseRow, case_id)
             if row is not None:
@@ -164,7 +178,7 @@ class CaseStore:
 
     @in_a_thread
     def get(self, case_id: str) -> Case:
-        """The case of that id. Raises UnknownCaseError."""
+        """The case with that id. Raises UnknownCaseError."""
         if not is_case_id(case_id):
             raise UnknownCaseError("No case has this id.")
         with self._reading() as session:
@@ -177,17 +191,18 @@ class CaseStore:
     def change(
         self,
         case_id: str,
-        transition: Callable[[Case], Change | None],
+        transition: Callable[[Case], C],
         *,
         upload: Callable[[Case], Upload] | None = None,
         before: Sequence[Event] = (),
         by: str = audit.SERVICE,
-    ) -> Change | None:
-        """Apply a transition in one transaction; gives what it gave, once that is durable.
+    ) -> C:
+        """Apply a transition in one transaction. Returns its result, once the change is durable.
 
-        upload: makes, from the changed case, the upload to store with it. before: events to tell ahead of the
-        transition's own. by: who asked for it, for the audit log. The transition may be called again when another
-        writer was faster. Raises ForgottenError when it changes a redacted case.
+        transition: returns a change, or None to leave the case as it is. It is called again if another writer changed
+        the case first. upload: builds the upload to store, from the changed case. before: events to store before those
+        of the change. by: the actor, for the audit log. Raises UnknownCaseError, StoreUnavailableError, and
+        ForgottenError for a change of a redacted case.
         """
         for _ in range(_REVISION_TRIES):
             with self._writing() as session:
@@ -197,49 +212,49 @@ class CaseStore:
                 sealing = self._values(row)
                 change = transition(case_of(row, sealing))
                 if change is None:
-                    return None
+                    return change
                 if sealing is None:
                     raise ForgottenError("The case was redacted. Its personal data no longer exists.")
                 fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
                 values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
                 session.expunge(row)
                 done = session.execute(update(CaseRow).where(fresh).values(**values))
-                if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+                if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
                     session.rollback()
                     continue
                 if upload is not None:
                     session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
                     session.flush()
                 _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
-                webhook_outbox.put(session, change)
+                webhook_outbox.add_deliveries(session, change)
                 audit.append(session, change.case.updated_at, audit.entries_of(change, by))
-            self._told(case_id)
+            self._notify(case_id)
             return change
         raise StoreUnavailableError("Too many requests change this case at once. Try again.")
 
     @in_a_thread
-    def tell(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
+    def add_events(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:
         """Store events that change no case, in one transaction. Events of unknown and of erased cases are dropped."""
         with self._writing() as session:
             ids = {case_id for case_id, _ in events}
             query = select(CaseRow.id, CaseRow.key_id, CaseRow.data_key).where(CaseRow.id.in_(ids)).order_by(CaseRow.id)
-            # Locked as by a change: of two that write at once on PostgreSQL the later could have the lower ids, and who
-            # has heard of the others would never hear of them. In order, or two that tell could wait for each other.
+            # Locked as in `change`: of two simultaneous writers on PostgreSQL, the one that commits later could have
+            # the lower event ids, and a reader that is past them would miss them. Ordered, to avoid a deadlock.
             query = query.with_for_update(key_share=True)
             known = {row.id: values for row in session.execute(query) if (values := self._values(row)) is not None}
             for case_id, item in events:
                 if case_id in known:
                     _add_events(session, case_id, (item,), now, known[case_id])
         for case_id in known:
-            self._told(case_id)
+            self._notify(case_id)
 
     @in_a_thread
     def events(self, case_id: str, after: int = 0) -> list[StoredEvent]:
-        """The events of a case past the id `after`, oldest first."""
+        """The events of a case after the id `after`, oldest first."""
         query = select(EventRow).where(EventRow.case_id == case_id, EventRow.id > after).order_by(EventRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+            values = self._values(data_keys.key_row(session, case_id)) if rows else None
         return [event_of(row, values) for row in rows] if values else []
 
     @in_a_thread
@@ -248,18 +263,20 @@ class CaseStore:
         query = select(UploadRow).where(UploadRow.case_id == case_id).order_by(UploadRow.received_at, UploadRow.id)
         with self._reading() as session:
             rows = (session.scalars(query)).all()
-            values = self._values(data_keys.keyed(session, case_id)) if rows else None
+            values = self._values(data_keys.key_row(session, case_id)) if rows else None
         return [upload_of(row, values) for row in rows] if values else []
 
     @in_a_thread
     def evidence_keys(self) -> set[str]:
-        """Where the evidence of every upload is, and the pieces of those that have not come whole yet."""
+        """The evidence keys of all uploads, and of the pieces of unfinished resumable uploads."""
         with self._reading() as session:
             return {*session.scalars(select(UploadRow.evidence_key)), *session.scalars(select(PieceRow.evidence_key))}
 
     @in_a_thread
     def overdue(self, now: datetime, uploaded_before: datetime) -> list[Case]:
-        """Cases past their expiry without all uploads, and cases without a decision since before `uploaded_before`."""
+        """Cases past their expiry that lack uploads, and complete cases that wait for a decision since
+        `uploaded_before`.
+        """
         expired = (CaseRow.status == "requires_input") & (CaseRow.expires_at <= now)
         stuck = (CaseRow.status == "processing") & (CaseRow.last_received_at <= uploaded_before)
         with self._reading() as session:
@@ -268,22 +285,22 @@ class CaseStore:
 
     @in_a_thread
     def page(self, wanted: CaseFilter, limit: int, after: str | None) -> tuple[list[ListedCase], bool]:
-        """At most `limit` cases of that kind older than the case `after`, newest first; and whether there are more."""
+        """At most `limit` matching cases older than the case `after`, newest first; and whether there are more."""
         with self._reading() as session:
             rows = session.execute(page_query(wanted, limit + 1, after)).all()
-        # One case that was erased must not hide the others of its page.
+        # A redacted case must not hide the others on its page.
         return [listed(row, self._values(row) if row.data_key else None) for row in rows[:limit]], len(rows) > limit
 
     @in_a_thread
     def processing(self) -> int:
-        """How many cases have all their uploads and no decision."""
+        """The number of cases that have all their uploads and no decision."""
         with self._reading() as session:
             query = select(func.count()).select_from(CaseRow).where(CaseRow.status == "processing")
             return int((session.scalars(query)).one())
 
     @in_a_thread
     def status_of(self, case_ids: Sequence[str]) -> dict[str, tuple[str, str, datetime]]:
-        """Status, replica and last change of those of these cases that there are."""
+        """Status, owner and time of the last change of each case; unknown ids are left out."""
         found: dict[str, tuple[str, str, datetime]] = {}
         query = select(CaseRow.id, CaseRow.status, CaseRow.replica, CaseRow.updated_at)
         with self._reading() as session:
@@ -294,10 +311,10 @@ class CaseStore:
         return found
 
     @in_a_thread
-    def told_since(self, last: int) -> tuple[int, set[str]]:
-        """The newest event's id, and the cases that were told something past the id `last`, a thousand events at most.
+    def cases_with_events_after(self, last: int) -> tuple[int, set[str]]:
+        """The id of the last event read, and the cases with events after the id `last`. Reads at most 1000 events.
 
-        With `last` negative only the newest id, and no cases.
+        If `last` is negative: the id of the newest event, and no cases.
         """
         with self._reading() as session:
             if last < 0:
@@ -309,11 +326,11 @@ class CaseStore:
     # --- the keys ---
 
     def _values(self, row: data_keys.Keyed) -> Values | None:
-        """What seals and opens for a case; None for one that was redacted."""
+        """The cipher of a case's values; None for a redacted case."""
         return Values(data_keys.data_key(row, self._keyring)) if row.data_key is not None else None
 
     def _request(self, session: Session, row: RequestRow) -> StoredRequest:
-        return request_of(row, Values(data_keys.data_key(data_keys.keyed(session, row.case_id), self._keyring)))
+        return request_of(row, Values(data_keys.data_key(data_keys.key_row(session, row.case_id), self._keyring)))
 
     def _case(self, row: CaseRow) -> Case:
         return case_of(row, self._values(row))
@@ -322,64 +339,22 @@ class CaseStore:
     def data_key(self, case_id: str) -> bytes:
         """The data key of a case. Raises UnknownCaseError, ForgottenError, KeyMissingError."""
         with self._reading() as session:
-            return data_keys.data_key(data_keys.keyed(session, case_id), self._keyring)
+            return data_keys.data_key(data_keys.key_row(session, case_id), self._keyring)
 
     @in_a_thread
-    def sealed_by_others(self) -> int:
-        """How many data keys are wrapped by another encryption key than the first."""
+    def keys_wrapped_by_others(self) -> int:
+        """The number of data keys that another encryption key than the first wraps."""
         with self._reading() as session:
             return data_keys.wrapped_by_others(session, self._keyring)
 
     @in_a_thread
     def reseal(self, most: int) -> int:
-        """Wrap that many of these data keys at most again, with the first key; gives how many. Raises KeyMissingError;
-        none was changed then.
+        """Wrap up to `most` of these data keys again, with the first key. Returns how many.
+
+        Raises KeyMissingError; then none was changed.
         """
         with self._writing() as session:
             return data_keys.rewrap(session, self._keyring, most)
-
-    # --- the API processes on this store ---
-
-    @in_a_thread
-    def here(self, replica: str, now: datetime) -> None:
-        """An API process says that it is there."""
-        with self._writing() as session:
-            done = session.execute(update(ReplicaRow).where(ReplicaRow.id == replica).values(seen_at=now))
-            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
-                session.add(ReplicaRow(id=replica, seen_at=now))
-
-    @in_a_thread
-    def gone(self, replica: str) -> None:
-        """An API process goes away in order: others take its cases over at once."""
-        with self._writing() as session:
-            session.execute(delete(ReplicaRow).where(ReplicaRow.id == replica))
-
-    @in_a_thread
-    def abandoned(self, seen_before: datetime, most: int) -> list[Case]:
-        """Open cases of API processes that were not seen since, those with uploads first; `most` at most."""
-        alive = select(ReplicaRow.id).where(ReplicaRow.seen_at >= seen_before)
-        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica.not_in(alive))
-        with self._reading() as session:
-            rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id).limit(most))
-            return [self._case(row) for row in rows.all()]
-
-    @in_a_thread
-    def take_over(self, case_ids: Sequence[str], before: str, now: str) -> None:
-        """Cases that one API process looked after are looked after by another. One that was taken by a third in the
-        meantime stays with that one.
-        """
-        with self._writing() as session:
-            for start in range(0, len(case_ids), _AT_ONCE):
-                which = CaseRow.id.in_(case_ids[start : start + _AT_ONCE]) & (CaseRow.replica == before)
-                session.execute(update(CaseRow).where(which).values(replica=now))
-
-    @in_a_thread
-    def looked_after(self, replica: str, cell: str) -> list[Case]:
-        """The open cases of a cell that an API process looks after, those with uploads first."""
-        query = select(CaseRow).where(CaseRow.status.in_(OPEN), CaseRow.replica == replica, CaseRow.cell == cell)
-        with self._reading() as session:
-            rows = session.scalars(query.order_by(CaseRow.last_received_at.is_(None), CaseRow.id))
-            return [self._case(row) for row in rows.all()]
 
 
 def _add_events(session: Session, case_id: str, events: Sequence[Event], now: datetime, values: Values) -> None:

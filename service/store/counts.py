@@ -1,4 +1,4 @@
-"""How many there are of what in the case store, for `/metrics`: counts alone, nothing of a case."""
+"""Counts of stored cases, webhooks and uploads, for `/metrics`. They hold no data of a single case."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from service.store.tables import CaseRow, DeliveryRow, ReplicaRow, ResumableRow,
 
 @dataclass(frozen=True)
 class Counts:
-    """cases: by status and outcome, an empty one before a decision; backlog: webhooks that are not delivered yet;
-    unfinished: resumable uploads that may go on; unerased: redacted cases of which something may be left.
+    """Counts at one moment.
+
+    cases: by status and outcome; the outcome is empty before a decision. backlog: webhooks that are not delivered yet.
+    replicas: registered API processes. unfinished: resumable uploads that can continue. unerased: redacted cases of
+    which data may be left outside the store.
     """
 
     cases: Mapping[tuple[str, str], int]
@@ -25,7 +28,7 @@ class Counts:
 
 
 class StoreCounts:
-    """Counts in the case store's database."""
+    """Counts rows in the case store's database."""
 
     def __init__(self, database: Database) -> None:
         self.threads = database.threads
@@ -33,7 +36,7 @@ class StoreCounts:
 
     @in_a_thread
     def counts(self) -> Counts:
-        """Counted now; reads the table of cases through. Raises StoreUnavailableError."""
+        """Count now. Scans the table of cases. Raises StoreUnavailableError."""
         with self._database.reading() as session:
             by_state = select(CaseRow.status, CaseRow.outcome, func.count()).group_by(CaseRow.status, CaseRow.outcome)
             cases = {(status, outcome or ""): count for status, outcome, count in session.execute(by_state).all()}

@@ -1,8 +1,10 @@
-"""What redaction and retention ask of the case store: take out what speaks of a person, leave that there was a case.
+"""Erases the personal data of a case from the case store, for redaction and retention.
 
-Erased are the case's data key, and with it all that is sealed wherever copies are; the sealed columns themselves; its
-reference, uploads, events, the request that made it and the answer it got; the reference in its webhooks. What stays:
-id, profile, outcome, times, and the lines of the audit log. Media and findings go with `service.evidence.evidence`.
+Erased: the data key of the case, and with it everything sealed by it, in every copy; the sealed columns themselves; the
+client's reference, also in webhooks; uploads, events, shadow verdicts, and the request that created the case with its
+answer. Kept: id, profile, outcome, times, and the lines of the audit log.
+
+Media and findings are erased by `service.evidence.evidence`; `service.cases.redaction` calls both.
 """
 
 from __future__ import annotations
@@ -26,19 +28,20 @@ from service.vocabulary import OPEN
 
 
 class Erasures:
-    """Redacted cases in the case store. told: is called with the id of a case that was redacted."""
+    """Redacted cases in the case store. notify: called with the id of each case that is redacted."""
 
-    def __init__(self, database: Database, told: Callable[[str], None]) -> None:
+    def __init__(self, database: Database, notify: Callable[[str], None]) -> None:
         self.threads = database.threads
         self._database = database
         self._reading, self._writing = database.reading, database.writing
-        self._told = told
+        self._notify = notify
 
     @in_a_thread
     def redact(self, case_id: str, now: datetime, by: str) -> Case:
-        """Erase what the store has of the person, in one transaction; harmless when repeated. by: who asked for it.
+        """Erase the personal data of a case in the store, in one transaction. Can be repeated. by: the actor.
 
-        Raises UnknownCaseError, CaseOpenError, StoreUnavailableError, and ConflictError when another was faster.
+        Raises UnknownCaseError, CaseOpenError, StoreUnavailableError, and ConflictError if another request changed the
+        case first.
         """
         with self._writing() as session:
             row = session.get(CaseRow, case_id, with_for_update=True)
@@ -55,17 +58,17 @@ class Erasures:
                 raise ConflictError("Another request changed this case first. Read it again, then repeat the request.")
             for table in (UploadRow, ResumableRow, EventRow, RequestRow, ShadowRow):
                 session.execute(delete(table).where(table.case_id == case_id))
-            _without_reference(session, case_id)
-            webhook_outbox.put(session, change)
+            _erase_reference(session, case_id)
+            webhook_outbox.add_deliveries(session, change)
             audit.append(session, now, audit.entries_of(change, by))
         self._scrub()
-        self._told(case_id)
+        self._notify(case_id)
         return change.case
 
     @in_a_thread
-    def erased(self, case_id: str, now: datetime) -> datetime:
-        """Of a redacted case nothing is left anywhere. Gives when that was said first: a sweep and a request may both
-        have gone on with the same case. Raises UnknownCaseError, StoreUnavailableError.
+    def mark_erased(self, case_id: str, now: datetime) -> datetime:
+        """Record that nothing of a redacted case is left anywhere. Returns when that was first recorded: a sweep and a
+        request may both finish the same case. Raises UnknownCaseError, StoreUnavailableError.
         """
         with self._writing() as session:
             row = session.get(CaseRow, case_id, with_for_update=True)
@@ -80,14 +83,14 @@ class Erasures:
 
     @in_a_thread
     def unfinished(self, most: int) -> list[Case]:
-        """Redacted cases of which something may be left outside the store; `most` at most."""
+        """Up to `most` redacted cases of which data may be left outside the store."""
         query = select(CaseRow).where(CaseRow.status == "redacted", CaseRow.erased_at.is_(None))
         with self._reading() as session:
             return [case_of(row, None) for row in session.scalars(query.order_by(CaseRow.id).limit(most))]
 
     @in_a_thread
     def past_retention(self, ended_before: Mapping[str, datetime], most: int) -> list[str]:
-        """Ids of cases that ended before the moment given for their profile and are not redacted; `most` at most."""
+        """Up to `most` ids of cases that ended before the time given for their profile and are not redacted."""
         ended = CaseRow.status.not_in((*OPEN, "redacted"))
         with self._reading() as session:
             found: list[str] = []
@@ -101,8 +104,8 @@ class Erasures:
             scrub(connection)
 
 
-def _without_reference(session: Session, case_id: str) -> None:
-    """What the customer calls the case may be the person's name: take it out of the webhooks that told of the case."""
+def _erase_reference(session: Session, case_id: str) -> None:
+    """Remove the client's reference from the webhooks of the case: it may be the name of the person."""
     for row in session.scalars(select(DeliveryRow).where(DeliveryRow.case_id == case_id)):
         body = json.loads(row.body)
         body["data"]["client_reference_id"] = None

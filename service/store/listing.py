@@ -1,4 +1,4 @@
-"""Pages of cases, by what they are: the filter and its query."""
+"""Pages of cases: the filter, its query, and the rows that it returns. `service.store.cases` runs the query."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from service.store.tables import CaseRow
 from service.vocabulary import Status
 
 CURSOR = rf"^case_{TIME_ORDERED}$"
-"""A page begins after a case: ids sort by time, so no place is lost when cases come or go."""
+"""A page starts after a case id. Ids sort by time, so pages stay stable when cases are added or deleted."""
 
 
 @dataclass(frozen=True)
 class CaseFilter:
-    """What is wanted of cases; what is empty or None asks for nothing. Times are UTC: from then on, and before."""
+    """Conditions on cases; an empty tuple or None means no condition.
+
+    created_from is inclusive, created_before exclusive; both are UTC.
+    """
 
     status: tuple[Status, ...] = ()
     outcome: tuple[str, ...] = ()
@@ -33,7 +36,7 @@ class CaseFilter:
 
 @dataclass(frozen=True)
 class ListedCase:
-    """A case as lists show it."""
+    """A case as lists return it."""
 
     id: str
     status: Status
@@ -81,7 +84,7 @@ def page_query(wanted: CaseFilter, limit: int, after: str | None) -> Select[Any]
 
 
 def listed(row: Row[Any], values: Values | None) -> ListedCase:
-    """A row of that query, opened; values: None where the case's data key was erased. Raises SealBrokenError."""
+    """Convert a row of that query. values: None if the data key of the case was erased. Raises SealBrokenError."""
     return ListedCase(
         id=row.id,
         status=row.status,

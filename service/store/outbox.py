@@ -1,5 +1,7 @@
-"""What webhooks say, and which are due on a change of a case. They are written in the change's own transaction, one row
-for each endpoint that wants it, so that none is lost with a process. `service.webhooks.sender` sends them.
+"""The outbox of webhooks: which ones a change of a case causes, and their bodies.
+
+They are written in the transaction of the change, one row for each subscribed endpoint, so that none is lost with a
+process. `service.webhooks.sender` sends them.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from service.store.tables import DeliveryRow, EndpointRow
 
 
 def body_of(case: Case, event_type: str, at: datetime) -> str:
-    """The body of a webhook, as it is signed and sent: what a case has come to, and nothing of the person."""
+    """The body of a webhook, exactly as it is signed and sent: the state of the case, without personal data."""
     decision = case.recorded.decision if case.recorded else None
     reasons = decision.reasons if decision else [reason for step in case.steps.values() for reason in step.reasons]
     data: dict[str, Any] = {
@@ -33,23 +35,25 @@ def body_of(case: Case, event_type: str, at: datetime) -> str:
     return json.dumps({"type": event_type, "timestamp": at.isoformat(), "data": data}, separators=(",", ":"))
 
 
-def told_statuses(change: Change) -> list[str]:
-    """The statuses that a change came to. A decision, or a step to be taken again, is told as well where the case stays
-    what it was: as long as another step is missing it `requires_input` before and after.
+def announced_statuses(change: Change) -> list[str]:
+    """The statuses to send webhooks for.
+
+    A decision or a request for a retake is sent even if the status stays the same: while another step is missing, the
+    case is `requires_input` before and after.
     """
     statuses = [str(event.data["status"]) for event in change.events if event.type == "status"]
     is_news = any(event.type == "decision" or event.data.get("state") == "retake" for event in change.events)
     return statuses or ([change.case.status] if is_news else [])
 
 
-def put(session: Session, change: Change) -> None:
-    """Add, in the transaction that stores the change, a delivery for each endpoint that wants to know of it."""
+def add_deliveries(session: Session, change: Change) -> None:
+    """Add a delivery for each endpoint that is subscribed to this change, in the transaction that stores it."""
     case, at = change.case, change.case.updated_at
-    types = [f"case.{status}" for status in told_statuses(change)]
+    types = [f"case.{status}" for status in announced_statuses(change)]
     if not types:
         return
-    # Locked where the database has such locks: an endpoint that is deleted now must not fail the case's change, and one
-    # that is disabled now ends this delivery with its others.
+    # Locked where the database supports it: an endpoint that is deleted now must not make the change of the case fail,
+    # and one that is disabled now must end this delivery too.
     query = select(EndpointRow).where(EndpointRow.disabled_at.is_(None)).order_by(EndpointRow.id)
     endpoints = session.scalars(query.with_for_update(read=True)).all()
     for event_type in types:

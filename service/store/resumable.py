@@ -1,8 +1,10 @@
-"""Resumable uploads in the database of the case store: how far each has come and where its pieces are.
+"""Resumable uploads in the database of the case store: the offset of each, and where its pieces are.
 
-Bytes count once their piece is kept and the offset was moved over it by compare-and-set: of two requests that write the
-same bytes one wins, whichever API processes they reached. Whether an upload was accepted is told by the row that the
-case got from it, so that both are true at the same moment.
+Bytes count once their piece is stored and the offset was moved past it by compare-and-set. So if two requests write the
+same bytes one wins, whichever API processes they reach. An upload is accepted when `uploads` has a row with its id:
+case and upload change at the same moment.
+
+The pieces themselves are in the evidence; `service.uploads.resumable` receives and assembles them.
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ from service.store.database import Database, in_a_thread
 from service.store.tables import CaseRow, PieceRow, ResumableRow, UploadRow
 from service.vocabulary import OPEN
 
-_MOST_OF_A_STEP = 3
-"""Unfinished uploads of a step; one more ends the oldest, which a client that lost its URL will not come back to."""
+_MAX_PER_STEP = 3
+"""Unfinished uploads per step. One more ends the oldest: a client that lost its URL will not continue it."""
 _REMEMBERED = timedelta(days=1)
-"""How long an upload whose time is over is told from one that never was."""
+"""How long an expired upload is still distinguished from an unknown one."""
 _AT_ONCE = 500
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """A resumable upload. length, offset: in bytes; accepted: it is the case's upload now, and all of it has come.
-    ended: nothing more is taken for it.
+    """A resumable upload.
+
+    length, offset: in bytes. accepted: it is complete and is now an upload of the case. ended: it takes no more bytes.
     """
 
     id: str
@@ -46,7 +49,7 @@ class Resumable:
 
 @dataclass(frozen=True)
 class Piece:
-    """Bytes from `start` to before `end`, kept in the evidence under `key`."""
+    """The bytes from `start` up to, not including, `end`; stored in the evidence under `key`."""
 
     start: int
     end: int
@@ -54,7 +57,7 @@ class Piece:
 
 
 class ResumableStore:
-    """Resumable uploads and their pieces. Each call raises StoreUnavailableError."""
+    """Resumable uploads and their pieces. Each method raises StoreUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self.threads = database.threads
@@ -62,11 +65,14 @@ class ResumableStore:
 
     @in_a_thread
     def add(self, upload: Resumable, now: datetime) -> int:
-        """Store a new one. Beyond three that are unfinished for a step, the oldest end; gives how many did."""
+        """Store a new upload.
+
+        Each step keeps at most three unfinished uploads; the oldest end. Returns how many ended.
+        """
         same = (ResumableRow.case_id == upload.case_id) & (ResumableRow.step == upload.step)
         with self._writing() as session:
             unfinished = select(ResumableRow.id).where(same, ResumableRow.ended_at.is_(None), ~_accepted())
-            newest_first = unfinished.order_by(ResumableRow.id.desc()).offset(_MOST_OF_A_STEP - 1)
+            newest_first = unfinished.order_by(ResumableRow.id.desc()).offset(_MAX_PER_STEP - 1)
             surplus = session.scalars(newest_first).all()
             session.execute(update(ResumableRow).where(ResumableRow.id.in_(surplus)).values(ended_at=now))
             session.add(
@@ -86,7 +92,7 @@ class ResumableStore:
 
     @in_a_thread
     def get(self, upload_id: str, now: datetime) -> Resumable | None:
-        """The upload of that id, as far as it has come."""
+        """The upload with that id and its current offset; None if it is unknown."""
         if not is_id("upload", upload_id):
             return None
         query = select(ResumableRow, _accepted().label("accepted")).where(ResumableRow.id == upload_id)
@@ -103,16 +109,16 @@ class ResumableStore:
 
     @in_a_thread
     def append(self, upload_id: str, pieces: Sequence[Piece], most: int, now: datetime, until: datetime) -> None:
-        """Move the offset over pieces that are kept, one behind the other; the upload's time goes on until then.
+        """Move the offset past stored pieces, which are contiguous, and extend the expiry to `until`.
 
-        most: pieces that it may have. Raises UploadOffsetError when it goes on elsewhere by now, UploadPiecesError, and
-        UploadEndedError.
+        most: the number of pieces that an upload may have. Raises UploadOffsetError if the offset is not at the start
+        of the first piece, UploadPiecesError for too many pieces, and UploadEndedError.
         """
         with self._writing() as session:
             goes_on = (ResumableRow.id == upload_id) & ResumableRow.ended_at.is_(None) & (ResumableRow.expires_at > now)
             moved = update(ResumableRow).where(goes_on, ResumableRow.offset == pieces[0].start)
             done = session.execute(moved.values(offset=pieces[-1].end, expires_at=until))
-            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
                 if session.scalars(select(ResumableRow.id).where(goes_on)).one_or_none() is None:
                     raise UploadEndedError("The upload was ended by another request. Begin a new one.")
                 raise UploadOffsetError(
@@ -128,22 +134,23 @@ class ResumableStore:
 
     @in_a_thread
     def pieces(self, upload_id: str) -> list[str]:
-        """The evidence keys of its pieces, in order."""
+        """The evidence keys of the pieces of an upload, in order."""
         query = select(PieceRow.evidence_key).where(PieceRow.upload_id == upload_id).order_by(PieceRow.start)
         with self._reading() as session:
             return list(session.scalars(query))
 
     @in_a_thread
     def end(self, upload_id: str, now: datetime) -> None:
-        """Take nothing more for it. Its pieces are not wanted any more from now on."""
+        """End an upload. Its pieces can be removed from now on."""
         with self._writing() as session:
             which = (ResumableRow.id == upload_id) & ResumableRow.ended_at.is_(None)
             session.execute(update(ResumableRow).where(which).values(ended_at=now))
 
     @in_a_thread
     def end_overdue(self, now: datetime) -> list[Step]:
-        """End those whose time is over and those of cases that are closed; forget those that are over for a day. Gives
-        the step of each that was not accepted and ends with this.
+        """End expired uploads and those of closed cases. Delete those that expired a day ago and have no pieces left.
+
+        Returns the step of each upload that ended now and was not accepted.
         """
         closed = select(CaseRow.id).where(CaseRow.status.not_in(OPEN))
         over = (ResumableRow.expires_at <= now) | ResumableRow.case_id.in_(closed)
@@ -161,14 +168,14 @@ class ResumableStore:
 
     @in_a_thread
     def unwanted(self) -> list[str]:
-        """Evidence keys of pieces of uploads that have ended or were accepted, some hundred at most."""
+        """Evidence keys of up to 500 pieces that are not needed: their uploads have ended or were accepted."""
         query: Select[str] = select(PieceRow.evidence_key).join(ResumableRow, ResumableRow.id == PieceRow.upload_id)
         with self._reading() as session:
             return list(session.scalars(query.where(ResumableRow.ended_at.is_not(None) | _accepted()).limit(_AT_ONCE)))
 
     @in_a_thread
     def forget(self, keys: Sequence[str]) -> None:
-        """Forget pieces that the evidence does not have any more."""
+        """Delete the rows of pieces that were removed from the evidence."""
         with self._writing() as session:
             for start in range(0, len(keys), _AT_ONCE):
                 session.execute(delete(PieceRow).where(PieceRow.evidence_key.in_(keys[start : start + _AT_ONCE])))

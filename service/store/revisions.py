@@ -1,8 +1,9 @@
-"""Which revision the tables of a case store have, and how they come to the newest one that this build knows.
+"""The revision of the tables of a case store, and the upgrade to the newest one that this build knows.
 
-The revisions themselves are in `service.store.migrations`, alembic runs them: all that are missing in one transaction,
-while other processes that start at the same time wait and then find nothing to do. What is newer, unknown or was made
-otherwise is refused. There is no way back to an older revision.
+alembic runs all missing revisions in one transaction. Other processes that start at the same time wait, and then find
+nothing to do. Tables that are newer, unknown, or not created by veridask are refused. Downgrades are not supported.
+
+The revisions themselves are in `service.store.migrations`.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from service.store.database import Database, database_errors
 from service.vocabulary import Migrations
 
 EMPTY = "none"
-"""A database without tables of ours."""
+"""A database without tables of veridask."""
 UNNUMBERED = "unnumbered"
-"""One with the tables of the first revision, made when there were no revisions yet."""
+"""A database with the tables of the first revision but no number: created before revisions existed."""
 _FIRST = "0001"
 _FOLDER = Path(migrations.__file__).parent
 _ONE_AT_A_TIME = threading.Lock()
-"""What alembic's revisions work on belongs to the process, not to a thread."""
+"""alembic's context is global to the process, not to a thread."""
 
 
 @cache
@@ -49,8 +50,10 @@ def newest() -> str:
 
 
 def revision_of(connection: Connection) -> str:
-    """The revision of a database, EMPTY or UNNUMBERED. Raises StoreRevisionError for one that this build does not know,
-    and for tables without a revision that are not those of the first.
+    """The revision of a database, or EMPTY, or UNNUMBERED.
+
+    Raises StoreRevisionError for a revision that this build does not know, and for tables that have no revision and
+    differ from the first one.
     """
     found = MigrationContext.configure(connection).get_current_heads()
     if not found:
@@ -72,10 +75,10 @@ def _unnumbered(connection: Connection) -> str:
     if not first.tables.keys() & set(inspect(connection).get_table_names()):
         return EMPTY
 
-    def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    def is_known_table(name: str | None, kind: str, _parents: object) -> bool:
         return kind != "table" or name in first.tables
 
-    context = MigrationContext.configure(connection, opts={"include_name": is_ours})
+    context = MigrationContext.configure(connection, opts={"include_name": is_known_table})
     if compare_metadata(context, first):
         raise StoreRevisionError(
             "the case store was made by a build without revisions, and not by the last one of them; give this one a "
@@ -85,10 +88,10 @@ def _unnumbered(connection: Connection) -> str:
 
 
 def prepare(database: Database, how: Migrations) -> str:
-    """Have the tables be of the newest revision: bring them there, or refuse where that is done by command alone. Gives
-    the revision that they had.
+    """Upgrade the tables to the newest revision, if `how` allows it. Returns the revision that they had.
 
-    Blocks. Raises StoreRevisionError, StoreUnavailableError.
+    how: with `by_command`, tables of an older revision are refused instead. Blocks. Raises StoreRevisionError,
+    StoreUnavailableError.
     """
     revision = current(database)
     if revision == newest():
@@ -102,16 +105,16 @@ def prepare(database: Database, how: Migrations) -> str:
 
 
 def current(database: Database) -> str:
-    """As `revision_of`. Blocks. Raises StoreRevisionError, StoreUnavailableError."""
+    """The revision of a database, as `revision_of`. Blocks. Raises StoreRevisionError, StoreUnavailableError."""
     with database_errors(), database.engine.connect() as connection:
         return revision_of(connection)
 
 
 def upgrade(database: Database, to: str = "head") -> str:
-    """Bring the tables to a revision that is newer than theirs; gives the one that they had.
+    """Upgrade the tables to a newer revision. Returns the one that they had.
 
-    Blocks, also while another process does it. Raises StoreRevisionError, StoreUnavailableError; nothing was changed
-    then.
+    Blocks, also while another process upgrades. Raises StoreRevisionError, StoreUnavailableError; then nothing was
+    changed.
     """
     with _ONE_AT_A_TIME, database_errors(), refused_table_changes(), database.changing_tables() as connection:
         before = revision_of(connection)
@@ -123,7 +126,7 @@ def upgrade(database: Database, to: str = "head") -> str:
 
 
 def upgrade_sql(before: str, dialect: str) -> str:
-    """The SQL that `upgrade` would run on a database of the revision `before`. dialect: postgresql or sqlite."""
+    """The SQL that `upgrade` would run on a database with the revision `before`. dialect: postgresql or sqlite."""
     text = io.StringIO()
     with _ONE_AT_A_TIME:
         config = _config(text, dialect=dialect)
@@ -135,7 +138,7 @@ def upgrade_sql(before: str, dialect: str) -> str:
 
 
 def _config(output: io.StringIO | None = None, **attributes: Any) -> Config:
-    """alembic's settings without a file: no database URL is in them, and nothing about logging."""
+    """alembic's settings without a file. They contain no database URL and no logging setup."""
     config = Config(output_buffer=output)
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes.update(attributes)
@@ -144,12 +147,12 @@ def _config(output: io.StringIO | None = None, **attributes: Any) -> Config:
 
 @contextmanager
 def refused_table_changes() -> Iterator[None]:
-    """Tell what a database refuses to change apart from one that is away."""
+    """Raise StoreRevisionError if the database refuses a change; let other errors pass, such as a lost connection."""
     try:
         yield
     except DBAPIError as error:
-        wrong = isinstance(error, IntegrityError | ProgrammingError)
-        if not wrong and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_ERROR":
+        is_refused = isinstance(error, IntegrityError | ProgrammingError)
+        if not is_refused and getattr(error.orig, "sqlite_errorname", "") != "SQLITE_ERROR":
             raise
         reason = str(error.orig).partition("\n")[0]
-        raise StoreRevisionError(f"the tables of the case store cannot be changed: {reason}") from error
+        raise StoreRevisionError(f"The tables of the case store cannot be changed: {reason}") from error

@@ -1,7 +1,10 @@
-"""Between the records that the service works with and the rows of the case store's tables.
+"""Converts between the records of the service and the rows of the case store's tables.
 
-What speaks of a person is sealed on the way in and opened on the way out, by `Values` of the row's case. Its place says
-table, column and row; an event has no id yet when it is sealed, and is bound to its case and its type.
+Personal data is sealed when a row is written and opened when it is read, with `Values` of the row's case. Each value is
+bound to its place: table, column and row. An event has no id yet when it is sealed, so it is bound to its case and
+type.
+
+Transactions and queries are in `service.store.cases`.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from service.lifecycle.case import Case, Event
 from service.lifecycle.json_values import CHECKS, RECORDED, STEPS, jsonable
 from service.store.tables import CaseRow, EventRow, RequestRow, UploadRow
 
-_EMPTY: Mapping[str, Any] = {"case_metadata": {}, "steps": {}, "checks": []}
-"""What is sealed in the row of a case, once nothing is."""
+_REDACTED: Mapping[str, Any] = {"case_metadata": {}, "steps": {}, "checks": []}
+"""The values of the sealed columns of a redacted case."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """One accepted media and where the evidence has it. info: what the probe learned, as JSON."""
+    """One accepted media. evidence_key: its key in the evidence. info: the result of the probe, as JSON types."""
 
     id: str
     case_id: str
@@ -39,7 +42,7 @@ class Upload:
 
 @dataclass(frozen=True)
 class StoredEvent:
-    """An event with its place in the order of the case."""
+    """An event with its id; ids order the events of a case."""
 
     id: int
     case_id: str
@@ -50,7 +53,7 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class StoredRequest:
-    """A request under its Idempotency-Key, and the answer that it got."""
+    """A creation request: its Idempotency-Key, a digest of its body, and its answer."""
 
     key: str
     fingerprint: str
@@ -59,7 +62,7 @@ class StoredRequest:
 
 
 def columns_of(case: Case, values: Values) -> dict[str, Any]:
-    """The columns of a case's row, without its id, its revision and its data key."""
+    """The columns of a case's row, without id, revision and data key."""
 
     def sealed(column: str, value: Any) -> bytes:
         return values.seal(jsonable(value), _place(column, case.id))
@@ -85,8 +88,8 @@ def columns_of(case: Case, values: Values) -> dict[str, Any]:
 
 
 def erased_columns(case: Case) -> dict[str, Any]:
-    """The columns of the row of a redacted case, without its id and its revision: nothing is sealed in them any more.
-    The outcome stays as it is.
+    """The columns that redaction overwrites. Nothing in the row is sealed any more; columns that are not listed, such
+    as the outcome, stay.
     """
     return {
         "key_id": "",
@@ -103,10 +106,10 @@ def erased_columns(case: Case) -> dict[str, Any]:
 
 
 def case_of(row: CaseRow, values: Values | None) -> Case:
-    """The case in a row; values: None for one that was redacted. Raises SealBrokenError."""
+    """The case in a row. values: None for a redacted case. Raises SealBrokenError."""
 
     def opened(column: str) -> Any:
-        return values.open(getattr(row, column), _place(column, row.id)) if values else _EMPTY[column]
+        return values.open(getattr(row, column), _place(column, row.id)) if values else _REDACTED[column]
 
     return Case(
         id=row.id,
@@ -130,7 +133,7 @@ def case_of(row: CaseRow, values: Values | None) -> Case:
 
 
 def metadata_of(row: CaseRow | Row[Any], values: Values | None) -> dict[str, str]:
-    """The metadata in a row that has at least `id` and `case_metadata`; none in a redacted one.
+    """The metadata in a row with at least `id` and `case_metadata`; empty for a redacted case.
 
     Raises SealBrokenError.
     """

@@ -1,4 +1,7 @@
-"""What shadows came to, in the case store's database: written once a case and its attempts, counted when asked."""
+"""Verdicts of shadow policies in the case store's database, and their comparison with the live policy.
+
+A verdict is stored once per case, shadow and set of attempts. What a shadow is, and how it runs, is in `graphs.shadow`.
+"""
 
 from __future__ import annotations
 
@@ -16,32 +19,35 @@ from service.store.tables import CaseRow, ShadowRow
 
 _AT_ONCE = 1000
 NEWEST = 20
-"""Cases that differ which a comparison names."""
+"""How many differing cases a comparison lists, the newest first."""
 
 
 @dataclass(frozen=True)
-class Which:
-    """Of which comparisons; what is None asks for nothing. Times are UTC and those of the cases' creation."""
+class ShadowFilter:
+    """Conditions on comparisons; None means no condition. Times are UTC and refer to the creation of the cases.
+
+    created_from is inclusive, created_before exclusive.
+    """
 
     profile: str | None = None
     created_from: datetime | None = None
     created_before: datetime | None = None
 
-    def holds(self) -> list[ColumnElement[bool]]:
-        """As conditions."""
-        found: list[ColumnElement[bool]] = []
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The SQL conditions."""
+        conditions: list[ColumnElement[bool]] = []
         if self.profile is not None:
-            found.append(ShadowRow.profile == self.profile)
+            conditions.append(ShadowRow.profile == self.profile)
         if self.created_from is not None:
-            found.append(CaseRow.created_at >= self.created_from)
+            conditions.append(CaseRow.created_at >= self.created_from)
         if self.created_before is not None:
-            found.append(CaseRow.created_at < self.created_before)
-        return found
+            conditions.append(CaseRow.created_at < self.created_before)
+        return conditions
 
 
 @dataclass(frozen=True)
 class Differing:
-    """A case of which both come to another outcome. live_reasons, reasons: codes."""
+    """A case whose live and shadow outcomes differ. live_reasons, reasons: codes."""
 
     case_id: str
     live_outcome: str
@@ -52,9 +58,11 @@ class Differing:
 
 @dataclass
 class Comparison:
-    """A shadow beside the live policy. outcomes: how often, by the live one and the shadow's; reviewed: of cases that
-    the live policy left to a person who then decided, by that person's outcome and the shadow's; checks: by the check
-    of which they differ, its live result and the shadow's; failed: shadows that failed, counted nowhere else.
+    """A shadow compared with the live policy.
+
+    outcomes: number of cases by live outcome and shadow outcome. reviewed: of cases that the live policy sent to review
+    and a reviewer decided, the number by the reviewer's outcome and the shadow's. checks: number of differences by
+    check, live result and shadow result. failed: shadows that failed; they are not counted elsewhere.
     """
 
     profile: str
@@ -68,17 +76,17 @@ class Comparison:
 
     @property
     def compared(self) -> int:
-        """How many."""
+        """The number of compared cases."""
         return self.outcomes.total()
 
     @property
     def agreeing(self) -> int:
-        """Of how many both come to one outcome."""
+        """The number of cases with equal outcomes."""
         return sum(count for (live, shadow), count in self.outcomes.items() if live == shadow)
 
 
 class ShadowStore:
-    """Each call raises StoreUnavailableError."""
+    """Verdicts of shadows in the database of the case store. Each method raises StoreUnavailableError."""
 
     def __init__(self, database: Database) -> None:
         self.threads = database.threads
@@ -86,15 +94,15 @@ class ShadowStore:
 
     @in_a_thread
     def add(self, spec: CaseSpec, verdict: ShadowVerdict) -> bool:
-        """Write down what a shadow came to. False, and nothing is written, when that was done or the case is redacted
-        or unknown.
+        """Store the verdict of a shadow. Returns False, and stores nothing, if it is stored already or the case is
+        redacted or unknown.
         """
         attempts = ".".join(f"{step}{number}" for step, number in spec.attempts.items())
         with self._writing() as session:
-            # Locked as by a redaction: it must not come between this look and the row.
+            # Locked as in a redaction, which must not happen between this check and the insertion.
             case = session.get(CaseRow, spec.case_id, with_for_update=True)
-            gone = case is None or case.status == "redacted"
-            if gone or session.get(ShadowRow, (spec.case_id, verdict.shadow, attempts)) is not None:
+            is_redacted = case is None or case.status == "redacted"
+            if is_redacted or session.get(ShadowRow, (spec.case_id, verdict.shadow, attempts)) is not None:
                 return False
             session.add(
                 ShadowRow(
@@ -106,52 +114,53 @@ class ShadowStore:
                     live_outcome=verdict.live_outcome,
                     outcome=verdict.outcome,
                     failed=verdict.failed,
-                    said=_said(verdict),
+                    said=_details(verdict),
                 )
             )
         return True
 
     @in_a_thread
-    def comparisons(self, which: Which) -> list[Comparison]:
-        """One for each profile, shadow and version of it, in that order. Only rows that differ are read one by one."""
+    def comparisons(self, wanted: ShadowFilter) -> list[Comparison]:
+        """One comparison per profile, shadow and version, in that order. Only rows that differ are read one by one."""
         found: dict[tuple[str, str, str], Comparison] = {}
         kind = (ShadowRow.profile, ShadowRow.shadow, ShadowRow.version)
-        holds = which.holds()
+        conditions = wanted.conditions()
         pair = (ShadowRow.live_outcome, ShadowRow.outcome)
-        counted = select(*kind, ShadowRow.failed, *pair, func.count()).join(CaseRow).where(*holds)
-        # A reviewer's decision takes the place of the policy's in the case; what the policy said stays here.
+        counted = select(*kind, ShadowRow.failed, *pair, func.count()).join(CaseRow).where(*conditions)
+        # In the case, a reviewer's decision replaces that of the policy; this table still has the policy's.
         decided = (ShadowRow.live_outcome == "review") & CaseRow.outcome.in_(("approved", "declined"))
-        reviewed = select(*kind, CaseRow.outcome, ShadowRow.outcome, func.count()).join(CaseRow).where(*holds, decided)
+        reviewed = select(*kind, CaseRow.outcome, ShadowRow.outcome, func.count()).join(CaseRow)
         differs = (ShadowRow.live_outcome != ShadowRow.outcome) & ~ShadowRow.failed
-        one_by_one = select(ShadowRow).join(CaseRow).where(*holds, ~ShadowRow.failed).order_by(ShadowRow.case_id.desc())
+        one_by_one = select(ShadowRow).join(CaseRow).where(*conditions, differs).order_by(ShadowRow.case_id.desc())
         counts = counted.group_by(*kind, ShadowRow.failed, *pair)
-        reviews = reviewed.where(~ShadowRow.failed).group_by(*kind, CaseRow.outcome, ShadowRow.outcome)
+        reviews = reviewed.where(*conditions, decided, ~ShadowRow.failed)
+        reviews = reviews.group_by(*kind, CaseRow.outcome, ShadowRow.outcome)
         with self._reading() as session:
             for profile, shadow, version, failed, live, outcome, count in session.execute(counts).all():
-                one = found.setdefault((profile, shadow, version), Comparison(profile, shadow, version))
+                comparison = found.setdefault((profile, shadow, version), Comparison(profile, shadow, version))
                 if failed:
-                    one.failed += count
+                    comparison.failed += count
                 else:
-                    one.outcomes[live, outcome] += count
+                    comparison.outcomes[live, outcome] += count
             for profile, shadow, version, person, outcome, count in session.execute(reviews).all():
                 found[profile, shadow, version].reviewed[str(person), outcome] += count
-            query = one_by_one.where(differs).execution_options(yield_per=_AT_ONCE)
+            query = one_by_one.execution_options(yield_per=_AT_ONCE)
             for row in session.scalars(query):
                 _add_differing(found[row.profile, row.shadow, row.version], row)
         return [found[key] for key in sorted(found)]
 
 
-def _add_differing(one: Comparison, row: ShadowRow) -> None:
+def _add_differing(comparison: Comparison, row: ShadowRow) -> None:
     for each in row.said["checks"]:
-        one.checks[each["check"], each["live"], each["shadow"]] += 1
-    if len(one.differing) < NEWEST:
-        said = row.said
-        one.differing.append(
-            Differing(row.case_id, row.live_outcome, said["live_reasons"], row.outcome, said["reasons"])
+        comparison.checks[each["check"], each["live"], each["shadow"]] += 1
+    if len(comparison.differing) < NEWEST:
+        details = row.said
+        comparison.differing.append(
+            Differing(row.case_id, row.live_outcome, details["live_reasons"], row.outcome, details["reasons"])
         )
 
 
-def _said(verdict: ShadowVerdict) -> dict[str, Any]:
+def _details(verdict: ShadowVerdict) -> dict[str, Any]:
     return {
         "live_reasons": list(verdict.live_reasons),
         "reasons": list(verdict.reasons),

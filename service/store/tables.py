@@ -1,11 +1,12 @@
-"""The tables of the case store: cases, uploads, those that go on after a lost connection, events, requests that may be
-repeated, API keys, replicas, webhooks, the audit log.
+"""The tables of the case store: cases, uploads, resumable uploads, events, idempotent requests, API keys, replicas,
+webhooks, the audit log.
 
-Columns of bytes are sealed with the data key of their row or case (`service.store.rows` says how each is bound to its
-place): who copies the database reads nothing of a person in them. The rest is plain, to be searched and sorted: ids,
-status, times, digests, and what the customer calls a case or a request (`client_reference_id`, Idempotency-Key).
+Columns of bytes are sealed with the data key of their row or case, so that a copy of the database does not reveal
+personal data (`service.store.rows` binds each value to its place). The other columns are plain, to be searched and
+sorted: ids, status, times, digests, and the client's own names for a case or a request (`client_reference_id`,
+Idempotency-Key).
 
-What is changed here wants a revision in `service.store.migrations`, which is what makes the tables of a database.
+These classes do not create the tables: each change here needs a revision in `service.store.migrations`.
 """
 
 from __future__ import annotations
@@ -30,34 +31,36 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC. SQLite keeps no zone, so it is put back on reading; PostgreSQL gives that of its session."""
+    """A time in UTC. SQLite stores no time zone, so it is added on reading; PostgreSQL returns that of its session."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """To the database; a moment without a zone would be ambiguous."""
+        """Convert for the database. A time without a zone is refused, because it is ambiguous."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a stored time needs its zone")
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """From the database."""
+        """Convert from the database."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """The base class of all tables."""
 
     type_annotation_map = {datetime: UtcDateTime, list[Any]: JSON, dict[str, Any]: JSON}  # noqa: RUF012
 
 
 class CaseRow(Base):
-    """A case. `revision` counts its changes: a change applies to the revision that it was made from, or not at all.
-    data_key: wrapped by the encryption key `key_id`; both are empty once the case was redacted, and the sealed columns
-    too; erased_at: when the media and all else that lies elsewhere were gone as well.
+    """A case.
+
+    revision: counts changes; a change applies only to the revision that it was computed from. data_key: wrapped by the
+    encryption key `key_id`; redaction empties both, and the sealed columns. erased_at: when the media and all other
+    data outside the store were erased too.
     """
 
     __tablename__ = "cases"
@@ -86,7 +89,7 @@ class CaseRow(Base):
 
 
 class KeyRow(Base):
-    """An API key; of its secret the SHA-256 alone."""
+    """An API key. Only the SHA-256 of its secret is stored."""
 
     __tablename__ = "api_keys"
 
@@ -100,7 +103,7 @@ class KeyRow(Base):
 
 
 class ReplicaRow(Base):
-    """An API process on this store, and when it last said that it is there."""
+    """An API process on this store, and the time of its last heartbeat."""
 
     __tablename__ = "replicas"
 
@@ -109,7 +112,7 @@ class ReplicaRow(Base):
 
 
 class UploadRow(Base):
-    """One accepted media. `evidence_key` says where the evidence has it."""
+    """One accepted media. evidence_key: its key in the evidence."""
 
     __tablename__ = "uploads"
     __table_args__ = (UniqueConstraint("case_id", "step", "attempt"),)
@@ -125,9 +128,10 @@ class UploadRow(Base):
 
 
 class ResumableRow(Base):
-    """An upload that goes on after a lost connection. offset: bytes of it that are durable, fewer than length: the last
-    ones are stored with the whole media alone. It was accepted when `uploads` has its id; ended_at: since when nothing
-    more is taken for it.
+    """A resumable upload. It was accepted if `uploads` has a row with its id.
+
+    offset: durable bytes, always fewer than length: the last bytes are stored only with the whole media. ended_at:
+    since when it takes no more bytes.
     """
 
     __tablename__ = "resumable_uploads"
@@ -144,7 +148,7 @@ class ResumableRow(Base):
 
 
 class PieceRow(Base):
-    """Bytes of such an upload from `start` on. `evidence_key` says where the evidence has them."""
+    """A piece of a resumable upload. start: offset of its first byte. evidence_key: its key in the evidence."""
 
     __tablename__ = "upload_pieces"
 
@@ -154,14 +158,15 @@ class PieceRow(Base):
 
 
 class EventRow(Base):
-    """Something that happened to a case, in the order in which it is told. once: what several processes may tell, but
-    is kept once.
+    """An event of a case. Ids give the order in which events are sent.
+
+    once: identifies an event that several processes may report but that is stored only once.
     """
 
     __tablename__ = "events"
     __table_args__ = (
         UniqueConstraint("case_id", "once"),
-        {"sqlite_autoincrement": True},  # an id that a client has seen is never given again
+        {"sqlite_autoincrement": True},  # an id that a client has seen is never used again
     )
 
     id: Mapped[int] = mapped_column(BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
@@ -173,10 +178,10 @@ class EventRow(Base):
 
 
 class ShadowRow(Base):
-    """What a shadow of a case's profile came to beside the live policy (`graphs.shadow`), for one set of attempts.
+    """The verdict of a shadow policy for one set of attempts of a case, beside the live verdict (`graphs.shadow`).
 
-    Plain, to be counted: outcomes, reason codes and results of checks, as the audit log has them of a decision. It goes
-    with the case's events when the case is redacted.
+    Plain, so that it can be counted: outcomes, reason codes and results of checks, the same as the audit log has of a
+    decision. Deleted when the case is redacted.
     """
 
     __tablename__ = "shadows"
@@ -193,8 +198,10 @@ class ShadowRow(Base):
 
 
 class AuditRow(Base):
-    """A line of the audit log (`service.store.audit`). No key to the case: the line outlives it. Triggers that revision
-    0001 made refuse to change or delete one.
+    """A line of the audit log (`service.store.audit`).
+
+    It has no foreign key to its case, because it outlives the case. Triggers from revision 0001 refuse changes and
+    deletions.
     """
 
     __tablename__ = "audit"
@@ -209,7 +216,7 @@ class AuditRow(Base):
 
 
 class AuditHeadRow(Base):
-    """The newest line's number and hash: one row, which revision 0002 made and those who write lines wait for."""
+    """Number and hash of the newest line: one row, created by revision 0002. Writers of lines lock it."""
 
     __tablename__ = "audit_head"
 
@@ -219,7 +226,7 @@ class AuditHeadRow(Base):
 
 
 class RequestRow(Base):
-    """A creation that may be repeated: its Idempotency-Key, a digest of the request, and the answer it got."""
+    """A creation request: its Idempotency-Key, a digest of its body, and its answer, which a repetition gets again."""
 
     __tablename__ = "requests"
 
@@ -231,8 +238,10 @@ class RequestRow(Base):
 
 
 class EndpointRow(Base):
-    """Where a customer takes webhooks. events: the types wanted, all of them where it is null; previous_secret: signs
-    as well until previous_until, while the receiver learns the new one. data_key: seals both, as in a case.
+    """A webhook endpoint.
+
+    events: the subscribed types; null means all. previous_secret: signs too, until previous_until, while the receiver
+    changes to the new secret. data_key: seals both secrets, as in a case.
     """
 
     __tablename__ = "webhook_endpoints"
@@ -251,8 +260,10 @@ class EndpointRow(Base):
 
 
 class DeliveryRow(Base):
-    """One webhook for one endpoint, its body as it is signed. position: the order in which they became due; tries:
-    attempts since it became due or was last asked for again; ended_at: when it was first delivered or given up.
+    """One webhook for one endpoint.
+
+    body: exactly as it is signed. position: the order in which deliveries were created. attempts: all attempts. tries:
+    attempts since it was created or last replayed. ended_at: when it was first delivered or given up.
     """
 
     __tablename__ = "webhook_deliveries"

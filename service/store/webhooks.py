@@ -1,8 +1,10 @@
-"""Endpoints and deliveries of webhooks in the case store. Due deliveries are claimed by compare-and-set for a bounded
-time: of several API processes normally one sends each, and when that one dies another goes on.
+"""Webhook endpoints and deliveries in the case store.
 
-Signing secrets are read and written here alone, and sealed with a data key of their endpoint. What is due on a change
-is written by `service.store.outbox`.
+A process claims due deliveries by compare-and-set, for a limited time (a lease). So normally one of several API
+processes sends each delivery, and if it dies another one continues. Signing secrets are read and written only here;
+they are sealed with a data key of their endpoint.
+
+The deliveries for a change are written by `service.store.outbox` and sent by `service.webhooks.sender`.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ from service.store.database import Database, in_a_thread
 from service.store.tables import DeliveryRow, EndpointRow, UtcDateTime
 from service.vocabulary import DeliveryState
 
-MOST_ENDPOINTS = 16
+MAX_ENDPOINTS = 16
 _OVERLAP = timedelta(hours=24)
-"""How long a secret that was replaced signs as well."""
+"""How long a replaced secret still signs, in addition to the new one."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where webhooks go. events: the types wanted, None for all; disabled_at: since when nothing is sent."""
+    """A webhook endpoint. events: the subscribed types, None for all. disabled_at: since when nothing is sent to it."""
 
     id: str
     url: str
@@ -45,7 +47,9 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One webhook for one endpoint, and how its sending stands. id: the same at each attempt; next_at: not before."""
+    """One webhook for one endpoint, and its state. id: the same for each attempt. next_at: earliest time of the next
+    one.
+    """
 
     id: str
     endpoint_id: str
@@ -63,8 +67,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Claim:
-    """A delivery that this process may attempt until a moment. secrets: the signing secrets, the newest first; tries:
-    attempts since it became due, with this one; again: it had its turn before and is sent again.
+    """A delivery that this process may attempt, until the lease ends at `until`.
+
+    secrets: the signing secrets, newest first. tries: attempts since it was created or replayed, including this one.
+    again: it was delivered or given up before, and is replayed.
     """
 
     delivery: Delivery
@@ -77,8 +83,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class AttemptResult:
-    """What an attempt came to. status: of the answer, None without one, and error says why; disables: the endpoint
-    wants nothing more.
+    """The result of an attempt.
+
+    status: HTTP status of the answer; None without an answer, then `error` says why. disables: the endpoint asked not
+    to get any more webhooks.
     """
 
     state: DeliveryState
@@ -89,8 +97,9 @@ class AttemptResult:
 
 
 class WebhookStore:
-    """Endpoints and deliveries in the database of the case store. Each call raises StoreUnavailableError; those that
-    need a signing secret also KeyMissingError and SealBrokenError.
+    """Endpoints and deliveries in the database of the case store.
+
+    Each method raises StoreUnavailableError; those that need a signing secret also KeyMissingError and SealBrokenError.
     """
 
     def __init__(self, database: Database, keyring: Keyring) -> None:
@@ -110,15 +119,15 @@ class WebhookStore:
         *,
         by: str = audit.SERVICE,
     ) -> tuple[Endpoint, str]:
-        """Make an endpoint; gives it and its signing secret. by: who asks, for the audit log, here and below.
+        """Create an endpoint. Returns it and its signing secret. by: the actor, for the audit log; also below.
 
         Raises TooManyEndpointsError.
         """
         with self._writing() as session:
-            if session.scalars(select(func.count()).select_from(EndpointRow)).one() >= MOST_ENDPOINTS:
-                raise TooManyEndpointsError(f"There are {MOST_ENDPOINTS} webhook endpoints already. Delete one first.")
+            if session.scalars(select(func.count()).select_from(EndpointRow)).one() >= MAX_ENDPOINTS:
+                raise TooManyEndpointsError(f"There are {MAX_ENDPOINTS} webhook endpoints already. Delete one first.")
             endpoint_id, secret = time_ordered("endpoint"), _new_secret()
-            key = self._keyring.made(endpoint_id)
+            key = self._keyring.new_data_key(endpoint_id)
             row = EndpointRow(
                 id=endpoint_id,
                 url=url,
@@ -141,22 +150,22 @@ class WebhookStore:
 
     @in_a_thread
     def endpoint(self, endpoint_id: str) -> Endpoint:
-        """The endpoint of that id. Raises UnknownEndpointError."""
+        """The endpoint with that id. Raises UnknownEndpointError."""
         with self._reading() as session:
-            return _endpoint(_known(session, endpoint_id))
+            return _endpoint(_endpoint_row(session, endpoint_id))
 
     @in_a_thread
     def remove(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> None:
-        """Delete an endpoint with its deliveries. Raises UnknownEndpointError."""
+        """Delete an endpoint and its deliveries. Raises UnknownEndpointError."""
         with self._writing() as session:
-            session.delete(_known(session, endpoint_id))
+            session.delete(_endpoint_row(session, endpoint_id))
             audit.append(session, now, [_entry(by, "removed", endpoint_id)])
 
     @in_a_thread
     def rotate(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> tuple[Endpoint, str]:
-        """Give an endpoint a new secret; the old one signs as well for a day. Raises UnknownEndpointError."""
+        """Give an endpoint a new secret. The old one also signs for one more day. Raises UnknownEndpointError."""
         with self._writing() as session:
-            row = _known(session, endpoint_id)
+            row = _endpoint_row(session, endpoint_id)
             row.previous_secret, row.previous_until = row.secret, now + _OVERLAP
             secret = _new_secret()
             row.secret = self._values(row).seal(secret, _place(row))
@@ -165,9 +174,9 @@ class WebhookStore:
 
     @in_a_thread
     def enable(self, endpoint_id: str, now: datetime, *, by: str = audit.SERVICE) -> Endpoint:
-        """Send to a disabled endpoint again, from now on; harmless when repeated. Raises UnknownEndpointError."""
+        """Enable a disabled endpoint again. Can be repeated. Raises UnknownEndpointError."""
         with self._writing() as session:
-            row = _known(session, endpoint_id)
+            row = _endpoint_row(session, endpoint_id)
             row.disabled_at = None
             audit.append(session, now, [_entry(by, "enabled", endpoint_id)])
         return _endpoint(row)
@@ -186,15 +195,17 @@ class WebhookStore:
     def deliveries(
         self, endpoint_id: str, most: int, after: str | None = None, state: DeliveryState | None = None
     ) -> list[Delivery]:
-        """An endpoint's deliveries, newest first, those after the one of the id `after`; of one state, where given.
+        """At most `most` deliveries of an endpoint, newest first.
+
+        after: only those older than the delivery with this id. state: only those in this state.
 
         Raises UnknownEndpointError, UnknownDeliveryError.
         """
         with self._reading() as session:
-            _known(session, endpoint_id)
+            _endpoint_row(session, endpoint_id)
             query = select(DeliveryRow).where(DeliveryRow.endpoint_id == endpoint_id)
             if after is not None:
-                query = query.where(DeliveryRow.position < _sent(session, endpoint_id, after).position)
+                query = query.where(DeliveryRow.position < _delivery_row(session, endpoint_id, after).position)
             if state is not None:
                 query = query.where(DeliveryRow.state == state)
             rows = session.scalars(query.order_by(DeliveryRow.position.desc()).limit(most))
@@ -204,19 +215,20 @@ class WebhookStore:
     def delivery(self, endpoint_id: str, delivery_id: str) -> Delivery:
         """One delivery. Raises UnknownDeliveryError."""
         with self._reading() as session:
-            return _delivery(_sent(session, endpoint_id, delivery_id))
+            return _delivery(_delivery_row(session, endpoint_id, delivery_id))
 
     @in_a_thread
     def replay(self, endpoint_id: str, delivery_id: str, now: datetime) -> Delivery:
-        """Have a delivery sent again, at once and with all retries; one that is waiting does not wait any longer. An
-        attempt that is under way is left behind, because its success would else be taken for that of the new one.
+        """Send a delivery again, now and with all retries. One that waits for a retry is sent now.
+
+        The lease of an attempt in progress ends, because its success must not count as that of the new attempt.
 
         Raises UnknownEndpointError, EndpointDisabledError, UnknownDeliveryError.
         """
         with self._writing() as session:
-            if _known(session, endpoint_id).disabled_at is not None:
+            if _endpoint_row(session, endpoint_id).disabled_at is not None:
                 raise EndpointDisabledError("The endpoint is disabled. Enable it first, then replay the delivery.")
-            row = _sent(session, endpoint_id, delivery_id)
+            row = _delivery_row(session, endpoint_id, delivery_id)
             row.state, row.tries, row.next_at, row.claimed_until = "pending", 0, now, None
         return _delivery(row)
 
@@ -224,8 +236,9 @@ class WebhookStore:
 
     @in_a_thread
     def claim(self, now: datetime, until: datetime, most: int, busy: Mapping[str, int]) -> list[Claim]:
-        """Take due deliveries for this process until a moment. most: under way to one endpoint at once; busy: how many
-        are already.
+        """Claim due deliveries for this process, until the lease ends at `until`.
+
+        most: attempts in progress per endpoint at the same time. busy: how many are in progress, by endpoint id.
         """
         with self._reading() as session:
             endpoints = session.scalars(select(EndpointRow).where(EndpointRow.disabled_at.is_(None))).all()
@@ -243,7 +256,7 @@ class WebhookStore:
                     unclaimed = (DeliveryRow.position == row.position) & (DeliveryRow.attempts == row.attempts)
                     values = {"claimed_until": until, "attempts": row.attempts + 1, "tries": row.tries + 1}
                     done = session.execute(update(DeliveryRow).where(unclaimed).values(**values))
-                    if done.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+                    if done.rowcount == 1:  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
                         signing = self._secrets(endpoint, now)
                         again = row.ended_at is not None
                         claims.append(Claim(_delivery(row), endpoint.url, signing, row.tries + 1, until, again))
@@ -251,10 +264,10 @@ class WebhookStore:
 
     @in_a_thread
     def record(self, claim: Claim, outcome: AttemptResult, now: datetime) -> bool:
-        """Record what the attempt of a claim came to; False when the claim is over and another process goes on."""
+        """Record the result of an attempt. Returns False if the lease is over; then another process continues."""
         ended = outcome.state != "pending"
         with self._writing() as session:
-            mine = (DeliveryRow.id == claim.delivery.id) & (DeliveryRow.claimed_until == claim.until)
+            claimed = (DeliveryRow.id == claim.delivery.id) & (DeliveryRow.claimed_until == claim.until)
             values = {
                 "state": outcome.state,
                 "last_status": outcome.status,
@@ -264,8 +277,8 @@ class WebhookStore:
                 "claimed_until": None,
                 "ended_at": _first_end(now) if ended else DeliveryRow.ended_at,
             }
-            done = session.execute(update(DeliveryRow).where(mine).values(**values))
-            recorded: bool = done.rowcount == 1  # type: ignore[attr-defined]  # an UPDATE gives a CursorResult
+            done = session.execute(update(DeliveryRow).where(claimed).values(**values))
+            recorded: bool = done.rowcount == 1  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
             if recorded and not claim.again:
                 _defer(session, claim.delivery, outcome.next_at or now)
             if outcome.disables:
@@ -273,24 +286,25 @@ class WebhookStore:
         return recorded
 
     @in_a_thread
-    def give_back(self, claims: Sequence[Claim]) -> None:
-        """End claims whose attempts were broken off: another process need not wait for their end."""
+    def release(self, claims: Sequence[Claim]) -> None:
+        """End the leases of attempts that were canceled, so that other processes need not wait for them to expire."""
         with self._writing() as session:
             for claim in claims:
-                mine = (DeliveryRow.id == claim.delivery.id) & (DeliveryRow.claimed_until == claim.until)
-                session.execute(update(DeliveryRow).where(mine).values(claimed_until=None))
+                claimed = (DeliveryRow.id == claim.delivery.id) & (DeliveryRow.claimed_until == claim.until)
+                session.execute(update(DeliveryRow).where(claimed).values(claimed_until=None))
 
     @in_a_thread
-    def forget(self, before: datetime) -> None:
-        """Remove deliveries that ended before a moment and are not asked for again."""
+    def delete_ended(self, before: datetime) -> None:
+        """Delete deliveries that ended before `before` and are not being replayed."""
         over = (DeliveryRow.state != "pending") & (DeliveryRow.ended_at < before)
         with self._writing() as session:
             session.execute(delete(DeliveryRow).where(over))
 
 
 def _due(endpoint_id: str, now: datetime) -> Select[DeliveryRow]:
-    """An endpoint's deliveries to attempt now. One waits for those of the same case before it; one that is sent again
-    has had its turn, so it neither waits nor is waited for.
+    """The deliveries of an endpoint to attempt now.
+
+    Each waits for earlier deliveries of the same case. A replayed delivery neither waits nor is waited for.
     """
     earlier = aliased(DeliveryRow)
     waits = select(earlier.position).where(
@@ -313,8 +327,9 @@ def _due(endpoint_id: str, now: datetime) -> Select[DeliveryRow]:
 
 
 def _defer(session: Session, first: Delivery, until: datetime) -> None:
-    """Those of its case that wait for a delivery need not be looked at before it is attempted again: with ten thousand
-    such cases each look took a tenth of a second. At its end they are due.
+    """Postpone the deliveries of a case that wait for `first` until its next attempt. Once it ends they are due.
+
+    Without this, each search for due deliveries took 0.1 s with ten thousand such cases.
     """
     session.execute(
         update(DeliveryRow)
@@ -330,7 +345,7 @@ def _defer(session: Session, first: Delivery, until: datetime) -> None:
 
 
 def _disable(session: Session, endpoint_id: str, now: datetime) -> None:
-    """Nothing more is sent there. What waited is given up, and can be sent again once the endpoint is enabled."""
+    """Disable an endpoint and give up its pending deliveries. They can be replayed once it is enabled again."""
     session.execute(update(EndpointRow).where(EndpointRow.id == endpoint_id).values(disabled_at=now))
     waiting = (DeliveryRow.endpoint_id == endpoint_id) & (DeliveryRow.state == "pending")
     values = {"state": "failed", "last_error": "endpoint_disabled", "next_at": None, "ended_at": _first_end(now)}
@@ -345,14 +360,14 @@ def _entry(by: str, what: str, endpoint_id: str) -> audit.Entry:
     return audit.Entry(by, f"webhook_endpoint.{what}", None, {"endpoint": endpoint_id})
 
 
-def _known(session: Session, endpoint_id: str) -> EndpointRow:
+def _endpoint_row(session: Session, endpoint_id: str) -> EndpointRow:
     row = session.get(EndpointRow, endpoint_id) if is_id("endpoint", endpoint_id) else None
     if row is None:
         raise UnknownEndpointError("No webhook endpoint has this id.")
     return row
 
 
-def _sent(session: Session, endpoint_id: str, delivery_id: str) -> DeliveryRow:
+def _delivery_row(session: Session, endpoint_id: str, delivery_id: str) -> DeliveryRow:
     query = select(DeliveryRow).where(DeliveryRow.endpoint_id == endpoint_id, DeliveryRow.id == delivery_id)
     known = is_id("endpoint", endpoint_id) and is_id("msg", delivery_id)
     row = session.scalars(query).one_or_none() if known else None
@@ -366,7 +381,10 @@ def _new_secret() -> str:
 
 
 def _place(row: EndpointRow) -> str:
-    """Where a secret is sealed for: the same for both, because one becomes the other."""
+    """The place that a secret is sealed for.
+
+    Both secrets have the same one, because the current becomes the previous.
+    """
     return f"webhook_endpoints.secret/{row.id}"
 
 

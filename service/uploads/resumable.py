@@ -66,8 +66,11 @@ class ResumableUploads:
         self._written: set[str] = set()
 
     async def create(self, case: Case, step_name: str, media_type: str, length: int) -> Resumable:
-        """Begin an upload of that many bytes. Raises as `Cases.require_takes`, and EvidenceUnavailableError."""
-        step = self._cases.require_takes(case, step_name, media_type, length)
+        """Begin an upload of that many bytes.
+
+        Raises as `Cases.require_upload_allowed`, and EvidenceUnavailableError.
+        """
+        step = self._cases.require_upload_allowed(case, step_name, media_type, length)
         await self._evidence.require_usable()
         upload_id, now = time_ordered("upload"), datetime.now(UTC)
         upload = Resumable(upload_id, case.id, step, media_type, length, 0, self._until(now), False, False)
@@ -122,7 +125,7 @@ class ResumableUploads:
                 )
             if upload.accepted:
                 return upload
-            self._cases.require_takes(case, step_name, upload.media_type, upload.length)
+            self._cases.require_upload_allowed(case, step_name, upload.media_type, upload.length)
             arrival = Arrival(self._rows, self._evidence, upload, checksum, self._until)
             with self._telemetry.arrival(case.id, upload.step, upload_id, lambda: arrival.counted):
                 tail = await arrival.all_of(body, self._settings.upload_timeout_s)
@@ -263,7 +266,7 @@ class Arrival:
 
     async def _cut(self, size: int) -> None:
         if size > 0:
-            key = await self._evidence.keep_piece(self._upload.case_id, bytes(self._pending[:size]))
+            key = await self._evidence.store_piece(self._upload.case_id, bytes(self._pending[:size]))
             self._kept.append(Piece(self._end, self._end + size, key))
             self._end += size
             del self._pending[:size]

@@ -85,7 +85,7 @@ class WebhookSender:
         await asyncio.gather(*left, return_exceptions=True)
         if left:
             with contextlib.suppress(ServiceError):
-                await self._store.give_back(list(left.values()))
+                await self._store.release(list(left.values()))
         await self._http.aclose()
 
     async def _send_due(self) -> None:
@@ -183,7 +183,7 @@ class WebhookSender:
         while True:
             await asyncio.sleep(_TIDY_S)
             try:
-                await self._store.forget(datetime.now(UTC) - _KEPT)
+                await self._store.delete_ended(datetime.now(UTC) - _KEPT)
             except ServiceError as error:
                 log.warning("webhooks_not_tidied", error=type(error).__name__)
 

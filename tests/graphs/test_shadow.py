@@ -24,9 +24,9 @@ from graphs.records import CaseSpec, CheckResult, Outcome, Step
 from graphs.shadow import Difference, ShadowVerdict, judged_again, shadow_verdict
 from service.client import VeridaskClient
 from service.lifecycle.transitions import cancel
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.cases import CaseStore
-from service.store.shadows import Comparison, ShadowStore, Which
+from service.store.shadows import Comparison, ShadowFilter, ShadowStore
 from service.views.shadows import shadow_view
 from tests.support.case_stores import NOW, created
 from tests.support.scenario_films import STEPS
@@ -136,7 +136,7 @@ async def test_shadows_are_counted_once_and_by_their_outcomes(store: CaseStore) 
         assert await kept.add(spec, verdict)
         assert not await kept.add(spec, verdict), "another process has heard of it as well"
     assert await kept.add(replace(specs[0], attempts={**SPEC.attempts, "face": 2}), verdicts[0]), "a retake"
-    [one] = await kept.comparisons(Which())
+    [one] = await kept.comparisons(ShadowFilter())
     assert (one.profile, one.shadow, one.version) == ("recorded", NAME, STRICT.version)
     assert (one.compared, one.agreeing, one.failed) == (4, 2, 1)
     assert one.outcomes == {("approved", "approved"): 2, ("approved", "declined"): 1, ("review", "declined"): 1}
@@ -146,9 +146,9 @@ async def test_shadows_are_counted_once_and_by_their_outcomes(store: CaseStore) 
     view = shadow_view(one)
     assert view.agreement is not None
     assert view.agreement[0] < 0.5 < view.agreement[1]
-    assert await kept.comparisons(Which(profile="standard")) == []
-    assert await kept.comparisons(Which(created_from=NOW + timedelta(seconds=1))) == []
-    assert len(await kept.comparisons(Which("recorded", NOW, NOW + timedelta(seconds=1)))) == 1
+    assert await kept.comparisons(ShadowFilter(profile="standard")) == []
+    assert await kept.comparisons(ShadowFilter(created_from=NOW + timedelta(seconds=1))) == []
+    assert len(await kept.comparisons(ShadowFilter("recorded", NOW, NOW + timedelta(seconds=1)))) == 1
 
 
 async def test_nothing_of_a_shadow_is_left_of_a_redacted_case(store: CaseStore) -> None:
@@ -157,7 +157,7 @@ async def test_nothing_of_a_shadow_is_left_of_a_redacted_case(store: CaseStore) 
     assert await kept.add(spec, came_to("approved", "declined"))
     await store.change(case.id, lambda now: cancel(now, NOW))
     await store.erasures.redact(case.id, NOW, "test")
-    assert await kept.comparisons(Which()) == []
+    assert await kept.comparisons(ShadowFilter()) == []
     assert not await kept.add(replace(spec, attempts={"front": 2}), came_to("approved", "approved"))
     assert not await kept.add(replace(spec, case_id="case_" + "0" * 26), came_to("approved", "approved"))
 

@@ -27,7 +27,7 @@ from service.client import VeridaskClient
 from service.http.app import create_app
 from service.schemas.problems import Problem
 from service.schemas.review import ReviewBody
-from service.server.serve import Running
+from service.server.local import Running
 from service.settings.settings import Settings
 from tests.support.places import ROOT
 

@@ -36,7 +36,7 @@ import sys
 from pathlib import Path
 import httpx, service, graphs, models, workers
 from service.client import VeridaskClient
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 
 with LocalServer(Path("data"), sandbox=True) as server:
     running = server.start()

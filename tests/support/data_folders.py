@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import MetaData, create_engine, select
 
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 from service.settings.settings import Settings
 from tests.support.postgres import new_database
 

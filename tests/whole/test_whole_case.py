@@ -15,7 +15,7 @@ from graphs.records import Step
 from models.specimens.scenarios import SCENARIOS, film_step
 from service.client import VeridaskClient
 from service.schemas.cases import CaseView
-from service.server.serve import Running
+from service.server.local import Running
 from tests.support.scenario_films import GENUINE, SEED, STEPS, filmed
 
 pytestmark = [pytest.mark.cluster, pytest.mark.vision, pytest.mark.timeout(300)]

@@ -53,7 +53,7 @@ def test_a_killed_parent_takes_the_cluster_with_it(tmp_path: Path) -> None:
 SERVING = """
 import sys, time
 from pathlib import Path
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 print(LocalServer(Path(sys.argv[1]), sys.argv[2]).start().processes["api"], flush=True)
 time.sleep(600)
 """

@@ -10,7 +10,7 @@ from service.http.access import REFUSED, Parts, needs
 from service.http.openapi import problems
 from service.schemas.cases import PRINTABLE, Moment
 from service.schemas.shadows import ShadowView
-from service.store.shadows import Which
+from service.store.shadows import ShadowFilter
 from service.views.shadows import shadow_view
 
 router = APIRouter(tags=["profiles"])
@@ -26,5 +26,5 @@ async def compare_shadows(
     """Compare shadow policies with the live policy on the same uploads: how often they agree, and where they differ. A
     shadow never changes a decision. Redacted cases are not counted.
     """
-    found = await parts.shadows.comparisons(Which(profile, created_from, created_before))
+    found = await parts.shadows.comparisons(ShadowFilter(profile, created_from, created_before))
     return [shadow_view(one) for one in found]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request
 
-from service.cases.commands import MEDIA_TYPES, UNTOLD
+from service.cases.commands import MEDIA_TYPES, UNKNOWN_TYPE
 from service.http.access import REFUSED, CaseToFill, Parts, caller, shown_to
 from service.http.openapi import problems
 from service.schemas.cases import CaseView
@@ -29,7 +29,7 @@ _MEDIA = f"""The bytes of the media. You may declare their own type instead, one
         "requestBody": {
             "required": True,
             "description": _MEDIA,
-            "content": {UNTOLD: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {UNKNOWN_TYPE: {"schema": {"type": "string", "format": "binary"}}},
         }
     },
 )

@@ -1,5 +1,7 @@
-"""What alembic runs for each of its commands. `service.store.revisions` hands the connection in, with its transaction
-and the lock; only `alembic revision`, in the hands of who develops, comes without. Logging is left as it is.
+"""The script that alembic runs for each command.
+
+`service.store.revisions` passes the connection, with its transaction and lock. Only `alembic revision`, which
+developers run, comes without one. Logging is not configured here.
 """
 
 from __future__ import annotations

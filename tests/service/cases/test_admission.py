@@ -27,7 +27,7 @@ async def test_somebody_who_waits_goes_first_then_the_oldest() -> None:
             group.create_task(come(upload, case_id, minutes))
         await asyncio.sleep(0)
         assert admission.waiting == 3
-        admission.hurry("case_d")
+        admission.prioritize("case_d")
         admission.leave("first")
     assert order == ["last", "old", "new"]
     assert admission.waiting == 0

@@ -16,7 +16,7 @@ import pytest
 from graphs.records import Step
 from service.assembly import opened_stores
 from service.client import VeridaskClient
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 from service.settings.settings import Settings
 from tests.support.object_storage import BUCKET
 

@@ -29,7 +29,7 @@ from service.assembly import assembled, opened_to_read
 from service.client import VeridaskClient
 from service.lifecycle.case import Change
 from service.lifecycle.transitions import cancel
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.cases import CaseStore
 from tests.support.case_stores import NOW, created, new_case
 from tests.support.data_folders import database_url, everything_in, settings_in
@@ -177,7 +177,7 @@ async def test_a_redaction_that_was_cut_off_is_finished(cluster: str, tmp_path: 
         store, evidence = service.store, service.evidence
         case = new_case()
         await store.create(Change(case, ()))
-        await evidence.keep(await evidence.receive(body(b"media"), 99, case.id, "front", 1))
+        await evidence.store(await evidence.receive(body(b"media"), 99, case.id, "front", 1))
         await store.change(case.id, lambda c: cancel(c, NOW))
         await store.erasures.redact(case.id, NOW, "test")
         folder = tmp_path / "evidence" / "cases" / case.id
@@ -269,8 +269,8 @@ async def test_a_sweep_and_a_request_finish_one_redaction_once(store: CaseStore)
     case = await created(store)
     await store.change(case.id, lambda c: cancel(c, NOW))
     await store.erasures.redact(case.id, NOW, "test")
-    assert await store.erasures.erased(case.id, NOW) == NOW
-    assert await store.erasures.erased(case.id, NOW + timedelta(seconds=1)) == NOW
+    assert await store.erasures.mark_erased(case.id, NOW) == NOW
+    assert await store.erasures.mark_erased(case.id, NOW + timedelta(seconds=1)) == NOW
     assert (await store.get(case.id)).erased_at == NOW
     lines = await store.audit.page(9, case_id=case.id)
     assert [line.entry.action for line in lines].count("case.erased") == 1

@@ -21,7 +21,7 @@ from service.client import VeridaskClient
 from service.errors import BacklogError
 from service.lifecycle.case import Case
 from service.lifecycle.transitions import cancel
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from tests.support.data_folders import server_in, settings_in
 from tests.support.schedulers import scheduler, states, until
 from workers.errors import ClusterError
@@ -160,9 +160,9 @@ async def test_what_a_dead_process_left_on_the_cluster_is_let_go(tmp_path: Path)
             await service.store.change(ended, lambda case: cancel(case, now))
             await service.store.delete(foreign)  # as if another service on the cluster had it
             other = Replica("replica_other", service.store, service.reconciler)
-            await other.tidy(now)
+            await other.release_closed_cases(now)
             assert await graphs.held() >= {ended}, "it may be about to be released in order"
-            await other.tidy(now + timedelta(minutes=10))
+            await other.release_closed_cases(now + timedelta(minutes=10))
             assert await graphs.held() == {str(one.answer["id"]) for one in created[1:]}
             assert {key.split("-")[1] for key in await states(settings.scheduler)} == await graphs.held()
 
@@ -186,9 +186,9 @@ async def test_a_case_that_another_process_ended_is_over_in_every_one(
         async with asyncio.timeout(60):  # until all that can be done of it is done
             while (await one.store.get(case.id)).steps["front"].state != "retake":
                 await asyncio.sleep(0.1)
-        assert one.reconciler.working_on == [case.id]
+        assert one.reconciler.tracked_case_ids == [case.id]
         await other.cases.cancel(case.id, by="test")
-        await until(lambda: one.reconciler.working_on == [])
+        await until(lambda: one.reconciler.tracked_case_ids == [])
         async with asyncio.timeout(20):
             while any(case.id in key for key in await states(cluster)):
                 await asyncio.sleep(0.1)

@@ -20,7 +20,7 @@ from service.errors import NoAttemptsError, NotInReviewError, UnknownStepError
 from service.lifecycle.case import Case, Change, Opinion, StepState
 from service.lifecycle.transitions import accept, decide, expire, redact, review
 from service.schemas.cases import CaseView
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.api_keys import ApiKeys
 from service.store.cases import CaseStore
 from service.store.database import Database

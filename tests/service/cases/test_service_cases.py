@@ -24,7 +24,7 @@ from service.cases.commands import MEDIA_TYPES
 from service.cli.main import app
 from service.client import CaseEvent, ProblemError, VeridaskClient
 from service.schemas.cases import CaseView
-from service.server.serve import Running
+from service.server.local import Running
 from tests.support.data_folders import settings_in
 
 pytestmark = pytest.mark.cluster

@@ -31,7 +31,7 @@ from service.assembly import assembled, opened_stores
 from service.cases.commands import NewCase
 from service.client import ProblemError, VeridaskClient
 from service.schemas.cases import CaseView, CreatedView
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.tables import EventRow, UploadRow
 from tests.support.data_folders import everything_in, server_in, settings_in
 from tests.support.kept_media import kept
@@ -122,7 +122,7 @@ async def test_a_new_scheduler_gets_all_open_cases_again(tmp_path: Path) -> None
         assert await service.missing() == ["scheduler"]
         with pytest.raises(ClusterError):
             await service.cases.create(NewCase("standard", None, {}), None, by="test")
-        assert await service.store.abandoned(datetime.now(UTC), 10) == []
+        assert await service.store.replicas.orphaned_cases(datetime.now(UTC), 10) == []
         with scheduler(port):
             await until(lambda: service.reconciler.cells.up)
             assert await service.missing() == ["worker:CPU", "worker:GPU"]

@@ -19,7 +19,7 @@ from service.assembly import opened_stores
 from service.cli import diagnoses
 from service.cli.diagnoses import Finding
 from service.cli.doctor import given_settings
-from service.server.serve import Running
+from service.server.local import Running
 from service.settings.settings import Settings
 from service.store.database import Database
 from service.store.revisions import newest, upgrade

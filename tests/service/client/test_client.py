@@ -16,7 +16,7 @@ import pytest
 
 from graphs.records import Step
 from service.client import ProblemError, VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from tests.support.losing_proxy import LosingProxy
 from tests.support.places import ROOT
 

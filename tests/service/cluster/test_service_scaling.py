@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from graphs.records import Step
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from service.settings.settings import Settings
 from tests.support.waiting import until
 

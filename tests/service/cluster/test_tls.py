@@ -27,7 +27,7 @@ from typer.testing import CliRunner, Result
 
 from service.cli.main import app
 from service.client import VeridaskClient
-from service.server.serve import LocalServer
+from service.server.local import LocalServer
 from service.settings.settings import Settings
 from tests.support.places import ROOT
 from workers.cluster import connect, labels

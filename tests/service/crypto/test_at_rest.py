@@ -51,7 +51,7 @@ async def played(store: CaseStore, evidence: Evidence) -> Case:
     for step in ATTEMPTS:
         incoming = await evidence.receive(body(MEDIA), 2**30, case.id, step, 1)
         await evidence.sync(incoming)
-        key = await evidence.keep(incoming)
+        key = await evidence.store(incoming)
         upload = replace(upload_of(step)(await changed(case, step)), evidence_key=key, info={"title": NAME})  # type: ignore[operator]
         await store.change(case.id, lambda c, s=step: accept(c, s, NOW, "r"), upload=lambda _, u=upload: u)  # type: ignore[misc]
     check = CheckResult("text_front", "clear", properties={"name": NAME})
@@ -59,7 +59,7 @@ async def played(store: CaseStore, evidence: Evidence) -> Case:
     told = Event("check", {"check": "text_front", "properties": {"name": NAME}})
     await store.change(case.id, lambda c: decide(c, ATTEMPTS, verdict, NOW), before=[told])
     name = np.frombuffer(NAME.encode(), np.uint8)
-    await evidence.keep_findings(case.id, "front", 1, {"text": name}, {"name": NAME})
+    await evidence.store_findings(case.id, "front", 1, {"text": name}, {"name": NAME})
     return await store.get(case.id)
 
 
@@ -170,13 +170,13 @@ async def test_a_redacted_case_has_no_key_no_media_and_no_findings(settings: Set
         with pytest.raises(ForgottenError):
             await evidence.group(case.id)
         with pytest.raises(ForgottenError):
-            await evidence.keep_findings(case.id, "front", 1, {}, {})
+            await evidence.store_findings(case.id, "front", 1, {}, {})
         kept = Evidence(copy / "evidence", store)
         for upload, _ in FolderBackend(copy / "evidence").media():
             if case.id in upload:
                 with pytest.raises(ForgottenError):
                     await kept.read(upload)
-        await store.tell([(case.id, Event("check", {"check": "late"}))], NOW)
+        await store.add_events([(case.id, Event("check", {"check": "late"}))], NOW)
         assert await store.overdue(NOW + timedelta(days=9), NOW) == []
         with pytest.raises(ForgottenError):
             await store.change(case.id, lambda c: Change(c, ()))
@@ -193,7 +193,7 @@ async def test_a_redacted_case_has_no_key_no_media_and_no_findings(settings: Set
 async def played_again(store: CaseStore, evidence: Evidence) -> Case:
     case = replace(new_case(), metadata={"name": NAME})
     await store.create(Change(case, ()))
-    key = await evidence.keep(await evidence.receive(body(MEDIA), 2**30, case.id, "front", 1))
+    key = await evidence.store(await evidence.receive(body(MEDIA), 2**30, case.id, "front", 1))
     upload = replace(upload_of("front")(await changed(case, "front")), evidence_key=key)  # type: ignore[operator]
     await store.change(case.id, lambda c: accept(c, "front", NOW, "r"), upload=lambda _: upload)
     await store.change(case.id, lambda c: cancel(c, NOW))
@@ -243,7 +243,7 @@ async def test_keys_are_rotated_and_an_old_one_is_no_longer_needed(
     write(keys_file, new + old)
     async with opened_stores(settings) as (store, _):
         assert await store.get(before.id) == before
-        assert await store.sealed_by_others() == 2
+        assert await store.keys_wrapped_by_others() == 2
         after = await cancelled(store)
     write(keys_file, new)
     with pytest.raises(KeyMissingError, match="the key old,"):
@@ -309,12 +309,12 @@ async def main(root, mebibytes):
             yield bytes([number % 251]) * 65536
     evidence = Evidence(root / "evidence", Keys())
     evidence.start(set())
-    await evidence.keep(await evidence.receive(body_of(1), 2**30, CASE, "back", 1))
+    await evidence.store(await evidence.receive(body_of(1), 2**30, CASE, "back", 1))
     with open("/dev/null", "wb") as nowhere:
         await evidence.copy([key for key, _ in evidence.backend.media()][0], nowhere)
     before = peak()
     incoming = await evidence.receive(parts(), 2**31, CASE, "front", 1)
-    key = await evidence.keep(incoming)
+    key = await evidence.store(incoming)
     with open(root / "copy", "wb") as copy:
         await evidence.copy(key, copy)
     grown = peak() - before

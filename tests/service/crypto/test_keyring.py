@@ -19,7 +19,7 @@ def line(key_id: str, key: bytes) -> str:
 
 
 def test_a_keyring_is_made_once_and_is_private(tmp_path: Path) -> None:
-    wrapped = keyring_of(None, tmp_path).made(CASE)
+    wrapped = keyring_of(None, tmp_path).new_data_key(CASE)
     assert len(keyring_of(None, tmp_path).data_key(wrapped, CASE)) == 32
     assert [path.name for path in tmp_path.iterdir()] == ["encryption.keys"]
     assert (tmp_path / "encryption.keys").stat().st_mode & 0o077 == 0
@@ -27,10 +27,10 @@ def test_a_keyring_is_made_once_and_is_private(tmp_path: Path) -> None:
 
 def test_the_first_key_wraps_and_the_others_open() -> None:
     old, new = secrets.token_bytes(32), secrets.token_bytes(32)
-    before = Keyring({"old": old}).made(CASE)
-    both = Keyring.parsed(line("new", new) + "\n" + line("old", old))
+    before = Keyring({"old": old}).new_data_key(CASE)
+    both = Keyring.from_text(line("new", new) + "\n" + line("old", old))
     data_key = both.data_key(before, CASE)
-    after = both.wrapped(data_key, CASE)
+    after = both.wrap(data_key, CASE)
     assert (before.key_id, after.key_id) == ("old", "new")
     assert Keyring({"new": new}).data_key(after, CASE) == data_key
     with pytest.raises(KeyMissingError, match="the key old,"):
@@ -39,7 +39,7 @@ def test_the_first_key_wraps_and_the_others_open() -> None:
 
 def test_data_keys_differ_and_belong_to_their_case() -> None:
     keyring = Keyring({"a": bytes(32)})
-    first, second = keyring.made(CASE), keyring.made(OTHER)
+    first, second = keyring.new_data_key(CASE), keyring.new_data_key(OTHER)
     assert keyring.data_key(first, CASE) != keyring.data_key(second, OTHER)
     cut = WrappedKey("a", first.sealed[:5])
     for wrapped, case_id in ((first, OTHER), (cut, CASE), (WrappedKey("a", first.sealed[:-1] + b"x"), CASE)):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.crypto import sealing
-from service.crypto.sealing import CHUNK, Sealer, Values, opened, opened_by, sealed, whole
+from service.crypto.sealing import CHUNK, Sealer, Values, join, open_entry, open_entry_with, seal_entry
 from service.errors import SealBrokenError
 
 KEY = bytes(range(32))
@@ -53,66 +53,66 @@ sizes = st.lists(st.integers(0, 150), max_size=8)
 @given(contents, sizes, sizes)
 def test_what_was_sealed_comes_back_however_it_is_cut(content: bytes, written: list[int], read: list[int]) -> None:
     entry = sealed_in(cut(content, written))
-    assert whole(opened(cut(entry, read), KEY, PLACE)) == content
+    assert join(open_entry(cut(entry, read), KEY, PLACE)) == content
     assert len(entry) == 44 + len(content) + 16 * max(1, -(-len(content) // RECORD))
 
 
 @given(contents, st.data())
 def test_a_flipped_bit_is_refused(content: bytes, data: st.DataObject) -> None:
-    entry = bytearray(sealed(content, KEY, PLACE))
+    entry = bytearray(seal_entry(content, KEY, PLACE))
     entry[data.draw(st.integers(0, len(entry) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     with pytest.raises(SealBrokenError):
-        whole(opened([bytes(entry)], KEY, PLACE))
+        join(open_entry([bytes(entry)], KEY, PLACE))
 
 
 @given(contents, st.data())
 def test_a_part_that_is_cut_off_or_added_is_refused(content: bytes, data: st.DataObject) -> None:
-    entry = sealed(content, KEY, PLACE)
+    entry = seal_entry(content, KEY, PLACE)
     with pytest.raises(SealBrokenError):
-        whole(opened([entry[: data.draw(st.integers(0, len(entry) - 1))]], KEY, PLACE))
+        join(open_entry([entry[: data.draw(st.integers(0, len(entry) - 1))]], KEY, PLACE))
     with pytest.raises(SealBrokenError):
-        whole(opened([entry + data.draw(st.binary(min_size=1, max_size=200))], KEY, PLACE))
+        join(open_entry([entry + data.draw(st.binary(min_size=1, max_size=200))], KEY, PLACE))
 
 
 @given(st.integers(2, 5), st.integers(1, RECORD), st.data())
 def test_records_in_another_order_left_out_or_doubled_are_refused(records: int, last: int, data: st.DataObject) -> None:
-    entry = sealed(secrets.token_bytes(RECORD * (records - 1) + last), KEY, PLACE)
+    entry = seal_entry(secrets.token_bytes(RECORD * (records - 1) + last), KEY, PLACE)
     parts = list(cut(entry[44:], [RECORD + 16] * (records - 1)))
     assert len(parts) == records
     shown = data.draw(
         st.lists(st.integers(0, records - 1), max_size=6).filter(lambda seen: seen != list(range(records)))
     )
     with pytest.raises(SealBrokenError):
-        whole(opened([entry[:44], *(parts[number] for number in shown)], KEY, PLACE))
+        join(open_entry([entry[:44], *(parts[number] for number in shown)], KEY, PLACE))
 
 
 @given(contents)
 def test_another_place_case_or_entry_does_not_open(content: bytes) -> None:
-    entry, twin = (sealed(content, KEY, PLACE) for _ in range(2))
+    entry, twin = (seal_entry(content, KEY, PLACE) for _ in range(2))
     assert entry != twin
     for key, place in ((KEY, PLACE.replace("front", "back")), (bytes(32), PLACE)):
         with pytest.raises(SealBrokenError):
-            whole(opened([entry], key, place))
+            join(open_entry([entry], key, place))
     for mixed in (entry[:44] + twin[44:], twin[:37] + entry[37:]):
         with pytest.raises(SealBrokenError):
-            whole(opened([mixed], KEY, PLACE))
+            join(open_entry([mixed], KEY, PLACE))
 
 
 @given(contents)
 def test_an_entry_key_opens_its_entry_alone(content: bytes) -> None:
     sealer = Sealer(KEY, PLACE)
     entry = b"".join((*sealer.update(content), *sealer.finish()))
-    assert whole(opened_by([entry], sealer.key)) == content
+    assert join(open_entry_with([entry], sealer.key)) == content
     with pytest.raises(SealBrokenError):
-        whole(opened_by([sealed(content, KEY, PLACE)], sealer.key))
+        join(open_entry_with([seal_entry(content, KEY, PLACE)], sealer.key))
 
 
 def test_what_is_given_of_a_broken_entry_was_proved() -> None:
     """A reader that writes on as records come gets no byte of the record that was changed, nor of those behind it."""
     content = secrets.token_bytes(RECORD * 4)
-    entry = bytearray(sealed(content, KEY, PLACE))
+    entry = bytearray(seal_entry(content, KEY, PLACE))
     entry[44 + 2 * (RECORD + 16) + 5] ^= 1
-    parts = opened([bytes(entry)], KEY, PLACE)
+    parts = open_entry([bytes(entry)], KEY, PLACE)
     assert [next(parts), next(parts)] == [content[:RECORD], content[RECORD : 2 * RECORD]]
     with pytest.raises(SealBrokenError):
         next(parts)
@@ -121,7 +121,7 @@ def test_what_is_given_of_a_broken_entry_was_proved() -> None:
 def test_records_of_the_size_in_use(whole_records: None) -> None:
     for size in (CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 7):
         content = secrets.token_bytes(size)
-        assert whole(opened([sealed(content, KEY, PLACE)], KEY, PLACE)) == content
+        assert join(open_entry([seal_entry(content, KEY, PLACE)], KEY, PLACE)) == content
 
 
 json_values = st.recursive(

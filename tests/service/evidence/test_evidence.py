@@ -22,7 +22,7 @@ from service.crypto.client_secrets import service_key
 from service.errors import EvidenceUnavailableError
 from service.evidence.backends import EvidenceBackend, FolderBackend, ObjectStorageBackend
 from service.evidence.evidence import Evidence
-from service.evidence.findings import ROOT_GROUP, decoded, encoded, group_root
+from service.evidence.findings import ROOT_GROUP, decode_group, encode_group, group_root
 from service.lifecycle.case import Change
 from service.lifecycle.identifiers import is_case_id, time_ordered
 from service.store.cases import CaseStore
@@ -38,7 +38,7 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 async def kept(evidence: Evidence, content: bytes, case_id: str, step: Step) -> str:
-    return await evidence.keep(await evidence.receive(chunks(content), 100, case_id, step, 1))
+    return await evidence.store(await evidence.receive(chunks(content), 100, case_id, step, 1))
 
 
 @pytest.fixture
@@ -87,17 +87,17 @@ def files(evidence: Evidence, root: Path) -> list[str]:
 
 async def test_a_piece_is_sealed_for_itself_and_swept_like_media(evidence: Evidence, root: Path) -> None:
     content = os.urandom(200_000)
-    one, other = await evidence.keep_piece(CASE, content), await evidence.keep_piece(CASE, content)
+    one, other = await evidence.store_piece(CASE, content), await evidence.store_piece(CASE, content)
     assert await evidence.read(one) == await evidence.read(other) == content
-    raw = [b"".join(evidence.backend.pieces(key)) for key in (one, other)]
+    raw = [b"".join(evidence.backend.chunks(key)) for key in (one, other)]
     assert raw[0] != raw[1]
     assert content[:16] not in raw[0] + raw[1]
     assert files(evidence, root) == sorted([one, other])
     full = Evidence(root, evidence._keys, 2**62, evidence.backend)
     with pytest.raises(EvidenceUnavailableError):
-        await full.keep_piece(CASE, content)
+        await full.store_piece(CASE, content)
     with pytest.raises(ValueError, match="id of a case"):
-        await evidence.keep_piece("../x", content)
+        await evidence.store_piece("../x", content)
     await asyncio.to_thread(evidence.backend.remove_case, CASE)
     assert files(evidence, root) == []
 
@@ -107,7 +107,7 @@ async def test_a_media_is_kept_as_it_was_received(evidence: Evidence, root: Path
     incoming = await evidence.receive(chunks(*parts), 4_000_000, CASE, "front", 1)
     assert (incoming.size, incoming.sha256) == (3_500_000, hashlib.sha256(b"".join(parts)).hexdigest())
     await evidence.sync(incoming)
-    key = await evidence.keep(incoming)
+    key = await evidence.store(incoming)
     assert await evidence.read(key) == b"".join(parts)
     assert files(evidence, root) == [key]
     evidence.discard(incoming)
@@ -203,7 +203,7 @@ async def test_object_storage_that_is_away_says_so(root: Path, keys: CaseStore, 
     incoming = await evidence.receive(chunks(b"x"), 100, CASE, "front", 1)
     began = time.monotonic()
     with pytest.raises(EvidenceUnavailableError):
-        await evidence.keep(incoming)
+        await evidence.store(incoming)
     assert time.monotonic() - began < 30
     assert incoming.path.exists(), "it can be tried again"
     with pytest.raises(EvidenceUnavailableError):
@@ -294,10 +294,12 @@ async def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence, root
     frames = np.arange(2 * 4 * 6 * 3, dtype=np.uint8).reshape(2, 4, 6, 3)
     with pytest.raises(FileNotFoundError):
         await evidence.group(CASE)
-    await evidence.keep_findings(CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")})
+    await evidence.store_findings(
+        CASE, "front", 1, {"frames": frames}, {"pages": np.float32(2.5), "none": float("nan")}
+    )
     chips: dict[str, np.ndarray] = {"embeddings": np.ones((3, 128), np.float32), "empty": np.zeros((0, 4))}
-    await evidence.keep_findings(CASE, "face", 1, chips, {})
-    await evidence.keep_findings(CASE, "front", 2, {"pages": frames[:1]}, {"pages": 1})
+    await evidence.store_findings(CASE, "face", 1, chips, {})
+    await evidence.store_findings(CASE, "front", 2, {"pages": frames[:1]}, {"pages": 1})
     group = await evidence.group(CASE)
     assert sorted(group.group_keys()) == ["face", "front"]
     front = group["front"]
@@ -315,14 +317,14 @@ async def test_findings_of_all_steps_are_one_zarr_group(evidence: Evidence, root
 
 def test_a_step_that_is_being_written_is_not_seen() -> None:
     """Object storage gets file by file, the group's own metadata last; zarr warned of the files without it."""
-    step = encoded({"values": np.arange(3)}, {"attempt": 1})
+    step = encode_group({"values": np.arange(3)}, {"attempt": 1})
     whole = {"zarr.json": ROOT_GROUP, **{f"face/{path}": content for path, content in step.items()}}
     half = {f"front/{path}": content for path, content in step.items() if path != "zarr.json"}
-    group = decoded({**whole, **half})
+    group = decode_group({**whole, **half})
     assert list(group.group_keys()) == ["face"]
     np.testing.assert_array_equal(np.asarray(group["face/values"]), np.arange(3))
     with pytest.raises(FileNotFoundError):
-        decoded({})
+        decode_group({})
 
 
 @pytest.mark.parametrize("does", ["unlink", "rmdir"])

@@ -49,7 +49,7 @@ async def test_the_probe_answers_and_survives_its_child(
     with pytest.raises(EmptyMediaError):
         await prober.probe(path, key, "video/mp4")
     for child in prober._alive:
-        child.kill()
+        child.process.kill()
     key = write(path, picture)
     for _ in range(2):  # the first question may still reach the dying child; the next has a new one
         try:
@@ -78,7 +78,7 @@ async def test_media_that_stalls_the_decoder_is_undecodable(tmp_path: Path, vide
 def told(prober: Prober, name: str) -> str:
     """What the kernel tells of the one probe process."""
     (child,) = prober._alive
-    return Path(f"/proc/{child.pid}/{name}").read_text("ascii")
+    return Path(f"/proc/{child.process.pid}/{name}").read_text("ascii")
 
 
 async def test_media_that_becomes_large_takes_no_more_than_it_may(tmp_path: Path, picture: bytes) -> None:

@@ -14,7 +14,7 @@ from service.client import VeridaskClient
 from service.crypto.client_secrets import Secrets, service_key
 from service.http.app import create_app
 from service.schemas.cases import CreatedView
-from service.server.serve import Running
+from service.server.local import Running
 from service.settings.settings import Settings
 from service.store.api_keys import SCOPES, ApiKeys
 from service.store.database import Database

@@ -21,7 +21,7 @@ from benchmarks.contract import LIFTED, held_to_its_document
 from graphs.records import Step
 from service.client import VeridaskClient
 from service.http.app import create_app
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from service.settings.settings import Settings
 from tests.support.scenario_films import STEPS
 

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from workers.cluster import EmbeddedCluster
 from workers.placement import GPU
 

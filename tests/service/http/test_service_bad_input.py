@@ -13,7 +13,7 @@ import pytest
 from service.client import VeridaskClient
 from service.http import problems
 from service.schemas.cases import CreatedView
-from service.server.serve import Running
+from service.server.local import Running
 
 pytestmark = pytest.mark.cluster
 

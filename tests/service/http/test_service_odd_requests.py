@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.client import VeridaskClient
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 
 pytestmark = pytest.mark.cluster
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from service.client import VeridaskClient
-from service.server.serve import Running
+from service.server.local import Running
 from tests.support.resumable import begun, device, patched
 
 pytestmark = pytest.mark.cluster

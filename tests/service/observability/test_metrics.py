@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.client import CaseEvent, VeridaskClient
 from service.observability.metrics import Metrics
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from tests.support.receiver import Receiver
 from tests.support.resumable import begun, device, patched
 from tests.support.waiting import until

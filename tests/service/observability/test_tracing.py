@@ -10,8 +10,8 @@ import pytest
 
 from service.client import VeridaskClient
 from service.errors import SettingsError
-from service.observability.tracing import is_wanted
-from service.server.serve import LocalServer, Running
+from service.observability.tracing import is_enabled
+from service.server.local import LocalServer, Running
 from tests.support.collector import Collector, Told
 from tests.support.receiver import Receiver
 from tests.support.resumable import begun, device, patched
@@ -172,14 +172,14 @@ def test_a_collector_that_is_away_holds_nothing_up(cluster: str, tmp_path: Path,
 
 
 def test_traces_are_off_unless_an_endpoint_is_named() -> None:
-    assert not is_wanted({})
-    assert not is_wanted({ENDPOINT: ""})
-    assert is_wanted({ENDPOINT: "http://127.0.0.1:4318"})
-    assert is_wanted({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
-    assert not is_wanted({ENDPOINT: "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"})
-    assert not is_wanted({ENDPOINT: "http://127.0.0.1:4318", "OTEL_TRACES_EXPORTER": "none"})
+    assert not is_enabled({})
+    assert not is_enabled({ENDPOINT: ""})
+    assert is_enabled({ENDPOINT: "http://127.0.0.1:4318"})
+    assert is_enabled({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:4318/v1/traces"})
+    assert not is_enabled({ENDPOINT: "http://127.0.0.1:4318", "OTEL_SDK_DISABLED": "true"})
+    assert not is_enabled({ENDPOINT: "http://127.0.0.1:4318", "OTEL_TRACES_EXPORTER": "none"})
 
 
 def test_a_protocol_that_is_not_spoken_refuses_to_start() -> None:
     with pytest.raises(SettingsError, match="http/protobuf"):
-        is_wanted({ENDPOINT: "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+        is_enabled({ENDPOINT: "http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})

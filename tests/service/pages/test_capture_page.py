@@ -21,7 +21,7 @@ from service.client import VeridaskClient
 from service.crypto.client_secrets import Secrets, service_key
 from service.pages.capture.page import FOLDER, capture_url
 from service.schemas.cases import CreatedView
-from service.server.serve import Running
+from service.server.local import Running
 from tests.support.browser import Device, device, filmed, needs_browser
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.data_folders import settings_in

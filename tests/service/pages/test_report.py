@@ -22,14 +22,14 @@ from graphs.profile import profiles
 from graphs.reasons import REASONS, reason
 from graphs.records import CheckResult, Decision, Step, Verdict
 from service.client import VeridaskClient
-from service.evidence.findings import ROOT_GROUP, decoded, encoded
+from service.evidence.findings import ROOT_GROUP, decode_group, encode_group
 from service.lifecycle.case import Case, Opinion, StepState
 from service.lifecycle.transitions import cancel, decide, expire, redact, review
 from service.pages.report.drawing import WIDTH, gauge, timelines
 from service.pages.report.page import POLICY, page_of
 from service.pages.report.words import check_title
 from service.schemas.cases import CheckView
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.api_keys import ApiKeys
 from service.store.audit import AuditLog
 from service.store.database import Database
@@ -164,8 +164,8 @@ def test_pictures_are_those_of_the_findings() -> None:
         "embeddings": np.zeros((9, 4), np.float32),
         "pages": colours[:0],
     }
-    files |= {f"face/{path}": content for path, content in encoded(arrays, {"attempt": 2}).items()}
-    shown = page(decided(VERDICT), findings=decoded(files))
+    files |= {f"face/{path}": content for path, content in encode_group(arrays, {"attempt": 2}).items()}
+    shown = page(decided(VERDICT), findings=decode_group(files))
     images = shown.of("img")
     assert [image["alt"] for image in images] == [
         *(f"Face scan: face {number}" for number in range(1, 7)),

@@ -16,7 +16,7 @@ import pytest
 
 from service.client import VeridaskClient
 from service.schemas.cases import CreatedView
-from service.server.serve import LocalServer, Running
+from service.server.local import LocalServer, Running
 from tests.support.kept_media import kept
 from tests.support.resumable import MIB, begun, created, device, half_sent, offset, padded, patched
 from tests.support.waiting import until

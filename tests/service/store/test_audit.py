@@ -19,7 +19,7 @@ from service.cli.main import app
 from service.errors import AuditBrokenError
 from service.lifecycle.case import Change
 from service.lifecycle.transitions import accept, cancel, decide, expire
-from service.store.audit import Anchor, AuditLog, Entry, append, chained
+from service.store.audit import Anchor, AuditLog, Entry, append, line_hash
 from service.store.cases import CaseStore
 from service.store.database import Database
 from tests.support.case_stores import NOW, VERDICT, created, new_case
@@ -65,7 +65,7 @@ async def test_the_life_of_a_case_is_in_the_log(store: CaseStore) -> None:
         await store.change(case.id, lambda c, s=step: accept(c, s, NOW, "r"), by="client_secret")  # type: ignore[misc]
     await store.change(case.id, lambda c: decide(c, {"front": 1, "face": 1}, VERDICT, NOW))
     await store.erasures.redact(case.id, NOW, "key_b")
-    await store.erasures.erased(case.id, NOW)
+    await store.erasures.mark_erased(case.id, NOW)
     canceled, expired = await created(store), await created(store)
     await store.change(canceled.id, lambda c: cancel(c, NOW), by="key_a")
     await store.change(expired.id, lambda c: expire(c, c.expires_at))
@@ -90,7 +90,7 @@ async def test_a_change_that_fails_leaves_no_line(store: CaseStore) -> None:
     before = await store.audit.head()
     await store.change(case.id, lambda _: None)
     with pytest.raises(ZeroDivisionError):
-        await store.change(case.id, lambda _: 1 / 0)  # type: ignore[arg-type, return-value]
+        await store.change(case.id, lambda _: 1 / 0)  # type: ignore[type-var]
     assert await store.audit.head() == before
 
 
@@ -177,9 +177,9 @@ async def test_a_log_that_was_written_anew_is_found_by_an_anchor(store: CaseStor
 @given(st.text(max_size=8), st.text(max_size=8), st.none() | st.text(max_size=8), st.text(max_size=8))
 def test_no_two_lines_have_one_hash(actor: str, action: str, case_id: str | None, detail: str) -> None:
     """Parts that run into each other would let one line pass for another."""
-    one = chained("0" * 64, 1, NOW, Entry(actor, action, case_id, {"d": detail}))
+    one = line_hash("0" * 64, 1, NOW, Entry(actor, action, case_id, {"d": detail}))
     moved = Entry(actor + action[:1], action[1:], case_id, {"d": detail})
-    assert (chained("0" * 64, 1, NOW, moved) == one) == (action == "")
+    assert (line_hash("0" * 64, 1, NOW, moved) == one) == (action == "")
 
 
 def test_the_command_proves_and_shows(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ async def test_a_case_comes_back_as_it_was_stored(store: CaseStore) -> None:
     # In PostgreSQL's own zone, resumable uploads were answered with 500 and times were told in it.
     assert (await store.get(case.id)).expires_at.isoformat() == "2026-03-01T13:00:00+00:00"
     assert (await store.get(case.id)).expires_at.tzinfo is UTC
-    assert [c.id for c in await store.abandoned(NOW, 10)] == [case.id]
+    assert [c.id for c in await store.replicas.orphaned_cases(NOW, 10)] == [case.id]
 
 
 @pytest.mark.parametrize("case_id", ["", "case_", "case_" + "0" * 26, "../../etc/passwd", "case_" + "é" * 26])
@@ -128,7 +128,7 @@ async def test_what_is_told_beside_a_change_comes_after_it(store: CaseStore) -> 
     case = await created(store)
     with store.database.writing() as session:
         session.execute(update(CaseRow).where(CaseRow.id == case.id).values(replica="replica_b"))
-        beside = asyncio.create_task(store.tell([(case.id, Event("check", {"check": "a"}))], NOW))
+        beside = asyncio.create_task(store.add_events([(case.id, Event("check", {"check": "a"}))], NOW))
         await asyncio.sleep(0.3)
         assert not beside.done()
     await beside
@@ -140,7 +140,7 @@ async def test_events_continue_after_an_id_and_wake_listeners(store_url: str) ->
     store = CaseStore(store_url, told.append, KEYS)
     await store.start()
     case = await created(store)
-    await store.tell([(case.id, Event("check", {"check": "a"})), ("case_unknown", Event("check"))], NOW)
+    await store.add_events([(case.id, Event("check", {"check": "a"})), ("case_unknown", Event("check"))], NOW)
     first, second = await store.events(case.id)
     assert [e.type for e in await store.events(case.id, first.id)] == ["check"]
     assert await store.events(case.id, second.id) == []

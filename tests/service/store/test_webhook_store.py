@@ -24,9 +24,9 @@ from service.errors import (
 from service.lifecycle.case import Case, StepState
 from service.lifecycle.transitions import accept, cancel, decide, judge_quality
 from service.store.cases import CaseStore
-from service.store.outbox import body_of, put
+from service.store.outbox import add_deliveries, body_of
 from service.store.tables import EndpointRow
-from service.store.webhooks import MOST_ENDPOINTS, AttemptResult, Claim, Endpoint, WebhookStore
+from service.store.webhooks import MAX_ENDPOINTS, AttemptResult, Claim, Endpoint, WebhookStore
 from service.vocabulary import EventType, Status
 from service.webhooks.sender import judged
 from tests.support.case_stores import KEYS, NOW, VERDICT, created, new_case
@@ -163,7 +163,7 @@ async def test_of_two_processes_one_claims(store: CaseStore, webhooks: WebhookSt
     assert len(taken) == 5, "claims end"
     assert not await webhooks.record(first[0], AttemptResult("failed"), LATER), "the first one's outcome comes too late"
     assert await again.record(taken[0], AttemptResult("delivered", 200), LATER)
-    await again.give_back(taken[1:])
+    await again.release(taken[1:])
     assert len(await claimed(webhooks, minutes=2)) == 4
     await other.close()
 
@@ -207,7 +207,7 @@ async def test_one_that_is_sent_again_neither_waits_nor_is_waited_for(store: Cas
     assert {claim.tries for claim in claims} == {1}
     again = next(claim for claim in claims if claim.delivery.id == first.delivery.id)
     await webhooks.record(again, AttemptResult("pending", 500, next_at=NOW + timedelta(hours=8)), LATER)
-    await webhooks.give_back([claim for claim in claims if claim is not again])
+    await webhooks.release([claim for claim in claims if claim is not again])
     assert types(await claimed(webhooks)) == ["case.canceled"]
 
 
@@ -277,7 +277,7 @@ async def test_secrets_are_good_and_the_old_one_signs_for_a_day(store: CaseStore
 async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_bound(
     store: CaseStore, webhooks: WebhookStore
 ) -> None:
-    endpoints = [await made(webhooks) for _ in range(MOST_ENDPOINTS)]
+    endpoints = [await made(webhooks) for _ in range(MAX_ENDPOINTS)]
     with pytest.raises(TooManyEndpointsError):
         await made(webhooks)
     await created(store)
@@ -285,7 +285,7 @@ async def test_deleted_endpoints_take_their_deliveries_along_and_there_is_a_boun
     with pytest.raises(UnknownEndpointError):
         await webhooks.remove(endpoints[0].id, NOW)
     assert [e.id for e in await webhooks.endpoints()] == [e.id for e in endpoints[1:]]
-    assert len(await claimed(webhooks)) == MOST_ENDPOINTS - 1
+    assert len(await claimed(webhooks)) == MAX_ENDPOINTS - 1
 
 
 async def test_what_becomes_due_while_its_endpoint_is_disabled_ends_as_well(
@@ -297,7 +297,7 @@ async def test_what_becomes_due_while_its_endpoint_is_disabled_ends_as_well(
     await created(store)
     (claim,) = await claimed(webhooks)
     with store.database.writing() as session:
-        put(session, cancel(case, NOW))
+        add_deliveries(session, cancel(case, NOW))
         disabling = asyncio.create_task(webhooks.record(claim, AttemptResult("failed", 410, disables=True), LATER))
         await asyncio.sleep(0.3)
         assert not disabling.done()
@@ -307,8 +307,8 @@ async def test_what_becomes_due_while_its_endpoint_is_disabled_ends_as_well(
 
 async def test_an_endpoint_that_is_deleted_meanwhile_fails_no_case(store: CaseStore, webhooks: WebhookStore) -> None:
     """Its row is locked while a delivery that points to it is written; without that PostgreSQL fails the change."""
-    endpoints = [await made(webhooks) for _ in range(MOST_ENDPOINTS)]
-    cases = (created(store) for _ in range(4 * MOST_ENDPOINTS))
+    endpoints = [await made(webhooks) for _ in range(MAX_ENDPOINTS)]
+    cases = (created(store) for _ in range(4 * MAX_ENDPOINTS))
     await asyncio.gather(*cases, *(webhooks.remove(endpoint.id, NOW) for endpoint in endpoints))
     assert await webhooks.endpoints() == []
 
@@ -318,9 +318,9 @@ async def test_what_ended_long_ago_is_let_go(store: CaseStore, webhooks: Webhook
     ended, waiting = await created(store), await created(store)
     claim = next(c for c in await claimed(webhooks) if c.delivery.case_id == ended.id)
     await webhooks.record(claim, AttemptResult("delivered", 204), LATER)
-    await webhooks.forget(LATER)
+    await webhooks.delete_ended(LATER)
     assert len(await webhooks.deliveries(endpoint.id, 9)) == 2
-    await webhooks.forget(LATER + timedelta(seconds=1))
+    await webhooks.delete_ended(LATER + timedelta(seconds=1))
     assert [d.case_id for d in await webhooks.deliveries(endpoint.id, 9)] == [waiting.id]
 
 

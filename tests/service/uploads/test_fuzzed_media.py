@@ -15,7 +15,7 @@ from benchmarks.media_mutations import mutant
 from models.errors import MediaError
 from models.media.decoding import MediaInfo, probe
 from service.client import VeridaskClient
-from service.server.serve import Running
+from service.server.local import Running
 from tests.support.made_media import LIMITS
 from workers.cluster import EmbeddedCluster
 

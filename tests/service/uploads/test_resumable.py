@@ -21,7 +21,7 @@ from tusclient.client import TusClient
 
 from service.assembly import opened_stores
 from service.client import VeridaskClient
-from service.server.serve import Running
+from service.server.local import Running
 from service.store.tables import PieceRow
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.data_folders import server_in, settings_in

@@ -1,6 +1,7 @@
-"""The tables as they were before there were revisions, when each start made those that were absent.
+"""The tables as they were before revisions existed, when each start created the missing ones.
 
-They are written out here, apart from `service.store.tables`, which goes on. A database of that time is known by them.
+They are defined here and not taken from `service.store.tables`, which changes. A database of that time is recognised by
+them.
 """
 
 from __future__ import annotations

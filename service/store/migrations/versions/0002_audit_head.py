@@ -1,6 +1,6 @@
-"""The audit log's head is there from the start.
+"""Create the row of the audit log's head with the tables.
 
-Who wrote the first line made it. On PostgreSQL two could do so at once, and the request of one of them failed.
+Before, the writer of the first line created it. On PostgreSQL two writers could do so at once, and one request failed.
 """
 
 from __future__ import annotations

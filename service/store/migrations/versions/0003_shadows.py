@@ -1,4 +1,4 @@
-"""What shadows came to."""
+"""Add the table of shadow verdicts."""
 
 from __future__ import annotations
 
