@@ -1,1 +1,4 @@
-"""Measurements. Each module runs by `python -m benchmarks.NAME` and says on what data and hardware it ran."""
+"""Benchmarks of the running system. Run one with `python -m benchmarks.NAME`; it prints its data and its hardware.
+
+Benchmarks of single checks are in `benchmarks.checks`, fuzzing of media in `benchmarks.fuzzing`.
+"""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-ALWAYS = ("decision_latency", "face_speed", "batching", "text_cost", "scaling")
+ALWAYS = ("decision_latency", "checks.face_speed", "batching", "checks.text_cost", "scaling")
 WITH_DATA = ("mrz", "barcode", "face")
 """What `veridask evaluate` measures on the evaluation data."""
 

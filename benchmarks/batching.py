@@ -30,7 +30,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.face_speed import frame
+from benchmarks.checks.face_speed import frame
 from models.face.landmarks import face_chip
 from workers.placement import GPU
 from workers.pool import ModelPool

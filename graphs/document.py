@@ -23,7 +23,7 @@ from workers.placement import CPU
 if TYPE_CHECKING:
     from models.media.decoding import Frames
     from models.page.quad import Page, Quad
-    from models.quality import FrameQuality
+    from models.page.quality import FrameQuality
     from workers.pool import ModelPool
 
 FRAMES_PER_SECOND: Mapping[Step, float] = {"front": 5.0, "back": 3.0}
@@ -64,7 +64,7 @@ def frames(upload: bytes, step: Step, models: ModelPool) -> Frames:
 @data(CPU)
 def pages(frames: Frames, models: ModelPool) -> Pages:
     """Find the page in each frame, measure it, rectify the best few."""
-    from models import quality as measuring
+    from models.page import quality as measuring
     from models.page.quad import Page, rectify
 
     outlines = models.page_finder.find_all(frames.images)

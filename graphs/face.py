@@ -96,7 +96,7 @@ def quality(
     frames: Frames | Failed, faces: FaceTrack | Failed, thresholds: Mapping[str, float], retakes: frozenset[str]
 ) -> CheckResult:
     """Whether one face can be seen well; if not, the person is asked at once to film the step again."""
-    from models.quality import measure_face
+    from models.face.quality import measure_face
 
     if isinstance(frames, Failed):
         return judged_unseen(frames, "face", retakes)

@@ -4,7 +4,7 @@ The network is dlib's `dlib_face_recognition_resnet_model_v1` (public domain, tr
 on LFW as published): residual blocks of two 3×3 convolutions after He et al. 2016 (arXiv:1512.03385). Two faces are of
 one person when the Euclidean distance of their embeddings is small; dlib publishes 0.6 as the threshold. The weights
 come in as dlib's own `.dat` file. Torch runs it because dlib's wheel has no BLAS and takes many times as long for the
-same numbers: `benchmarks/face_speed.py` measures both.
+same numbers: `benchmarks/checks/face_speed.py` measures both.
 """
 
 from __future__ import annotations

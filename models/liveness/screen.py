@@ -67,7 +67,7 @@ class Bands(NamedTuple):
 NO_BANDS = Bands(0.0, 0.0)
 _WEIGHTS, _ADDED = np.array([3.4, 7.1, 3.0]), -14.2
 """Of `evidence`: logistic regression on 180 replays and 460 scans of living people, synthetic
-(`benchmarks.screen_traces`).
+(`benchmarks.checks.screen_traces`).
 """
 _MOST_OF_ONE = (0.3, 3.2, 3.5)
 """Beyond it a trace speaks for itself and counts no more."""

@@ -27,7 +27,7 @@ class Quad:
 @dataclass(frozen=True)
 class Page:
     """A rectified page. image: uint8 (H, W, 3) RGB, level but possibly upside down; index: of its frame; sharpness:
-    of that frame as `models.quality` measures it, higher is sharper.
+    of that frame as `models.page.quality` measures it, higher is sharper.
     """
 
     image: npt.NDArray[np.uint8]

@@ -266,9 +266,8 @@ def storage_errors() -> Iterator[None]:
         ) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise EvidenceUnavailableError(
-            f"The evidence store {'is full' if full else 'cannot be used'}. Try again later."
-        ) from error
+        problem = "is full" if full else "cannot be used"
+        raise EvidenceUnavailableError(f"The evidence store {problem}. Try again later.") from error
 
 
 def sync(path: Path) -> None:

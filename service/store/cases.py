@@ -205,32 +205,47 @@ class CaseStore:
         ForgottenError for a change of a redacted case.
         """
         for _ in range(_REVISION_TRIES):
-            with self._writing() as session:
-                row = session.get(CaseRow, case_id)
-                if row is None:
-                    raise UnknownCaseError("No case has this id.")
-                sealing = self._values(row)
-                change = transition(case_of(row, sealing))
-                if change is None:
-                    return change
-                if sealing is None:
-                    raise ForgottenError("The case was redacted. Its personal data no longer exists.")
-                fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
-                values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
-                session.expunge(row)
-                done = session.execute(update(CaseRow).where(fresh).values(**values))
-                if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
-                    session.rollback()
-                    continue
-                if upload is not None:
-                    session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
-                    session.flush()
-                _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
-                webhook_outbox.add_deliveries(session, change)
-                audit.append(session, change.case.updated_at, audit.entries_of(change, by))
-            self._notify(case_id)
+            try:
+                change = self._change_once(case_id, transition, upload, before, by)
+            except ConflictError:
+                continue  # another writer was faster: the transition sees their change next time
+            if change is not None:
+                self._notify(case_id)
             return change
         raise StoreUnavailableError("Too many requests change this case at once. Try again.")
+
+    def _change_once(
+        self,
+        case_id: str,
+        transition: Callable[[Case], C],
+        upload: Callable[[Case], Upload] | None,
+        before: Sequence[Event],
+        by: str,
+    ) -> C:
+        """One try of `change`. Raises ConflictError if another writer was faster; nothing is stored then."""
+        with self._writing() as session:
+            row = session.get(CaseRow, case_id)
+            if row is None:
+                raise UnknownCaseError("No case has this id.")
+            sealing = self._values(row)
+            change = transition(case_of(row, sealing))
+            if change is None:
+                return change
+            if sealing is None:
+                raise ForgottenError("The case was redacted. Its personal data no longer exists.")
+            fresh = (CaseRow.id == case_id) & (CaseRow.revision == row.revision)
+            values = {"revision": row.revision + 1, **columns_of(change.case, sealing)}
+            session.expunge(row)
+            done = session.execute(update(CaseRow).where(fresh).values(**values))
+            if done.rowcount != 1:  # type: ignore[attr-defined]  # an UPDATE returns a CursorResult
+                raise ConflictError("Another request changed this case first. Read it again, then repeat the request.")
+            if upload is not None:
+                session.add(UploadRow(**upload_columns(upload(change.case), sealing)))
+                session.flush()
+            _add_events(session, case_id, (*before, *change.events), change.case.updated_at, sealing)
+            webhook_outbox.add_deliveries(session, change)
+            audit.append(session, change.case.updated_at, audit.entries_of(change, by))
+        return change
 
     @in_a_thread
     def add_events(self, events: Sequence[tuple[str, Event]], now: datetime) -> None:

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from distributed import Client, Scheduler
 
-from benchmarks.media_bases import film, png
+from benchmarks.fuzzing.media_bases import film, png
 from graphs.records import Step
 from models.errors import EmptyMediaError, MediaTooLargeError, UndecodableMediaError
 from models.media.decoding import WIDEST, Frames, MediaLimits, sample_frames

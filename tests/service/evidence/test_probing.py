@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.media_bases import bomb
+from benchmarks.fuzzing.media_bases import bomb
 from models.errors import EmptyMediaError, MediaTypeError, UndecodableMediaError
 from models.media.decoding import MediaLimits
 from service.crypto.sealing import Sealer

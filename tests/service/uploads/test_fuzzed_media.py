@@ -1,5 +1,5 @@
 """A few hundred broken and forged media through HTTP, probe, workers and checks; more of them by hand:
-`python -m benchmarks.fuzzed_media`.
+`python -m benchmarks.fuzzing.fuzzed_media`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from benchmarks.fuzzed_media import Report, Watch, judge_all, send_all
-from benchmarks.media_bases import bases
-from benchmarks.media_mutations import mutant
+from benchmarks.fuzzing.fuzzed_media import Report, Watch, judge_all, send_all
+from benchmarks.fuzzing.media_bases import bases
+from benchmarks.fuzzing.media_mutations import mutant
 from models.errors import MediaError
 from models.media.decoding import MediaInfo, probe
 from service.client import VeridaskClient

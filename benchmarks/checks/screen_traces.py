@@ -1,6 +1,6 @@
 """What a screen's faint traces say together: the weights of `models.liveness.screen`, fitted and held out.
 
-    python -m benchmarks.screen_traces [--seeds FIRST-LAST ...] [--living FIRST-LAST ...]
+    python -m benchmarks.checks.screen_traces [--seeds FIRST-LAST ...] [--living FIRST-LAST ...]
 
 Films of specimens (synthetic) under varied conditions: of the seeds a genuine scan and a replay on a screen, of those
 of `--living` a genuine scan and a recording of another challenge, which shows a living person too. Each thousand of

@@ -1,6 +1,6 @@
 """Whether films in which a stretch comes again are told from those in which a person looks straight again, by speed.
 
-    python -m benchmarks.loops [--seeds 36000-36023]
+    python -m benchmarks.checks.loops [--seeds 36000-36023]
 
 Films of specimens (synthetic) under varied conditions: of each seed a genuine one and one that plays a second again
 and again, each at three speeds, because whoever has time moves slowly. Decoded and measured as in a case, with the

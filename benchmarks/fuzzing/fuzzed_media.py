@@ -1,6 +1,6 @@
 """Uploads that cannot hurt: thousands of broken and forged media through the whole upload path and the decoders.
 
-    python -m benchmarks.fuzzed_media --files 5000 --seed 1 [--out out/fuzzed_media]
+    python -m benchmarks.fuzzing.fuzzed_media --files 5000 --seed 1 [--out out/fuzzed_media]
 
 Makes the files of `media_mutations` and sends each over HTTP to a server with a cluster of its own, several at once.
 One that is taken is decoded and judged on the workers. Watches all processes: who ends, and how much memory each takes.
@@ -33,7 +33,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.media_mutations import Mutant, mutant
+from benchmarks.fuzzing.media_mutations import Mutant, mutant
 from graphs.records import Step
 from service.client import VeridaskClient
 from service.schemas.cases import CaseView

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.media_bases import BOMBS, Base, bases, bomb, png_chunk
+from benchmarks.fuzzing.media_bases import BOMBS, Base, bases, bomb, png_chunk
 
 ODD = (0, 1, 2, 3, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1)
 """Values at which arithmetic overflows or changes its sign."""

@@ -1,6 +1,6 @@
 """What reading the front of a document costs, by stage, and what is found, on specimen films of unseen seeds.
 
-    python -m benchmarks.text_cost [--seeds 30000-30009]
+    python -m benchmarks.checks.text_cost [--seeds 30000-30009]
 
 CPU milliseconds of this process for a page, on one thread, which on an idle machine are wall time. Each seed is filmed,
 decoded and rectified as in the flow, and its fields are compared with the zone of its back by

@@ -1,6 +1,6 @@
 """What each node of a case costs, of this checkout and of another one beside it, on the same films in one run.
 
-    python -m benchmarks.check_cost [--seeds 33000-33005] [--against ../another-checkout] [--rounds 2]
+    python -m benchmarks.checks.check_cost [--seeds 33000-33005] [--against ../another-checkout] [--rounds 2]
 
 CPU milliseconds of the whole process for a node, its threads held to one, median over genuine cases of specimens. The
 checkouts take turns, each in processes of its own with its code before this one's (PYTHONPATH); the other one must
@@ -27,7 +27,7 @@ from rich.table import Table
 
 from models.specimens.scenarios import Scenario, Step, film_step
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 TODAY = date(2026, 7, 1)
 STEPS: tuple[Step, ...] = ("front", "back", "face")
 Costs = Mapping[str, list[float]]

@@ -1,7 +1,7 @@
-"""Can this frame be judged? Measures on the page and on the face, per frame, and the choice of the best few.
+"""Measures how well each frame shows the page, and chooses the best few frames.
 
-Measures only: what is too dark or too blurred is policy. Every measure is taken on the rectified page at one fixed
-scale, so that a figure means the same for a phone's 4K video and a browser's 720p.
+It only measures: the policy decides what is too dark or too blurred. Every measure is taken on the rectified page at
+one fixed scale, so a value means the same for a phone's 4K video and for a browser's 720p.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from models.page.quad import Quad, area, clipped, side_lengths
+from models.sharpness import laplacian_variance, luma
 
 Image = npt.NDArray[np.uint8]
 
 _PAGE_SIZE = (506, 319)
 """Width and height in pixels at which the page is measured: 150 dpi on ID-1. Video compression leaves little beyond."""
-_FACE_SIDE = 128
-"""Pixels of a face's side at which it is measured; near the 150 that the embedding sees."""
 _SATURATED = 250
 """All three channels at or above this have lost what was there; white after H.264 comes out at 250 to 255."""
 _SMALLEST_GLARE = 5
@@ -52,17 +51,6 @@ class FrameQuality:
     resolution: float
 
 
-@dataclass(frozen=True)
-class FaceQuality:
-    """How well one frame shows a face. sharpness: variance of the Laplacian of the luma, face scaled to 128 × 128.
-    brightness: mean luma, 0..255. size: pixels of the box's shorter side as filmed.
-    """
-
-    sharpness: float
-    brightness: float
-    size: float
-
-
 def measure(page: Image, quad: Quad, frame_shape: tuple[int, int], index: int = 0) -> FrameQuality:
     """All measures of one frame. page: uint8 (H, W, 3), rectified with `quad`, at best at 506 × 319, to which it is
     brought; frame_shape: (height, width) of the frame that the quad lies in; index: of that frame.
@@ -71,35 +59,19 @@ def measure(page: Image, quad: Quad, frame_shape: tuple[int, int], index: int = 
         reduces = page.shape[1] > _PAGE_SIZE[0]
         scaled = cv2.resize(page, _PAGE_SIZE, interpolation=cv2.INTER_AREA if reduces else cv2.INTER_LINEAR)
         page = np.asarray(scaled, np.uint8)
-    luma = _luma(page)
-    dark, bright = np.percentile(luma, (5, 95))
+    grey = luma(page)
+    dark, bright = np.percentile(grey, (5, 95))
     height, width = frame_shape
     return FrameQuality(
         index=index,
-        sharpness=_laplacian_variance(luma),
-        brightness=float(luma.mean()),
+        sharpness=laplacian_variance(grey),
+        brightness=float(grey.mean()),
         contrast=float(bright - dark),
         glare=_glare(page),
         coverage=_coverage(quad, width, height),
         cut_off=_cut_off(quad, width, height),
         resolution=_longer_side(quad),
     )
-
-
-def measure_face(image: Image, box: npt.NDArray[np.floating]) -> FaceQuality:
-    """Measures of a face. image: uint8 (H, W, 3); box: (4,) left, top, right, bottom in pixels; its part outside the
-    frame is left out. A box that lies wholly outside has sharpness, brightness and size 0.
-    """
-    height, width = image.shape[:2]
-    left, right = np.clip(np.round(box[[0, 2]]).astype(int), 0, width)
-    top, bottom = np.clip(np.round(box[[1, 3]]).astype(int), 0, height)
-    if right <= left or bottom <= top:
-        return FaceQuality(0.0, 0.0, 0.0)
-    face = image[top:bottom, left:right]
-    smaller = min(face.shape[:2]) >= _FACE_SIDE
-    scaled = cv2.resize(face, (_FACE_SIDE, _FACE_SIDE), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    luma = _luma(np.asarray(scaled, np.uint8))
-    return FaceQuality(_laplacian_variance(luma), float(luma.mean()), float(min(face.shape[:2])))
 
 
 def agreeing(pages: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
@@ -111,7 +83,7 @@ def agreeing(pages: npt.NDArray[np.uint8]) -> npt.NDArray[np.intp]:
     """
     if not len(pages):
         return np.zeros(0, np.intp)
-    small = np.stack([cv2.resize(_luma(page), (64, 40), interpolation=cv2.INTER_AREA) for page in pages])
+    small = np.stack([cv2.resize(luma(page), (64, 40), interpolation=cv2.INTER_AREA) for page in pages])
     flat = small.reshape(len(pages), -1).astype(np.float64)
     common = np.median(flat, axis=0)
     flat, common = flat - flat.mean(axis=1, keepdims=True), common - common.mean()
@@ -126,14 +98,6 @@ def best(measures: Sequence[FrameQuality], count: int) -> list[FrameQuality]:
     hides: a quarter of the page under glare is worth nothing.
     """
     return sorted(measures, key=lambda m: (m.cut_off, -m.sharpness * (1 - min(1.0, 4 * m.glare)), m.index))[:count]
-
-
-def _luma(image: Image) -> Image:
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def _laplacian_variance(luma: Image) -> float:
-    return float(np.asarray(cv2.Laplacian(luma, cv2.CV_32F)).var())
 
 
 def _glare(image: Image) -> float:

@@ -1,4 +1,4 @@
-"""Measures of a frame move the way that the fault moves them, and only the right one does."""
+"""Each fault of a frame changes the measure meant for it, in the right direction, and no other."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from skimage.data import astronaut
 
 from models.page.quad import Quad, rectify
-from models.quality import FrameQuality, agreeing, best, measure, measure_face
+from models.page.quality import FrameQuality, agreeing, best, measure
 
 Image = npt.NDArray[np.uint8]
 SHAPE = (720, 1280)
@@ -119,29 +118,6 @@ def test_the_best_frames_are_whole_sharp_and_free_of_glare() -> None:
     assert [q.index for q in best(frames, 3)] == [3, 4, 0]
     assert [q.index for q in best(frames, 9)] == [3, 4, 0, 2, 1]
     assert best([], 3) == []
-
-
-def portrait() -> Image:
-    return np.asarray(astronaut(), np.uint8)  # type: ignore[no-untyped-call]
-
-
-FACE = np.asarray([170, 60, 280, 190], np.float32)
-
-
-def test_a_face_is_measured_in_its_box() -> None:
-    image = portrait()
-    sharp = measure_face(image, FACE)
-    blurred = measure_face(np.asarray(cv2.GaussianBlur(image, (0, 0), 3), np.uint8), FACE)
-    dark = measure_face((image * 0.3).astype(np.uint8), FACE)
-    assert sharp.size == 110
-    assert blurred.sharpness < sharp.sharpness / 4
-    assert dark.brightness == pytest.approx(sharp.brightness * 0.3, abs=2)
-
-
-def test_a_face_box_may_reach_out_of_the_frame() -> None:
-    image = portrait()
-    assert measure_face(image, np.asarray([-40, -30, 100, 110], np.float32)).size == 100
-    assert measure_face(image, np.asarray([600, 10, 700, 90], np.float32)).size == 0
 
 
 def test_a_page_that_was_outlined_wrongly_is_outvoted() -> None:

@@ -1,6 +1,6 @@
 """What errors of the landmarks do to the geometric test: heads against flat photos, as the noise grows.
 
-    python -m benchmarks.landmark_noise [--seeds 30200-30209] [--repeat 3]
+    python -m benchmarks.checks.landmark_noise [--seeds 30200-30209] [--repeat 3]
 
 Films of specimens (synthetic), a head and a moved photo of each seed under varied conditions, are tracked once by the
 flow's own nodes. Then each landmark of each frame is moved by Gaussian noise, a share of the distance between the outer

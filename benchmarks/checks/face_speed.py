@@ -1,6 +1,6 @@
 """Faces in torch against faces in dlib, on the same pictures, one thread, in one run.
 
-    python -m benchmarks.face_speed [--repeats 5]
+    python -m benchmarks.checks.face_speed [--repeats 5]
 
 Medians of CPU time, which on one thread of an idle machine is wall time, alternating between the two so that a busy
 machine slows both. Also says how far the results are apart.

@@ -1,6 +1,6 @@
 """The face detector in torch against dlib's own, box for box, over many pictures at several scales.
 
-    python -m benchmarks.detector_equality --data ../shared/data [--pictures 100]
+    python -m benchmarks.checks.detector_equality --data ../shared/data [--pictures 100]
 
 DIR of `--data` holds `lfw_pairs.csv`, whose first pictures are taken in the order of their names; without it only the
 two portraits that the specimens are made of are compared. A scale applies to both before they look, so that each sees

@@ -1,7 +1,7 @@
 """Our reading of machine readable zones beside that of others, on the same pictures, in one table.
 
     pip install -e '.[peers]'      (and the program: apt-get install tesseract-ocr)
-    python -m benchmarks.mrz_peers --data ../shared/data [--tessdata FILE.traineddata]
+    python -m benchmarks.checks.mrz_peers --data ../shared/data [--tessdata FILE.traineddata]
 
 - PassportEye: `read_mrz` as it comes; accepted where it calls its zone valid.
 - tesseract with its English model, and with the model of `--tessdata` if one is given, which may be trained on MRZs.
