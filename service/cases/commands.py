@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from graphs.errors import ProfileError
-from graphs.profile import Profile, profile, profiles
+from graphs.profile import Profile, get_profile, profiles
 from graphs.records import Step
 from graphs.sandbox import marker_of, parse
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError
@@ -145,7 +145,7 @@ class Cases:
         return [held for held in profiles().values() if self._settings.sandbox or not held.sandbox]
 
     def _offered(self, new: NewCase) -> Profile:
-        held = profile(new.profile)
+        held = get_profile(new.profile)
         if held.sandbox and not self._settings.sandbox:
             raise ProfileError(f"profile {held.name} is a sandbox, and this service takes none (VERIDASK_SANDBOX)")
         parse(marker_of(held.name, new.metadata), held.policy)
@@ -183,7 +183,7 @@ class Cases:
         CaseClosedError, StepTakenError, MediaTypeError, MediaTooLargeError, EmptyMediaError.
         """
         step = require_wanted(case, step_name)
-        accepts = profile(case.profile).accepts[step]
+        accepts = get_profile(case.profile).accepts[step]
         if content_type != UNTOLD and MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
             raise MediaTypeError(f"step {step} takes {wanted}")
@@ -216,7 +216,7 @@ class Cases:
     async def _taken(
         self, case: Case, step: Step, content_type: str, body: AsyncIterator[bytes], by: str, upload_id: str | None
     ) -> Case:
-        accepts = profile(case.profile).accepts[step]
+        accepts = get_profile(case.profile).accepts[step]
         attempt = case.steps[step].attempts + 1
         incoming = await self._receive(body, self._settings.max_upload_bytes, case.id, step, attempt)
         received_at = datetime.now(UTC)
@@ -285,7 +285,7 @@ class Cases:
         its next upload: until then nothing of it is on the cluster.
         """
         now = datetime.now(UTC)
-        until = now + timedelta(seconds=profile(case.profile).open_seconds)
+        until = now + timedelta(seconds=get_profile(case.profile).open_seconds)
         change = await self._store.change(case.id, lambda known: review(known, opinion, by, now, until), by=by)
         assert change is not None  # noqa: S101  `review` gives a change or raises
         if change.events:
@@ -300,7 +300,7 @@ class Cases:
         deadline = now - timedelta(seconds=self._settings.decision_timeout_s)
         for case in await self._store.overdue(now, deadline):
             if case.status == "processing":
-                verdict, attempts = without_result(profile(case.profile).policy.version), case.attempts
+                verdict, attempts = without_result(get_profile(case.profile).policy.version), case.attempts
                 change = await self._store.change(
                     case.id,
                     lambda c, v=verdict, a=attempts: decide(c, a, v, now, decided_by="deadline"),  # type: ignore[misc]

@@ -19,7 +19,7 @@ from distributed import Client
 from distributed.client import FutureCancelledError
 
 from graphs.case import result_of
-from graphs.profile import profile
+from graphs.profile import get_profile
 from graphs.records import CheckResult, Step, TaskTime, Verdict
 from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
 from service.cases.admission import Admission
@@ -282,7 +282,7 @@ class CaseReconciler:
             return
         except Exception as error:
             log.error("verdict_failed", case_id=case_id, error=type(error).__name__)
-            verdict = without_result(profile(run.spec.profile).policy.version)
+            verdict = without_result(get_profile(run.spec.profile).policy.version)
         await self._decide(run, verdict)
 
     async def _submit_again(self, run: TrackedCase) -> None:
@@ -293,7 +293,7 @@ class CaseReconciler:
         self._cancellations[case_id] += 1
         log.warning("graph_cancelled", case_id=case_id, times=self._cancellations[case_id])
         if self._cancellations[case_id] >= _SUBMISSIONS:
-            await self._decide(run, without_result(profile(run.spec.profile).policy.version))
+            await self._decide(run, without_result(get_profile(run.spec.profile).policy.version))
             return
         await asyncio.sleep(_RETRY_S)
         if self._tracked.get(case_id) is run:

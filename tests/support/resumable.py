@@ -44,7 +44,9 @@ def device(url: str, case: CreatedView) -> httpx.Client:
 def begun(http: httpx.Client, case: CreatedView, length: int, step: str = "face", kind: str = "video/mp4") -> str:
     """The path of a new upload."""
     base = f"/v1/cases/{case.id}/uploads/{step}/tus"
-    metadata = f"filename {base64.b64encode(b'ottilie.mp4').decode()},filetype {base64.b64encode(kind.encode()).decode()}"
+    metadata = (
+        f"filename {base64.b64encode(b'ottilie.mp4').decode()},filetype {base64.b64encode(kind.encode()).decode()}"
+    )
     answer = http.post(base, headers={**VERSION, "Upload-Length": str(length), "Upload-Metadata": metadata})
     assert answer.status_code == 201, answer.text
     assert (answer.headers["upload-offset"], answer.headers["tus-resumable"]) == ("0", "1.0.0")
