@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graphs.flow import NODES
-from graphs.profile import EFFECTS, profile, profiles
+from graphs.profile import EFFECTS, get_profile, profiles
 from graphs.reasons import REASONS
 from models.errors import VeridaskError
 from service.errors import ServerStartError
@@ -99,15 +99,15 @@ def errors() -> str:
 
 def checks() -> str:
     """All checks of the flow, with what the live policy asks of them."""
-    policy = profile(LIVE).policy
+    policy = get_profile(LIVE).policy
     rows = []
     for name, node in NODES.items():
-        if not node.placed.is_check:
+        if not node.placement.is_check:
             continue
         its = policy.checks.get(name)
         thresholds = ", ".join(f"`{key}` {value:g}" for key, value in its.thresholds.items()) if its else ""
         required = ("yes" if its.required else "no") if its else "not used"
-        rows.append((f"`{name}`", node.placed.label, _sentence(node.function.__doc__), required, thresholds))
+        rows.append((f"`{name}`", node.placement.label, _sentence(node.function.__doc__), required, thresholds))
     return table(("check", "label", "what it judges", "required", "thresholds"), rows)
 
 
@@ -125,17 +125,17 @@ def profile_table() -> str:
 
 
 def _effects_that_differ(effects: Any) -> str:
-    live = profile(LIVE).policy.effects
+    live = get_profile(LIVE).policy.effects
     differing = [f"`{code}`: {effect}" for code, effect in effects.items() if live.get(code) != effect]
     return ", ".join(differing)
 
 
 def reasons() -> str:
     """All reason codes. By which checks each is given is said by the checks themselves, where they do."""
-    effects = profile(LIVE).policy.effects
+    effects = get_profile(LIVE).policy.effects
     given: dict[str, list[str]] = {}
     for name, node in NODES.items():
-        for code in getattr(node.placed, "reasons", ()):
+        for code in getattr(node.placement, "reasons", ()):
             given.setdefault(code, []).append(f"`{name}`")
     columns = ["code", "what the person is shown", "effect"] + (["given by"] if given else [])
     rows = []

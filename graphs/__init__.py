@@ -1,1 +1,1 @@
-"""What a case is: the dataflow from upload to decision. Read `flow.py`, then `case.py`."""
+"""The graph of a case, from upload to decision. Start with `flow.py`, then read `case.py`."""

@@ -1,6 +1,6 @@
-"""Across the steps: whether the document agrees with itself, and whether the face is the one on it.
+"""Checks that compare steps: whether the document agrees with itself, and whether the face is that of its portrait.
 
-Imports of vision code stand inside the functions, for the reason given in `document.py`.
+Vision code is imported inside the functions, for the reason given in `document.py`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 def consistency(
     text_lines_front: Text | None, mrz_lines_back: MrzReading | None, barcode_payload_back: Barcode | None
 ) -> CheckResult:
-    """Whether front, machine-readable zone and barcode say the same.
+    """Whether front, machine-readable zone and barcode give the same data.
 
-    A front that is not legible in Latin letters contradicts nothing: what was read of another script is chance.
+    A front without legible Latin letters contradicts nothing: text read from another script is random.
     """
     from models.fields.consistency import compare
 
     if text_lines_front is None or text_lines_front.mirrored or mrz_lines_back is None:
         return judged("not_run")
     if not mrz_lines_back.accepted and mrz_lines_back.refusal != "check_digits":
-        return judged("not_run")  # what was not read for certain contradicts nobody
+        return judged("not_run")  # an uncertain reading must not accuse anyone
     found = compare(mrz_lines_back.mrz, text_lines_front, licence_of(barcode_payload_back))
     contradicted = [one for one in found.contradictions if text_lines_front.legible or one.source_b != "front"]
     codes: dict[str, Step | None] = {}
@@ -59,7 +59,7 @@ def consistency(
 
 @check(CPU, reasons={"selfie_face_mismatch": "rejected"})
 def match(faces_face: FaceTrack, portrait_face_front: Face | None, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the face of the scan is the one on the document. No face found is never a match."""
+    """Whether the face of the scan is the one on the document. If either face is missing, the check is not run."""
     from models.face.match import match as compare
 
     if portrait_face_front is None:

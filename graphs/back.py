@@ -1,6 +1,6 @@
-"""The back: what is read and judged from its pages. Signatures are the graph: read the parameters.
+"""The back of the document: what is read from its pages, and its checks. A function's parameters are its inputs.
 
-Imports of vision code stand inside the functions, for the reason given in `document.py`.
+Vision code is imported inside the functions, for the reason given in `document.py`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MIN_AGREEING_PAGES = 2
 
 @data(CPU)
 def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
-    """Read the machine-readable zone over the best pages, voted; None when there is none.
+    """Read the machine-readable zone by a vote over the best pages; None if there is none.
 
-    A zone whose check digits fail is read again from each page alone: it is kept only as it stands in two of them,
-    because a check digit that fails accuses a person, and a character misread once must not. A document that fills the
-    picture may lie any way round in it.
+    If check digits fail, the zone is read again from each page alone. The failure stands only if MIN_AGREEING_PAGES
+    pages give the same lines; otherwise the zone is refused as `unclear`. A wrong check digit accuses a person, so one
+    misread character must not cause it. A document that fills the picture is read at any angle.
     """
     any_angle = any(page.quad.whole for page in pages.best)
     reading = models.mrz_reader.read([page.image for page in pages.best], any_angle=any_angle) if pages.best else None
@@ -44,9 +44,9 @@ def mrz_lines(pages: Pages, models: ModelPool) -> MrzReading | None:
 
 @check(CPU, reasons={"mrz_check_digit": "rejected", "mrz_unreadable": "rejected"})
 def mrz(mrz_lines: MrzReading | None, pages: Pages) -> CheckResult:
-    """Whether the zone is readable and its check digits hold (ICAO 9303-3 §4.9).
+    """Whether the zone is readable and its check digits are right (ICAO 9303-3 §4.9).
 
-    A check digit is called wrong only when the same characters were read from several pages; else it is unreadable.
+    A check digit counts as wrong only if several pages gave the same characters; otherwise the zone is unreadable.
     """
     if not pages.best:
         return judged("not_run")
@@ -68,7 +68,7 @@ def mrz(mrz_lines: MrzReading | None, pages: Pages) -> CheckResult:
 
 @check(CPU, reasons={"document_expired": "rejected", "date_of_birth_invalid": "rejected"})
 def validity(mrz_lines: MrzReading | None, opened_on: date) -> CheckResult:
-    """Whether the document is in force on the day the case was opened, and its holder can have been born then."""
+    """Whether the document was valid on the day the case was opened, and its date of birth is possible on that day."""
     from models.mrz import dates
 
     if mrz_lines is None or not mrz_lines.accepted:
@@ -85,7 +85,7 @@ def validity(mrz_lines: MrzReading | None, opened_on: date) -> CheckResult:
 
 @data(CPU)
 def barcode_payload(pages: Pages) -> Barcode | None:
-    """Read a barcode from the rectified pages; None when there is none."""
+    """Read a barcode from the rectified pages; None if there is none."""
     from models.barcode import symbols as barcode
 
     return barcode.read([page.image for page in pages.best]) if pages.best else None
@@ -95,7 +95,7 @@ def barcode_payload(pages: Pages) -> Barcode | None:
 def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
     """Whether the document's barcode could be read and parsed (AAMVA DL/ID card design standard, annex D).
 
-    One that is shown as in a mirror is not the document's own: the picture was mirrored, by a camera or by somebody.
+    A mirrored barcode is rejected: the picture was mirrored, by a camera or on purpose.
     """
     if not pages.best:
         return judged("not_run")
@@ -111,7 +111,7 @@ def barcode(barcode_payload: Barcode | None, pages: Pages) -> CheckResult:
 
 
 def licence_of(barcode: Barcode | None) -> AamvaDocument | None:
-    """The fields of a driving licence's barcode; None for another barcode, and for one shown as in a mirror."""
+    """The fields of a driving licence's barcode; None for any other barcode and for a mirrored one."""
     from models.barcode.aamva import AamvaError, parse
 
     try:

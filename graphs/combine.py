@@ -1,7 +1,7 @@
-"""Results → evidence tree: pure, without I/O, tested with tables.
+"""Results → check tree. Pure, without I/O, tested with tables.
 
-The tree lists every check that the profile's policy names, in the order of the policy (weightiest first). A check that
-gave no result is there as `not_run`: missing evidence is shown, and never counts as clear.
+The check tree lists every check that the policy names, in the order of the policy, the most important first. A check
+without a result appears as `not_run`: what is missing stays visible, and never counts as `clear`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from graphs.records import CheckResult
 
 
 def combine(results: Iterable[CheckResult], policy: Policy) -> tuple[CheckResult, ...]:
-    """Order the results by the policy, add what is missing, and say of each reason whether the person can mend it."""
+    """Order the results by the policy, add missing checks, and mark each reason that a retake can resolve."""
     found = {result.name: result for result in results}
     tree = [found.pop(name, CheckResult(name=name, result="not_run")) for name in policy.checks]
     return tuple(_with_retryable(result, policy) for result in [*tree, *found.values()])

@@ -1,13 +1,13 @@
-"""Evidence tree → decision: pure, without I/O, tested with tables.
+"""Check tree → decision. Pure, without I/O, tested with tables.
 
-In this order, the first that holds:
+The first rule that applies decides:
 
-    declined                 a check is `rejected` for a reason that the policy calls final
-    resubmission_requested   a reason that the person can mend, and attempts are left
+    declined                 a check is `rejected` for a reason with the effect `decline`
+    resubmission_requested   a reason with the effect `retake`, and the step has attempts left
     review                   such a reason without attempts left, or a required check that is not `clear`
     approved                 every required check is `clear`
 
-A step that must be uploaded again cannot convict: what was judged from its bad picture is not evidence of fraud.
+A step whose quality check asks for a retake cannot cause `declined`: a bad picture is no evidence of fraud.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from graphs.records import CheckResult, Decision, Reason, Step
 
 
 def decide(tree: Sequence[CheckResult], policy: Policy, attempts: Mapping[Step, int]) -> Decision:
-    """Decide on a combined tree. attempts: which attempt of each step it was made from, from 1.
+    """Decide by a check tree. attempts: the attempt of each step that the tree was made from, counted from 1.
 
-    Every reason that contributed is listed: those that carry the outcome first, each group in the order of the tree.
+    The decision lists all reasons: first those that led to the outcome, then the others, each in the tree's order.
     """
     unusable = {
         found.step

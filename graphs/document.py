@@ -1,8 +1,9 @@
-"""Both sides of the document: from the upload to rectified pages, and what is judged of either side.
+"""Both sides of the document: from the upload to rectified pages, and the checks that both sides share.
 
-The front's own checks are in `front.py`, the back's in `back.py`. Imports of vision code stand inside the functions,
-because the service builds graphs from these signatures and must start without cv2 and torch; the functions run on
-workers, where `workers.preload` has loaded them already.
+The checks of one side are in `front.py` and `back.py`. A function's parameters are its inputs.
+
+Vision code is imported inside the functions. The service builds graphs from these signatures and must start without cv2
+and torch. The functions run on workers, where `workers.preload` has already loaded both.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphs.findings import Findings, thumbnails
-from graphs.judge import clear_unless, judged, judged_unseen, with_retry
+from graphs.judge import clear_unless, judge_failed_upload, judged, with_retry
 from graphs.nodes import check, data
 from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from workers.pool import ModelPool
 
 FRAMES_PER_SECOND: Mapping[Step, float] = {"front": 5.0, "back": 3.0}
-"""The hologram check wants a dozen frames of the front; of the back only the best few are used."""
+"""The hologram check needs about a dozen frames of the front; of the back only the best few are used."""
 MAX_FRAMES = 16
 MAX_SIDE = 1280
 BEST_PAGES = 3
@@ -39,9 +40,9 @@ SMALL_PAGE = (506, 319)
 class Pages:
     """The document as seen in a video.
 
-    best: the sharpest few, rectified at 300 dpi; small: uint8 (K, 319, 506, 3), all frames in which the page was found;
-    quads: one per frame, None where no page was found; measures: one for each page of `small`, in the same order;
-    several_share: part of the frames with a page, 0..1, that show another beside it.
+    best: the sharpest BEST_PAGES pages, rectified at 300 dpi. small: uint8 (K, 319, 506, 3), the rectified page of all
+    K frames in which one was found. quads: one per frame, None if no page was found. measures: one for each page of
+    `small`, in the same order. several_share: share of these K frames, 0..1, that show another page beside it.
     """
 
     best: tuple[Page, ...]
@@ -53,7 +54,7 @@ class Pages:
 
 @data(CPU)
 def frames(upload: bytes, step: Step, models: ModelPool) -> Frames:
-    """Decode and sample the media, once; all else shares the result."""
+    """Decode and sample the media once; all other nodes share the result."""
     from models.media.decoding import WIDEST
 
     return models.decoders.sample_frames(
@@ -63,7 +64,7 @@ def frames(upload: bytes, step: Step, models: ModelPool) -> Frames:
 
 @data(CPU)
 def pages(frames: Frames, models: ModelPool) -> Pages:
-    """Find the page in each frame, measure it, rectify the best few."""
+    """Find the page in each frame, measure its quality, and rectify the best few."""
     from models.page import quality as measuring
     from models.page.quad import Page, rectify
 
@@ -98,12 +99,12 @@ def pages(frames: Frames, models: ModelPool) -> Pages:
         "no_document_in_image": "rejected",
         "undecodable_media": "rejected",
     },
-    takes_failed=True,
+    accepts_failed=True,
 )
 def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: frozenset[str], step: Step) -> CheckResult:
-    """Whether the pictures are good enough to judge by; if not, the person is asked at once to film the step again."""
+    """Whether the pictures are good enough for the other checks. If not, the person is asked at once to film again."""
     if isinstance(pages, Failed):
-        return judged_unseen(pages, step, retakes)
+        return judge_failed_upload(pages, step, retakes)
     share = len(pages.measures) / max(len(pages.quads), 1)
     if not pages.best or share < thresholds["min_found_share"]:
         result = judged(
@@ -118,7 +119,7 @@ def quality(pages: Pages | Failed, thresholds: Mapping[str, float], retakes: fro
         "dark_photo": max(found.brightness for found in best) < thresholds["min_brightness"],
         "glare_on_photo": min(found.glare for found in best) > thresholds["max_glare"],
         "low_resolution": max(found.resolution for found in best) < thresholds["min_resolution"],
-        # Last, because the outline of a page that is blurred or in the dark is not sure.
+        # Last, because the outline of a blurred or dark page is uncertain.
         "cut_off_document": all(found.cut_off for found in best),
     }
     codes: dict[str, Step | None] = {code: step for code, holds in limits.items() if holds}
@@ -139,9 +140,9 @@ def _rounded(measures: FrameQuality) -> dict[str, float | bool]:
     }
 
 
-@data(CPU, later=True)
+@data(CPU, low_priority=True)
 def findings(frames: Frames, pages: Pages) -> Findings:
-    """What is kept of a document step."""
+    """The findings of a document step that are stored for later analysis."""
     best = pages.best
     corners = [np.full((4, 2), np.nan, np.float32) if quad is None else quad.corners for quad in pages.quads]
     arrays: dict[str, npt.NDArray[np.generic]] = {
@@ -160,7 +161,7 @@ def findings(frames: Frames, pages: Pages) -> Findings:
 
 @check(CPU, reasons={"photo_of_screen": "rejected", "gray_copy": "rejected"})
 def recapture(pages: Pages, thresholds: Mapping[str, float], step: Step) -> CheckResult:
-    """Whether the document itself was filmed, not a screen that shows it or a grey copy."""
+    """Whether the real document was filmed, not a screen that shows it or a grey copy."""
     from models.page.recapture import recapture as measure
 
     if not pages.best:

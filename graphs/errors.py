@@ -2,9 +2,9 @@
 
 VeridaskError
 ├── ProfileError       a profile or policy that cannot be used
-├── MarkerError        the marker of a sandbox case means nothing
-├── ForcedError        a check of a sandbox case fails because its marker says so
-└── EvaluationError    items of a measurement that are not there or cannot be used
+├── MarkerError        the marker of a sandbox case is invalid
+├── ForcedError        a check of a sandbox case fails because its marker asks for it
+└── EvaluationError    the items of a measurement are missing or cannot be used
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ class ProfileError(VeridaskError):
 
 
 class MarkerError(VeridaskError):
-    """The marker of a sandbox case means nothing."""
+    """The marker of a sandbox case is invalid."""
 
     code = "invalid_sandbox_marker"
 
 
 class ForcedError(VeridaskError):
-    """A check of a sandbox case fails because its marker says so."""
+    """A check of a sandbox case fails because its marker asks for it."""
 
     code = "sandbox_error"
 
 
 class EvaluationError(VeridaskError):
-    """Items of a measurement that are not there, or cannot be used."""
+    """The items of a measurement are missing or cannot be used."""
 
     code = "no_evaluation"

@@ -1,6 +1,6 @@
-"""The face scan: from the upload to what is judged. Signatures are the graph: read the parameters.
+"""The face scan: from the upload to its checks. A function's parameters are its inputs.
 
-Imports of vision code stand inside the functions, for the reason given in `document.py`.
+Vision code is imported inside the functions, for the reason given in `document.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from graphs.findings import Findings, thumbnails
-from graphs.judge import clear_unless, judged, judged_unseen, with_retry
+from graphs.judge import clear_unless, judge_failed_upload, judged, with_retry
 from graphs.nodes import check, data
 from graphs.records import CheckResult, Failed, Step
 from workers.placement import CPU, GPU
@@ -28,14 +28,14 @@ FRAMES_PER_SECOND = 8.0
 MAX_FRAMES = 32
 MAX_SIDE = 640
 DETAILS = 6
-"""Frames of which the middle is kept at the camera's scale, for traces of a screen."""
+"""Number of frames whose centre is also kept at full resolution, to look for traces of a screen."""
 EMBEDDED_CHIPS = 8
-"""How many of the best chips are embedded: enough for a mean over pairs and to see a face that changes."""
+"""How many of the best chips are embedded: enough to average over pairs, and to notice that the face changes."""
 
 
 @data(CPU)
 def frames(upload: bytes, models: ModelPool) -> Frames:
-    """Decode and sample the media, once; all else shares the result."""
+    """Decode and sample the media once; all other nodes share the result."""
     from models.media.decoding import WIDEST
 
     return models.decoders.sample_frames(
@@ -50,13 +50,13 @@ def frames(upload: bytes, models: ModelPool) -> Frames:
 
 @data(GPU)
 def faces_early(frames: Frames, models: ModelPool) -> FaceTrack:
-    """Detect, align and embed the faces of the first half: one task, because every hop between two costs about 2 ms."""
+    """Detect, align and embed the faces of the first half. One task, because a hop between tasks costs 2 ms."""
     return _faces_of(frames, slice(None, len(frames.images) // 2), models)
 
 
 @data(GPU)
 def faces_late(frames: Frames, models: ModelPool) -> FaceTrack:
-    """The second half, at the same time where a core is free: of all that a person waits for, this takes longest."""
+    """The same for the second half, in parallel if a core is free: a person waits longest for this part."""
     return _faces_of(frames, slice(len(frames.images) // 2, None), models)
 
 
@@ -75,7 +75,7 @@ def _faces_of(frames: Frames, part: slice, models: ModelPool) -> FaceTrack:
 
 @data(CPU)
 def faces(faces_early: FaceTrack, faces_late: FaceTrack) -> FaceTrack:
-    """All faces of the scan, in time."""
+    """All faces of the scan, in order of time."""
     from models.face.faces import joined
 
     return joined(faces_early, faces_late)
@@ -90,18 +90,18 @@ def faces(faces_early: FaceTrack, faces_late: FaceTrack) -> FaceTrack:
         "dark_photo": "rejected",
         "undecodable_media": "rejected",
     },
-    takes_failed=True,
+    accepts_failed=True,
 )
 def quality(
     frames: Frames | Failed, faces: FaceTrack | Failed, thresholds: Mapping[str, float], retakes: frozenset[str]
 ) -> CheckResult:
-    """Whether one face can be seen well; if not, the person is asked at once to film the step again."""
+    """Whether exactly one face is clearly visible. If not, the person is asked at once to film the step again."""
     from models.face.quality import measure_face
 
     if isinstance(frames, Failed):
-        return judged_unseen(frames, "face", retakes)
+        return judge_failed_upload(frames, "face", retakes)
     if isinstance(faces, Failed):
-        return judged_unseen(faces, "face", retakes)
+        return judge_failed_upload(faces, "face", retakes)
     per_frame = faces.per_frame()
     seen = sum(bool(found) for found in per_frame) / max(len(per_frame), 1)
     several = sum(len(found) > 1 for found in per_frame) / max(len(per_frame), 1)
@@ -130,7 +130,7 @@ def quality(
 
 @data(CPU)
 def motion(faces: FaceTrack) -> HeadMotion:
-    """How the head moves over the frames: two kinds of liveness judge it."""
+    """How the head moves over the frames: the input of two liveness checks."""
     from models.liveness.pose import head_motion
 
     return head_motion(faces)
@@ -138,7 +138,7 @@ def motion(faces: FaceTrack) -> HeadMotion:
 
 @check(CPU, reasons={"challenge_not_followed": "rejected", "liveness_failed": "unidentified"})
 def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the head did what this case asked for, in that order: defeats recordings made before."""
+    """Whether the head made the movements that this case asked for, in that order. Defeats recordings made earlier."""
     from models.liveness.active import match_motion
     from models.liveness.challenge import Challenge
 
@@ -147,7 +147,7 @@ def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: 
     found = match_motion(motion, Challenge.from_list(challenge))
     if not found.judged:
         return judged("unidentified", {"liveness_failed": "face"}, frames=found.frames)
-    # Whoever moves in all directions follows any challenge: what nobody asked for must not be there.
+    # Moving in all directions would pass any challenge, so movements that were not asked for are limited.
     followed = found.score >= thresholds["min_score"] and found.stray <= thresholds["max_stray"]
     return clear_unless(
         {} if followed else {"challenge_not_followed": "face"},
@@ -160,7 +160,7 @@ def liveness_active(motion: HeadMotion, challenge: tuple[str, ...], thresholds: 
 
 @check(CPU, reasons={"planar_motion": "rejected", "liveness_failed": "unidentified"})
 def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the landmarks move as a head's do and not as a plane's (De Marsico et al., ICB 2012)."""
+    """Whether the landmarks move as those of a head, not of a flat picture (De Marsico et al., ICB 2012)."""
     from models.liveness.planar import judge_motion
 
     found = judge_motion(motion)
@@ -183,8 +183,9 @@ def liveness_geometric(motion: HeadMotion, thresholds: Mapping[str, float]) -> C
     },
 )
 def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the picture has the texture of a screen. Bands alone may be a lamp's, and faint traces chance: the person
-    may film again then.
+    """Whether the picture has the texture of a screen.
+
+    Bands alone may come from a lamp, and faint traces from chance; in both cases the person may film again.
     """
     from models.liveness.screen import screen_texture
 
@@ -195,7 +196,7 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
     bands = found.banding > thresholds["max_banding"]
     suspected = found.traces > thresholds["max_traces"]
     holds = {"screen_replay": grid, "flickering_light": bands, "screen_suspected": suspected}
-    code = next((code for code, seen in holds.items() if seen), None)  # the plainest alone is told
+    code = next((code for code, seen in holds.items() if seen), None)  # report only the strongest finding
     codes: dict[str, Step | None] = {code: "face"} if code else {}
     return clear_unless(
         codes,
@@ -216,7 +217,7 @@ def liveness_passive(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, 
     },
 )
 def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether it is one face in one uncut recording."""
+    """Whether the scan shows one face in one uncut recording."""
     from models.face.faces import of_one_model
     from models.liveness.continuity import continuity as measure
 
@@ -241,15 +242,16 @@ def continuity(frames: Frames, faces: FaceTrack, thresholds: Mapping[str, float]
 
 
 def distance_limit(embedder: EmbeddingModel | None, of_policy: float) -> float:
-    """Up to which distance two embeddings are of one person. The policy's limits were fitted on the network that comes
-    with this project; that of another one comes with it.
+    """The largest distance between two embeddings of the same person.
+
+    of_policy: the policy's limit, fitted on the network that comes with this project. Another embedder has its own.
     """
     return of_policy if embedder is None or embedder.max_distance is None else embedder.max_distance
 
 
-@data(CPU, later=True)
+@data(CPU, low_priority=True)
 def findings(frames: Frames, faces: FaceTrack) -> Findings:
-    """What is kept of the face step."""
+    """The findings of the face step that are stored for later analysis."""
     from models.face.faces import of_one_model
 
     embedder = of_one_model(faces.faces)

@@ -1,6 +1,7 @@
-"""What is kept of a step for people who analyse later: small arrays and plain facts, written by the service to Zarr.
+"""What is stored of a step for later analysis: small arrays and plain facts. The service writes them to Zarr.
 
-Made on the worker, so that only these few megabytes travel, and never whole frames; the worker holds no credentials.
+They are made on the worker, so that only these few megabytes travel, never whole frames. The service writes them, so
+workers need no credentials.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ KEPT_SIDE = 480
 
 @dataclass(frozen=True)
 class Findings:
-    """One step's arrays by name, and JSON-able attributes."""
+    """One step's arrays by name, and JSON-serialisable attributes."""
 
     arrays: Mapping[str, npt.NDArray[Any]]
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def thumbnails(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """A few frames spread over time, thinned to at most KEPT_SIDE pixels a side. images: uint8 (N, H, W, 3)."""
+    """At most KEPT_FRAMES frames, evenly spread over time and subsampled to at most KEPT_SIDE pixels a side.
+
+    images: uint8 (N, H, W, 3).
+    """
     chosen = np.unique(np.linspace(0, len(images) - 1, min(KEPT_FRAMES, len(images))).round().astype(int))
     stride = -(-max(images.shape[1:3]) // KEPT_SIDE)
     return np.ascontiguousarray(images[chosen, ::stride, ::stride])

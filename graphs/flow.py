@@ -1,11 +1,11 @@
-"""The flow, on one screen: what is made and judged from each upload, then what joins them; the verdict combines all.
+"""The whole graph on one screen: the nodes of each upload, then the nodes that compare uploads with each other.
 
     upload_front → frames → pages → quality, text, tampering, portrait, hologram, recapture┐
     upload_back  → frames → pages → quality, mrz_lines → mrz, validity, barcode ───────────┼→ consistency, match
     upload_face  → frames → faces ×2 → faces → quality, liveness ×3, continuity ───────────┘
 
-Each name is a function of `document.py` (both sides), `front.py`, `back.py`, `face.py` or `across.py`; its parameters
-say what it waits for.
+Each name is a function in `document.py` (both sides), `front.py`, `back.py`, `face.py` or `across.py`. Its parameters
+are its inputs. A last task, `verdict` in `case.py`, combines the results of all checks and decides.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ NODES: Mapping[str, Node] = wire(
 
 @cache
 def steps_of(name: str) -> frozenset[Step]:
-    """The steps whose uploads a node depends on. Remembered: a case asks for it a hundred times as it is created."""
+    """The steps whose uploads a node depends on. Cached, because creating one case calls this about a hundred times."""
     node = NODES[name]
     found: set[Step] = set()
     for source in node.inputs.values():
@@ -78,23 +78,23 @@ def steps_of(name: str) -> frozenset[Step]:
 
 
 def nodes_for(profile: Profile) -> dict[str, Node]:
-    """The nodes that a profile runs: what its steps can feed, and of the checks those that its policy names."""
+    """The nodes that a profile runs: all that its steps can feed, without the checks that its policy does not name."""
     steps = frozenset(profile.steps)
     return {
         name: node
         for name, node in NODES.items()
-        if steps_of(name) <= steps and (not node.placed.is_check or name in profile.policy.checks)
+        if steps_of(name) <= steps and (not node.placement.is_check or name in profile.policy.checks)
     }
 
 
 def require_runnable(profile: Profile) -> None:
-    """Check that every check that a policy of the profile names exists, and that the profile's steps can feed it.
+    """Make sure that each check named by a policy of the profile exists and gets its inputs from the profile's steps.
 
-    One that never runs could never be clear. Raises ProfileError.
+    A check that never runs could never be clear, so no case could be approved. Raises ProfileError.
     """
     for policy in (profile.policy, *profile.shadows.values()):
         steps = frozenset(profile.steps)
-        able = {name for name, node in NODES.items() if node.placed.is_check and steps_of(name) <= steps}
+        able = {name for name, node in NODES.items() if node.placement.is_check and steps_of(name) <= steps}
         if unable := policy.checks.keys() - able:
             raise ProfileError(
                 f"profile {profile.name}: policy {policy.version} names checks that do not exist or that its steps "
@@ -102,8 +102,10 @@ def require_runnable(profile: Profile) -> None:
             )
 
 
-def kept_of(profile: Profile, step: Step) -> tuple[str, ...]:
-    """The nodes of a step that a retake of another step can use again: its checks, and what joins steps takes in."""
+def reusable_nodes(profile: Profile, step: Step) -> tuple[str, ...]:
+    """The nodes of a step to keep for a retake of another step: its checks, and the inputs of cross-step checks."""
     nodes = nodes_for(profile)
     joined = {source for node in nodes.values() if node.step is None for source in node.inputs.values()}
-    return tuple(name for name, node in nodes.items() if node.step == step and (node.placed.is_check or name in joined))
+    return tuple(
+        name for name, node in nodes.items() if node.step == step and (node.placement.is_check or name in joined)
+    )

@@ -1,6 +1,6 @@
-"""The front: what is read and judged from its pages. Signatures are the graph: read the parameters.
+"""The front of the document: what is read from its pages, and its checks. A function's parameters are its inputs.
 
-Imports of vision code stand inside the functions, for the reason given in `document.py`.
+Vision code is imported inside the functions, for the reason given in `document.py`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 @data(CPU)
 def text_lines(pages: Pages, models: ModelPool) -> Text | None:
-    """Read the printed text of the sharpest page; None when there is no page."""
+    """Read the printed text of the sharpest page; None if there is no page."""
     return models.text_reader.read(pages.best[0].image) if pages.best else None
 
 
 @check(CPU, reasons={"mirrored_picture": "rejected"})
 def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the front could be read at all: lines surely read in Latin letters, since others are not read here. What
-    it says is compared by `consistency`.
+    """Whether the front could be read at all, by the number of lines read with certainty in Latin letters.
+
+    Other scripts are not read. `consistency` compares what the text says.
     """
     if text_lines is None:
         return judged("not_run")
@@ -52,7 +53,9 @@ def text(text_lines: Text | None, thresholds: Mapping[str, float]) -> CheckResul
 
 @check(CPU, reasons={"altered_text": "caution"})
 def tampering(text_lines: Text | None, pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether the ink of one printed line of the front is unlike that of the others: a field printed over."""
+    """Whether the ink of one printed line of the front differs from the other lines, as in a field that was
+    overprinted.
+    """
     from models.page.tampering import odd_line
 
     if text_lines is None or not pages.best:
@@ -72,7 +75,9 @@ def tampering(text_lines: Text | None, pages: Pages, thresholds: Mapping[str, fl
 
 @data(GPU)
 def portrait_face(pages: Pages, models: ModelPool) -> Face | None:
-    """The portrait on the document: the largest face of the sharpest page, whichever way up; None without one."""
+    """The portrait on the document: the largest face on the sharpest page that has one, upright or upside down, or
+    None.
+    """
     from models.face.track import largest_face
 
     for page in pages.best:
@@ -96,7 +101,7 @@ def portrait(portrait_face: Face | None, pages: Pages) -> CheckResult:
 
 @check(CPU, reasons={"no_hologram_seen": "caution"})
 def hologram(pages: Pages, thresholds: Mapping[str, float]) -> CheckResult:
-    """Whether an optically variable feature changes colour as the document tilts (the MIDV-Holo method)."""
+    """Whether a hologram (optically variable feature) changes colour as the document tilts. Method: MIDV-Holo."""
     from models.page.hologram import hologram as measure
 
     found = measure(pages.small)

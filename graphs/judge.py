@@ -1,6 +1,6 @@
-"""How a check states its result: one line per outcome, so that a check reads as its rule.
+"""Helpers with which a check states its result, one line per outcome, so that its code reads like its rule.
 
-The name of the check is not given here: the runner (`graphs.run`) writes it into the result and its reasons.
+Checks do not give their own name. The runner (`graphs.run`) adds it to the result and its reasons.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ def judged(
     model_version: str = "",
     **properties: Any,
 ) -> CheckResult:
-    """A result; the runner fills in the check's name. codes: each reason code with the step that it speaks of.
-    properties: JSON-able facts behind it.
+    """A result without the check's name, which the runner fills in.
+
+    codes: each reason code with the step that it is about. properties: JSON-serialisable facts behind the result.
     """
     return CheckResult(
         name="",
@@ -39,23 +40,23 @@ def judged(
 
 
 def clear_unless(codes: Mapping[str, Step | None], **facts: Any) -> CheckResult:
-    """`rejected` with these reasons, or `clear` when there are none."""
+    """`rejected` with these reasons, or `clear` if there are none."""
     return judged("rejected" if codes else "clear", codes, **facts)
 
 
 def with_retry(result: CheckResult, retakes: frozenset[str]) -> CheckResult:
-    """Mark the reasons that the policy lets the person mend: the service acts on this before a decision is made."""
+    """Mark the reasons that a retake can resolve. The service asks for the retake before the case is decided."""
     reasons = tuple(replace(found, retryable=found.code in retakes) for found in result.reasons)
     return replace(result, reasons=reasons)
 
 
-def judged_unseen(failed: Failed, step: Step, retakes: frozenset[str]) -> CheckResult:
-    """The quality of an upload that came to nothing: the person's to mend when its media is broken, else an error."""
+def judge_failed_upload(failed: Failed, step: Step, retakes: frozenset[str]) -> CheckResult:
+    """The quality result of an upload that failed: a retake if its media is broken, otherwise `error`."""
     if not failed.broken_media:
         return judged("error", error=failed.code, node=failed.node)
     return with_retry(judged("rejected", {"undecodable_media": step}, error=failed.code), retakes)
 
 
 def named(result: CheckResult, name: str) -> CheckResult:
-    """The result with the name of its check, also in its reasons."""
+    """The result with the check's name, also in its reasons."""
     return replace(result, name=name, reasons=tuple(replace(found, check=name) for found in result.reasons))

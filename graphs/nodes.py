@@ -1,9 +1,12 @@
-"""A node of the graph: a plain function, the label of the workers that may run it, and whether it judges something.
+"""A node of the graph: a plain function, the label of the workers that may run it, and whether it is a check.
 
-`@data(CPU)` and `@check(GPU)` stand above the functions in `document.py`, `front.py`, `back.py`, `face.py` and
-`across.py`. The parameters of a function name what it needs: another node of the same step (`frames`), a node of
-another step (`portrait_face_front`), the step's media (`upload`), one of the constants that `case.py` gives
-(`thresholds`, `challenge`, `opened_on`, `retakes`, `step`) and the worker's `models`.
+The functions in `document.py`, `front.py`, `back.py`, `face.py` and `across.py` are marked with `@data(CPU)` or
+`@check(GPU)`. A function's parameters declare its inputs, by name:
+
+- another node of the same step (`frames`) or of another step (`portrait_face_front`),
+- the media of the step (`upload`),
+- a constant of the case, filled in by `run.py` (`thresholds`, `challenge`, `opened_on`, `retakes`, `step`),
+- the models of the worker (`models`).
 """
 
 from __future__ import annotations
@@ -25,91 +28,98 @@ MODELS = "models"
 
 
 @dataclass(frozen=True)
-class Placed:
-    """How a function is placed. later: nobody waits for it, so it yields to all other work. reasons: the codes that a
-    check can give, each with the result that comes with it.
+class Placement:
+    """Where and how a function runs.
+
+    accepts_failed: the function is also called when an input is `Failed`. low_priority: nobody waits for its result, so
+    all other work goes first. reasons: the reason codes that a check can give, each with the result it comes with.
     """
 
     label: Label
     is_check: bool
-    takes_failed: bool
-    later: bool
+    accepts_failed: bool
+    low_priority: bool
     reasons: Mapping[str, ResultKind]
     parameters: tuple[str, ...]
 
 
-_placed: dict[Callable[..., Any], Placed] = {}
+_placements: dict[Callable[..., Any], Placement] = {}
 
 
 def _place(
     label: Label,
     *,
     is_check: bool,
-    takes_failed: bool = False,
-    later: bool = False,
+    accepts_failed: bool = False,
+    low_priority: bool = False,
     reasons: Mapping[str, ResultKind] | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     def remember(function: Callable[P, R]) -> Callable[P, R]:
         parameters = tuple(inspect.signature(function).parameters)
-        _placed[function] = Placed(label, is_check, takes_failed, later, dict(reasons or {}), parameters)
+        _placements[function] = Placement(
+            label, is_check, accepts_failed, low_priority, dict(reasons or {}), parameters
+        )
         return function
 
     return remember
 
 
-def data(label: Label, *, later: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Mark a function that makes what others need."""
-    return _place(label, is_check=False, later=later)
+def data(label: Label, *, low_priority: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Mark a function that computes an input for other nodes. low_priority: all other work goes first."""
+    return _place(label, is_check=False, low_priority=low_priority)
 
 
 def check(
-    label: Label, *, reasons: Mapping[str, ResultKind], takes_failed: bool = False
+    label: Label, *, reasons: Mapping[str, ResultKind], accepts_failed: bool = False
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Mark a function that judges.
+    """Mark a function that judges something and returns a CheckResult.
 
-    reasons: every reason code that it can give, with the result that comes with it; the runner refuses others, and the
-    documentation, the sandbox and the validation of profiles read them here. takes_failed: it is also called when an
-    input could not be made. Raises ValueError for a code that `graphs.reasons` does not have.
+    reasons: every reason code that the function can give, with the result it comes with. The runner rejects any other
+    code. The documentation, the sandbox and the validation of profiles read this declaration. accepts_failed: call the
+    function also when an input is `Failed`. Raises ValueError for a code that is missing in `graphs.reasons`.
     """
     if unknown := reasons.keys() - REASONS.keys():
         raise ValueError(f"reason codes without a sentence in graphs.reasons: {', '.join(sorted(unknown))}")
-    return _place(label, is_check=True, takes_failed=takes_failed, reasons=reasons)
+    return _place(label, is_check=True, accepts_failed=accepts_failed, reasons=reasons)
 
 
-def placed(function: Callable[..., Any]) -> Placed:
-    """How that function is placed. Raises KeyError for a function without a mark."""
-    return _placed[function]
+def placement_of(function: Callable[..., Any]) -> Placement:
+    """The placement of a function. Raises KeyError if it is marked with neither `@data` nor `@check`."""
+    return _placements[function]
 
 
 @dataclass(frozen=True)
 class Node:
-    """A function in its place of the graph. name: `frames_front`, `match`; step: None for what joins steps.
+    """A function at its place in the graph.
 
-    inputs: the node or upload that each parameter is filled from; constants: the parameters filled by the case.
+    name: such as `frames_front` or `match`. step: None for a node that compares steps. inputs: for each parameter, the
+    node or upload that fills it. constants: the parameters that `run.py` fills from the case and its policy.
+    wants_models: whether the function takes the worker's models.
     """
 
     name: str
     step: str | None
     function: Callable[..., Any]
-    placed: Placed
+    placement: Placement
     inputs: dict[str, str]
     constants: tuple[str, ...]
     wants_models: bool
 
 
 def wire(stages: dict[str | None, tuple[Callable[..., Any], ...]]) -> dict[str, Node]:
-    """Connect functions to nodes by the names of their parameters, in the order given.
+    """Connect functions to nodes by the names of their parameters, in the given order.
 
-    stages: functions by step; None for those that join steps. Raises ValueError for a parameter that nothing fills.
+    stages: functions by step; the key None holds the functions that compare steps. Raises ValueError for a parameter
+    that nothing fills.
     """
     nodes: dict[str, Node] = {}
     for step, functions in stages.items():
         for function in functions:
             name = function.__name__ if step is None else f"{function.__name__}_{step}"
-            how = placed(function)
-            inputs = {p: _source(p, step, nodes) for p in how.parameters if p not in CONSTANTS and p != MODELS}
-            constants = tuple(p for p in how.parameters if p in CONSTANTS)
-            nodes[name] = Node(name, step, function, how, inputs, constants, MODELS in how.parameters)
+            placement = placement_of(function)
+            inputs = {p: _source(p, step, nodes) for p in placement.parameters if p not in CONSTANTS and p != MODELS}
+            constants = tuple(p for p in placement.parameters if p in CONSTANTS)
+            nodes[name] = Node(name, step, function, placement, inputs, constants, MODELS in placement.parameters)
     return nodes
 
 

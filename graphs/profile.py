@@ -1,4 +1,4 @@
-"""Profiles and their policies: data in `profiles/*.json`, read and checked once, never changed by code."""
+"""Profiles and their policies: data in `profiles/*.json`. Read and validated once, never changed by code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EFFECTS: tuple[Effect, ...] = ("decline", "retake", "review")
 
 @dataclass(frozen=True)
 class CheckPolicy:
-    """How one check is held: its thresholds by name, and whether it must be clear for an approval."""
+    """The rules for one check: its thresholds by name, and whether it must be clear for an approval."""
 
     required: bool
     thresholds: Mapping[str, float]
@@ -29,7 +29,11 @@ class CheckPolicy:
 
 @dataclass(frozen=True)
 class Policy:
-    """Versioned rules of decision. effects: what each reason code means; weights: order of the checks in an answer."""
+    """Versioned rules of decision.
+
+    checks: the rules for each check, in the order of the check tree, the most important first. effects: what each
+    reason code leads to. max_attempts: uploads allowed for each step before a reason to retake leads to review.
+    """
 
     version: str
     checks: Mapping[str, CheckPolicy]
@@ -39,11 +43,13 @@ class Policy:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named configuration. accepts: for each step wanted, the kinds of media taken (`video`, `image`).
+    """A named configuration of the service.
 
-    retention_days: from the end of a case until it is redacted unasked; None keeps it until somebody asks. sandbox: its
-    checks find what the case's marker says (`graphs.sandbox`). shadows: other policies by name, which are tried on the
-    same cases and decide nothing (`graphs.shadow`).
+    accepts: the steps of a case, each with the kinds of media it accepts (`video`, `image`). challenge_actions: how
+    many head movements the challenge has. open_seconds: how long a case stays open. retention_days: days from the end
+    of a case until it is redacted automatically; None keeps it until redaction is requested. sandbox: checks give the
+    result that the case's marker asks for (`graphs.sandbox`). shadows: other policies by name, tried on the same cases
+    without deciding anything (`graphs.shadow`).
     """
 
     name: str
@@ -63,7 +69,7 @@ class Profile:
 
 
 def parse_profile(raw: Mapping[str, Any]) -> Profile:
-    """Make a profile from decoded JSON. Raises ProfileError when a part is missing or a reason code is unknown."""
+    """Make a profile from decoded JSON. Raises ProfileError if a part is missing or a reason code is unknown."""
     try:
         found = Profile(
             name=str(raw["name"]),
@@ -106,24 +112,26 @@ def _policy(raw: Mapping[str, Any]) -> Policy:
     )
 
 
-def _require_shadow(held: Profile, name: str, shadow: Policy) -> None:
-    """A shadow has a name that a key of the graph can hold, a version of its own, and the checks and thresholds of the
-    policy: what is misspelt would be tried as if nothing were changed.
+def _require_shadow(profile: Profile, name: str, shadow: Policy) -> None:
+    """Make sure that a shadow has a name allowed in a task key, its own version, and at least one change.
+
+    It must also name the same checks and thresholds as the policy. Otherwise a misspelt name would go unnoticed, and
+    the shadow would be tried as if nothing had changed.
     """
     if _SHADOW.fullmatch(name) is None:
-        raise ProfileError(f"profile {held.name}: {name!r} is no name of a shadow")
-    if shadow.version in {held.policy.version, *(o.version for n, o in held.shadows.items() if n != name)}:
-        raise ProfileError(f"profile {held.name}: shadow {name} has the version of another policy")
-    if replace(shadow, version=held.policy.version) == held.policy:
-        raise ProfileError(f"profile {held.name}: shadow {name} changes nothing")
+        raise ProfileError(f"profile {profile.name}: {name!r} is no name of a shadow")
+    if shadow.version in {profile.policy.version, *(o.version for n, o in profile.shadows.items() if n != name)}:
+        raise ProfileError(f"profile {profile.name}: shadow {name} has the version of another policy")
+    if replace(shadow, version=profile.policy.version) == profile.policy:
+        raise ProfileError(f"profile {profile.name}: shadow {name} changes nothing")
     if {check: set(how.thresholds) for check, how in shadow.checks.items()} != {
-        check: set(how.thresholds) for check, how in held.policy.checks.items()
+        check: set(how.thresholds) for check, how in profile.policy.checks.items()
     }:
-        raise ProfileError(f"profile {held.name}: shadow {name} has other checks or thresholds than the policy")
+        raise ProfileError(f"profile {profile.name}: shadow {name} has other checks or thresholds than the policy")
 
 
 def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON merge patch (RFC 7396): objects merge, null removes, all else replaces."""
+    """Apply a JSON merge patch (RFC 7396): objects merge, null removes, anything else replaces."""
     result = dict(base)
     for key, value in patch.items():
         if value is None:
@@ -138,7 +146,7 @@ def merged(base: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def profiles() -> Mapping[str, Profile]:
-    """All profiles that come with this build, by name. One that `extends` another is a merge patch of it."""
+    """All profiles of this build, by name. A profile that `extends` another is a merge patch of it."""
     folder = files("graphs") / "profiles"
     raw = [json.loads(entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".json")]
     by_name = {each["name"]: each for each in sorted(raw, key=lambda each: str(each["name"]))}
@@ -148,8 +156,8 @@ def profiles() -> Mapping[str, Profile]:
     }
 
 
-def profile(name: str) -> Profile:
-    """The profile of that name. Raises ProfileError when there is none."""
+def get_profile(name: str) -> Profile:
+    """The profile with this name. Raises ProfileError if there is none."""
     try:
         return profiles()[name]
     except KeyError:
@@ -157,6 +165,6 @@ def profile(name: str) -> Profile:
 
 
 def is_sandbox(name: str) -> bool:
-    """Whether nothing is checked in cases of that profile; false for one that this build does not have."""
-    held = profiles().get(name)
-    return held is not None and held.sandbox
+    """Whether this is a sandbox profile, in which nothing is really checked; false for an unknown name."""
+    profile = profiles().get(name)
+    return profile is not None and profile.sandbox

@@ -1,4 +1,6 @@
-"""What travels between the tasks of a case and comes out of it. Frozen, small, picklable; pydantic only at the edge."""
+"""What travels between the tasks of a case, and their results. Frozen, small, picklable; pydantic only at the HTTP
+edge.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ Outcome = Literal["approved", "declined", "resubmission_requested", "review"]
 
 @dataclass(frozen=True)
 class Reason:
-    """Why a check is not clear. `step` is the upload it speaks of; None when it speaks of the case as a whole."""
+    """Why a check is not clear. step: the upload that it is about; None if it is about the whole case."""
 
     code: str
     check: str
@@ -25,10 +27,11 @@ class Reason:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One judgement, with what it rests on.
+    """The result of one check, with the facts behind it.
 
-    score and threshold share the unit that `properties` names; None where a check has no single number. duration_ms and
-    worker are filled in by the runner. breakdown holds the parts of a check that judges several things.
+    score, threshold: in the same unit; None if the check has no single number. properties: JSON-serialisable facts.
+    started_at (seconds since 1970), duration_ms, worker: filled in by the runner. breakdown: the parts of a check that
+    judges several things.
     """
 
     name: str
@@ -47,8 +50,8 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class TaskTime:
-    """When and where one task of a case ran. started_at: seconds since 1970 by the worker's clock; result: of a check,
-    otherwise empty.
+    """When and where one task of a case ran. started_at: seconds since 1970, by the worker's clock. result: that of a
+    check, empty for other tasks.
     """
 
     node: str
@@ -60,7 +63,7 @@ class TaskTime:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is decided on a case. retake: the steps to upload again, only with `resubmission_requested`."""
+    """The decision on a case. retake: the steps to upload again; empty unless `resubmission_requested`."""
 
     outcome: Outcome
     reasons: tuple[Reason, ...]
@@ -70,7 +73,7 @@ class Decision:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the last task of the graph gives: the decision and all that it rests on."""
+    """The result of the last task of the graph: the decision and the check tree behind it."""
 
     decision: Decision
     checks: tuple[CheckResult, ...]
@@ -78,9 +81,9 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Failed:
-    """Takes the place of a value that could not be made, so that the graph runs on to a decision.
+    """Stands in for a value that could not be computed, so that the graph still reaches a decision.
 
-    broken_media: the cause is what was uploaded, which the person can mend; otherwise it is the system.
+    broken_media: true if the uploaded media is the cause, so that a retake can help; false if the system failed.
     """
 
     code: str
@@ -90,8 +93,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class CaseSpec:
-    """All that the graph of a case is made from. attempts: which attempt of each step the graph waits for, from 1.
-    marker: in cases of sandbox profiles, what is to come out.
+    """Everything that the graph of a case is built from.
+
+    attempts: the attempt of each step that the graph waits for, counted from 1. challenge: the head movements asked
+    for, in order. opened_on: the day the case was opened. marker: the wanted outcome in a case of a sandbox profile.
     """
 
     case_id: str

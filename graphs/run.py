@@ -1,10 +1,15 @@
-"""Runs one node on a worker: inputs in, value or result out, whatever happens inside.
+"""Runs one node on a worker. It always gives a value or a result, even when the node fails.
 
-A node that fails does not break the case. Broken media or a defect turns into `Failed`, which flows on; a check behind
-it is `not_run`, a check that raises is `error`. What that means is for the policy to say (never "clear"). Not caught is
-what a retry on another worker can mend (`MemoryError`, a lost worker).
+A failing node does not break the case:
 
-Logs name the node and the exception's type alone: a message could quote the person's data.
+- A data node that raises gives `Failed`, which is passed on in place of its value.
+- A check whose input is `Failed` gives `not_run`, unless it accepts failed inputs.
+- A check that raises gives `error`.
+
+The policy decides what this means for the case; it never counts as `clear`. Failures that a retry on another worker can
+solve are not caught: MemoryError, and the loss of the worker.
+
+Logs name the node and the type of the exception only, because its message could quote personal data.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from graphs import sandbox
 from graphs.flow import NODES
 from graphs.judge import named
 from graphs.nodes import MODELS, Node
-from graphs.profile import Policy, profile
+from graphs.profile import Policy, get_profile
 from graphs.records import CaseSpec, CheckResult, Failed, TaskTime
 from models.errors import MediaError
 from workers.pool import models
@@ -32,35 +37,38 @@ from workers.pool import models
 logger = logging.getLogger(__name__)
 
 NODE_SECONDS = 60.0
-"""Longest time for one node, a hundred times what the slowest takes. Past it a check is `error`; the case goes on."""
+"""Time limit of one node, a hundred times what the slowest takes. A check that exceeds it is `error`; the case goes on.
+"""
 CHECK_TOPIC = "veridask-checks"
-"""Topic of `Client.subscribe_topic` on which each check says that it has ended: code and time, nothing personal."""
+"""Topic for `Client.subscribe_topic`. Each check that ends publishes its result, reason codes and time there, and no
+personal data.
+"""
 ON = "on"
-"""What names the worker in these events: the scheduler writes its address over a field `worker`."""
+"""Field with the worker's name in these events. The scheduler overwrites a field `worker` with an address."""
 TASK_TOPIC = "veridask-tasks"
-"""Topic on which each other task says so: the fields of `records.TaskTime`, and the case's id."""
+"""Topic on which every task that is not a check publishes the fields of `records.TaskTime` and the id of its case."""
 
 
 def run_node(name: str, spec: CaseSpec, /, **inputs: Any) -> Any:
-    """Run the node `name` of a case. Gives what its function gives, or Failed; a check always gives a CheckResult."""
+    """Run one node of a case and publish its end. Returns the function's value, or Failed; a check returns a result."""
     node = NODES[name]
     started = time.time()
-    value = _value(node, spec, inputs, profile(spec.profile).policy)
-    if node.placed.is_check:
+    value = _value(node, spec, inputs, get_profile(spec.profile).policy)
+    if node.placement.is_check:
         return _stamp(_named(value, node, spec), started, spec.case_id)
-    _tell(name, started, spec.case_id)
+    _publish_time(name, started, spec.case_id)
     return value
 
 
 def run_in_shadow(name: str, shadow: str, spec: CaseSpec, /, **inputs: Any) -> CheckResult:
-    """Run the check `name` of a case as that shadow of its profile would. Nobody is told of it."""
+    """Run the check `name` of a case under the policy of a shadow. Publishes nothing."""
     node = NODES[name]
-    return _named(_value(node, spec, inputs, profile(spec.profile).shadows[shadow]), node, spec)
+    return _named(_value(node, spec, inputs, get_profile(spec.profile).shadows[shadow]), node, spec)
 
 
 def _named(result: CheckResult, node: Node, spec: CaseSpec) -> CheckResult:
-    """The result as that of its check. A reason that the check does not declare is a defect: the result is an error."""
-    declared = sandbox.SAYS[node.name] if profile(spec.profile).sandbox else node.placed.reasons
+    """Add the check's name to its result. A reason that the check does not declare is a bug: the result is `error`."""
+    declared = sandbox.POSSIBLE_REASONS[node.name] if get_profile(spec.profile).sandbox else node.placement.reasons
     if undeclared := {reason.code for reason in result.reasons} - declared.keys():
         logger.error("%s gave reasons that it does not declare: %s", node.name, ", ".join(sorted(undeclared)))
         result = CheckResult(name="", result="error", properties={"error": "UndeclaredReason"})
@@ -69,15 +77,15 @@ def _named(result: CheckResult, node: Node, spec: CaseSpec) -> CheckResult:
 
 def _value(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy) -> Any:
     broken = next((value for value in inputs.values() if isinstance(value, Failed)), None)
-    if node.placed.is_check and profile(spec.profile).sandbox:
+    if node.placement.is_check and get_profile(spec.profile).sandbox:
         return _call(sandbox.marked(node, spec), spec, {}, policy)
-    if broken is not None and not node.placed.takes_failed:
-        return CheckResult(name="", result="not_run") if node.placed.is_check else broken
+    if broken is not None and not node.placement.accepts_failed:
+        return CheckResult(name="", result="not_run") if node.placement.is_check else broken
     return _call(node, spec, inputs, policy)
 
 
 def constants_of(node: Node, spec: CaseSpec, policy: Policy) -> dict[str, Any]:
-    """What the case itself, and the policy that it is held to, give to the parameters of a node."""
+    """The values of the parameters that a node gets from the case and its policy."""
     known: dict[str, Any] = {
         "thresholds": policy.checks[node.name].thresholds if node.name in policy.checks else {},
         "retakes": frozenset(code for code, effect in policy.effects.items() if effect == "retake"),
@@ -91,7 +99,7 @@ def constants_of(node: Node, spec: CaseSpec, policy: Policy) -> dict[str, Any]:
 def _call(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy) -> Any:
     extra = {MODELS: models()} if node.wants_models else {}
     try:
-        return _in_time(node, {**inputs, **constants_of(node, spec, policy), **extra})
+        return _with_timeout(node, {**inputs, **constants_of(node, spec, policy), **extra})
     except MemoryError:
         raise
     except MediaError as error:
@@ -99,15 +107,16 @@ def _call(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy)
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         logger.error("%s failed with %s at %s:%s", node.name, type(error).__name__, where.name, where.lineno)
-        if node.placed.is_check:
+        if node.placement.is_check:
             return CheckResult(name="", result="error", properties={"error": type(error).__name__})
         return Failed("internal_error", node.name, broken_media=False)
 
 
-def _in_time(node: Node, arguments: Mapping[str, Any]) -> Any:
-    """Call a node's function in a thread of its own, which costs 0.1 ms. Raises TimeoutError when it takes too long.
+def _with_timeout(node: Node, arguments: Mapping[str, Any]) -> Any:
+    """Call a node's function in its own thread, which costs 0.1 ms. Raises TimeoutError after NODE_SECONDS.
 
-    A thread cannot be ended from outside: one that is stuck keeps its core, but neither its slot nor its case.
+    Python cannot stop a thread. One that is stuck keeps its core, but it no longer blocks the worker's slot or the
+    case.
     """
     answer: Future[Any] = Future()
 
@@ -121,8 +130,8 @@ def _in_time(node: Node, arguments: Mapping[str, Any]) -> Any:
     return answer.result(NODE_SECONDS)
 
 
-def _tell(name: str, started: float, case_id: str) -> None:
-    """Say when and where a task that is no check ran."""
+def _publish_time(name: str, started: float, case_id: str) -> None:
+    """Publish when and where a task ran that is not a check."""
     try:
         worker = get_worker()
     except ValueError:
@@ -132,7 +141,7 @@ def _tell(name: str, started: float, case_id: str) -> None:
 
 
 def _stamp(result: CheckResult, started: float, case_id: str) -> CheckResult:
-    """Add time and place to a result, and say that it has ended to whoever listens."""
+    """Add time and worker to a result, and publish that the check has ended."""
     duration = (time.time() - started) * 1000
     try:
         worker = get_worker()

@@ -1,14 +1,16 @@
-"""Sandbox profiles, for integrators' own tests: a check finds what the case's marker says, whatever was uploaded.
+"""Sandbox profiles, for the tests of integrators: each check gives the result that the case's marker asks for.
 
-Only the judgement is another one. The case has the same graph on the same workers, its media are probed, decoded and
-looked at, `combine` and `decide` follow the profile's policy, and retakes, reviews, events and webhooks come of it as
-they always do. A marker in a case of another profile is metadata like any other.
+Only the checks are replaced. The case has the same graph on the same workers, its media are probed, decoded and
+processed, `combine` and `decide` follow the profile's policy, and retakes, reviews, events and webhooks work as usual.
+In a case of any other profile the marker is ordinary metadata.
 
     metadata: {"sandbox": "blurred_photo@quality_back*2, selfie_face_mismatch"}
 
-A mark is an outcome, a reason code, `error` or `timeout`; `@` names the check that gives it (by default the first that
-can), or `verdict` for a case that comes to no end; `*` says in how many attempts of the upload. By default that is one
-for a reason that the person can mend, so that a retake mends it, and all of them for others.
+A marker is a list of marks, separated by commas. Each mark is an outcome, a reason code, `error` or `timeout`:
+
+- `@` names the check that gives it; by default the first check that can. `@verdict` makes the decision itself fail.
+- `*` limits it to that many attempts of the upload. The default is one attempt for a reason that a retake can resolve,
+  so that a retake resolves it, and all attempts for any other reason.
 """
 
 from __future__ import annotations
@@ -22,26 +24,28 @@ from graphs.errors import ForcedError, MarkerError
 from graphs.flow import NODES, steps_of
 from graphs.judge import judged, with_retry
 from graphs.nodes import Node
-from graphs.profile import Policy, is_sandbox, profile
+from graphs.profile import Policy, get_profile, is_sandbox
 from graphs.records import CaseSpec, CheckResult, Outcome, ResultKind, Step
 
 MARKER = "sandbox"
-"""The key of a marker among a case's metadata."""
+"""The metadata key of a case that holds its marker."""
 VERDICT = "verdict"
-MOST = 16
+MAX_MARKS = 16
 _MARK = re.compile(r"([a-z_]+)(?:@([a-z_]+))?(?:\*([1-9]))?")
 
 _RESERVED: Mapping[str, Mapping[str, ResultKind]] = {
     "quality_front": {"incorrect_side": "rejected"},
     "quality_back": {"incorrect_side": "rejected"},
 }
-"""Reasons that profiles have rules for and no check gives yet; integrators can prepare for them."""
-SAYS: Mapping[str, Mapping[str, ResultKind]] = {
-    name: {**node.placed.reasons, **_RESERVED.get(name, {})} for name, node in NODES.items() if node.placed.is_check
+"""Reasons that policies have rules for but no check gives yet, so that integrators can prepare for them."""
+POSSIBLE_REASONS: Mapping[str, Mapping[str, ResultKind]] = {
+    name: {**node.placement.reasons, **_RESERVED.get(name, {})}
+    for name, node in NODES.items()
+    if node.placement.is_check
 }
-"""What each check can give as a reason, and the result that comes with it."""
-_WORST: tuple[ResultKind, ...] = ("rejected", "caution", "unidentified")
-_SPEAKS_OF: Mapping[str, Step] = {"consistency": "front", "match": "face"}
+"""The reason codes that each check can give, with the result that each comes with."""
+_WORST_FIRST: tuple[ResultKind, ...] = ("rejected", "caution", "unidentified")
+_STEP_OF_CHECK: Mapping[str, Step] = {"consistency": "front", "match": "face"}
 _OUTCOMES: Mapping[Outcome, str | None] = {
     "approved": None,
     "declined": "selfie_face_mismatch",
@@ -50,14 +54,14 @@ _OUTCOMES: Mapping[Outcome, str | None] = {
 }
 _FAILURES: Mapping[str, type[Exception]] = {
     "error": ForcedError,
-    "timeout": TimeoutError,  # as a check ends that runs too long, without the wait
+    "timeout": TimeoutError,  # the same error as a check that exceeds its time limit, without the wait
     "check_not_clear": ForcedError,
 }
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What is forced: a reason or a failure of one check. attempts: up to which of its upload; None for all."""
+    """One forced reason or failure of one check. attempts: the last attempt that it applies to; None for all."""
 
     check: str
     code: str | None
@@ -66,17 +70,18 @@ class Mark:
 
 
 def marker_of(profile_name: str, metadata: Mapping[str, str]) -> str:
-    """The marker of a case; empty in those of any other profile."""
+    """The marker of a sandbox case; empty if the profile is not a sandbox."""
     return metadata.get(MARKER, "") if is_sandbox(profile_name) else ""
 
 
 def parse(marker: str, policy: Policy) -> tuple[Mark, ...]:
-    """The marks of a marker. Raises MarkerError for one that means nothing in that policy; what it says is not quoted,
-    because it may be anything.
+    """The marks of a marker. Raises MarkerError for a mark that is invalid under this policy.
+
+    The error does not quote the marker, which may contain anything.
     """
     parts = [part.strip() for part in marker.split(",") if part.strip()]
-    if len(parts) > MOST:
-        raise MarkerError(f"The sandbox marker has more than {MOST} marks. Remove some.")
+    if len(parts) > MAX_MARKS:
+        raise MarkerError(f"The sandbox marker has more than {MAX_MARKS} marks. Remove some.")
     marks: list[Mark] = []
     for number, part in enumerate(parts, 1):
         found = _MARK.fullmatch(part)
@@ -96,7 +101,7 @@ def parse(marker: str, policy: Policy) -> tuple[Mark, ...]:
 
 def _mark(number: int, what: str, check: str | None, attempts: int | None, policy: Policy) -> Mark:
     failure = _FAILURES.get(what)
-    able = [name for name, says in SAYS.items() if name in policy.checks and (failure or what in says)]
+    able = [name for name, says in POSSIBLE_REASONS.items() if name in policy.checks and (failure or what in says)]
     if not able:
         raise MarkerError(
             f"Mark {number} is neither an outcome nor a reason code that a check of this profile can give."
@@ -113,7 +118,7 @@ def _mark(number: int, what: str, check: str | None, attempts: int | None, polic
 
 
 def marked(node: Node, spec: CaseSpec) -> Node:
-    """The check of a sandbox case: in its place of the graph, finding what the marker says."""
+    """The same node with a function that gives the result asked for by the marker."""
 
     def function() -> CheckResult:
         return _result(node.name, spec)
@@ -122,7 +127,7 @@ def marked(node: Node, spec: CaseSpec) -> Node:
 
 
 def _result(name: str, spec: CaseSpec) -> CheckResult:
-    policy = profile(spec.profile).policy
+    policy = get_profile(spec.profile).policy
     attempt = max(spec.attempts[step] for step in steps_of(name))
     marks = [
         mark for mark in parse(spec.marker, policy) if mark.check == name and attempt <= (mark.attempts or attempt)
@@ -131,15 +136,15 @@ def _result(name: str, spec: CaseSpec) -> CheckResult:
         if mark.failure is not None:
             raise mark.failure("the marker of this sandbox case says so")
     codes = [mark.code for mark in marks if mark.code is not None]
-    step = _SPEAKS_OF.get(name) or next(iter(steps_of(name)))
-    kinds = {SAYS[name][code] for code in codes}
-    kind: ResultKind = next((worst for worst in _WORST if worst in kinds), "clear")
+    step = _STEP_OF_CHECK.get(name) or next(iter(steps_of(name)))
+    kinds = {POSSIBLE_REASONS[name][code] for code in codes}
+    kind: ResultKind = next((worst for worst in _WORST_FIRST if worst in kinds), "clear")
     retakes = frozenset(code for code, effect in policy.effects.items() if effect == "retake")
     return with_retry(judged(kind, dict.fromkeys(codes, step), sandbox=True), retakes)
 
 
 def require_verdict(spec: CaseSpec) -> None:
-    """Raises ForcedError or TimeoutError where the marker says that the case comes to no end."""
-    for mark in parse(spec.marker, profile(spec.profile).policy):
+    """Raise ForcedError or TimeoutError if the marker asks for a failing verdict."""
+    for mark in parse(spec.marker, get_profile(spec.profile).policy):
         if mark.check == VERDICT and mark.failure is not None:
             raise mark.failure("the marker of this sandbox case says so")

@@ -1,8 +1,8 @@
-"""Shadows: other policies of a profile, tried on the same cases beside the live one. They decide nothing.
+"""Shadows: alternative policies of a profile, tried on the same cases beside the live policy. They decide nothing.
 
-A shadow judges again what its thresholds change, from the same pages, faces and embeddings, and decides by its own
-rules over its own results and the live ones of all other checks. Its tasks yield to all other work and nobody waits for
-them; a shadow that fails is told as one that failed, and never counts as agreeing.
+A shadow runs those checks again that its policy could change, on the same pages, faces and embeddings. It then decides
+by its own rules, over its own results and the live results of all other checks. All other work goes before its tasks,
+and nobody waits for them. A shadow that fails is reported as failed and never counts as agreeing.
 
     match ─────────────┬─→ verdict
     match~strict ──────┴─→ verdict~strict
@@ -19,7 +19,7 @@ from dask.task_spec import List, Task, TaskRef
 from graphs.combine import combine
 from graphs.decision import decide
 from graphs.flow import nodes_for
-from graphs.profile import Policy, Profile, profile
+from graphs.profile import Policy, Profile, get_profile
 from graphs.records import CaseSpec, CheckResult, Outcome, ResultKind
 from graphs.run import run_in_shadow
 from workers.placement import Label
@@ -27,7 +27,7 @@ from workers.placement import Label
 
 @dataclass(frozen=True)
 class Difference:
-    """A check of which the shadow has another result than the live policy."""
+    """A check whose result differs between the shadow and the live policy."""
 
     check: str
     live: ResultKind
@@ -36,8 +36,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class ShadowVerdict:
-    """What the live policy and a shadow come to of one case. live_reasons, reasons: codes, in the order of importance;
-    failed: a check of the shadow's own ended in an error, so that the outcome says nothing of its policy.
+    """The outcome of one case under the live policy and under a shadow.
+
+    version: that of the shadow's policy. live_reasons, reasons: reason codes in order of importance. failed: a check
+    run by the shadow ended in an error that the live check did not have, so the outcome says nothing about its policy.
     """
 
     shadow: str
@@ -50,17 +52,17 @@ class ShadowVerdict:
     failed: bool
 
 
-def judged_again(held: Profile, shadow: Policy) -> tuple[str, ...]:
-    """The checks whose results the shadow's thresholds, or its choice of what is retaken, may change."""
-    other_retakes = _retakes(held.policy) != _retakes(shadow)
+def judged_again(profile: Profile, shadow: Policy) -> tuple[str, ...]:
+    """The checks to run again: those whose result can change with the shadow's thresholds or its effects `retake`."""
+    other_retakes = _retakes(profile.policy) != _retakes(shadow)
     return tuple(
         node.name
-        for node in nodes_for(held).values()
-        if node.placed.is_check
+        for node in nodes_for(profile).values()
+        if node.placement.is_check
         and (
             (
                 "thresholds" in node.constants
-                and shadow.checks[node.name].thresholds != held.policy.checks[node.name].thresholds
+                and shadow.checks[node.name].thresholds != profile.policy.checks[node.name].thresholds
             )
             or ("retakes" in node.constants and other_retakes)
         )
@@ -72,26 +74,26 @@ def _retakes(policy: Policy) -> set[str]:
 
 
 def shadow_key(key: str, shadow: str) -> str:
-    """The key of a shadow's task beside that of the live one."""
+    """The key of a shadow's task, made from the key of the live task."""
     name, _, rest = key.partition("-")
     return f"{name}~{shadow}-{rest}"
 
 
 def shadow_tasks(spec: CaseSpec, key_of: Callable[[str], str]) -> dict[Label, dict[str, Task]]:
-    """The tasks of all shadows of a case's profile, by the label of the workers that may run them; none without one.
+    """The tasks of all shadows of a case's profile, by worker label; empty if the profile has no shadows.
 
     key_of: gives the key of a live node.
     """
-    held = profile(spec.profile)
-    nodes = nodes_for(held)
-    checks = [node.name for node in nodes.values() if node.placed.is_check]
+    profile = get_profile(spec.profile)
+    nodes = nodes_for(profile)
+    checks = [node.name for node in nodes.values() if node.placement.is_check]
     tasks: dict[Label, dict[str, Task]] = {"CPU": {}, "GPU": {}}
-    for shadow, policy in held.shadows.items():
-        again = judged_again(held, policy)
+    for shadow, policy in profile.shadows.items():
+        again = judged_again(profile, policy)
         for name in again:
             key, node = shadow_key(key_of(name), shadow), nodes[name]
             inputs: dict[str, Any] = {parameter: TaskRef(key_of(source)) for parameter, source in node.inputs.items()}
-            tasks[node.placed.label][key] = Task(key, run_in_shadow, name, shadow, spec, **inputs)
+            tasks[node.placement.label][key] = Task(key, run_in_shadow, name, shadow, spec, **inputs)
         live = List(*[TaskRef(key_of(name)) for name in checks])
         own = List(*[TaskRef(shadow_key(key_of(name), shadow)) for name in again])
         key = shadow_key(key_of("verdict"), shadow)
@@ -102,12 +104,12 @@ def shadow_tasks(spec: CaseSpec, key_of: Callable[[str], str]) -> dict[Label, di
 def shadow_verdict(
     live: Sequence[CheckResult], own: Sequence[CheckResult], shadow: str, spec: CaseSpec
 ) -> ShadowVerdict:
-    """What both come to. live: the results that the case is decided by; own: of what the shadow judged again."""
-    held = profile(spec.profile)
-    other = held.shadows[shadow]
+    """Decide under both policies. live: the results that decide the case. own: those of the shadow's own checks."""
+    profile = get_profile(spec.profile)
+    other = profile.shadows[shadow]
     known: Mapping[str, CheckResult] = {result.name: result for result in live}
     mixed = {**known, **{result.name: result for result in own}}
-    decision = decide(combine(live, held.policy), held.policy, spec.attempts)
+    decision = decide(combine(live, profile.policy), profile.policy, spec.attempts)
     beside = decide(combine(mixed.values(), other), other, spec.attempts)
     return ShadowVerdict(
         shadow,

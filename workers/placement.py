@@ -17,7 +17,7 @@ UPLOAD_RESOURCE = "UPLOAD"
 RETRIES = 2
 """A task is tried again when it raised, which a node's runner lets happen only for the failures of a system."""
 
-LATER = -10
+LOW_PRIORITY = -10
 """Priority of work that nobody waits for, below the default 0."""
 
 

@@ -51,7 +51,7 @@ def measured(folder: Path) -> dict[str, list[float]]:
     import cv2
 
     from graphs.flow import nodes_for
-    from graphs.profile import profile
+    from graphs.profile import get_profile
     from graphs.records import CaseSpec
     from graphs.run import run_node
 
@@ -62,7 +62,7 @@ def measured(folder: Path) -> dict[str, list[float]]:
         challenge = tuple(json.loads(case.read_text(encoding="utf-8")))
         spec = CaseSpec("cost", "standard", dict.fromkeys(STEPS, 1), challenge, TODAY)
         values = {f"upload_{step}": (folder / f"{case.stem}-{step}.mp4").read_bytes() for step in STEPS}
-        for node in nodes_for(profile("standard")).values():
+        for node in nodes_for(get_profile("standard")).values():
             inputs = {parameter: values[source] for parameter, source in node.inputs.items()}
             started = time.process_time()
             values[node.name] = run_node(node.name, spec, **inputs)

@@ -31,7 +31,7 @@ from rich.table import Table
 
 from graphs.evaluation.presentation import challenge_of
 from graphs.local import run_here
-from graphs.profile import profile
+from graphs.profile import get_profile
 from graphs.records import CaseSpec
 from models.face.faces import FaceTrack
 from models.face.landmarks import face_chip
@@ -193,7 +193,7 @@ def main() -> None:
     options = parser.parse_args()
     first, last = (int(word) for word in options.seeds.split("-"))
     console, rng, readings = Console(), np.random.default_rng(first), list[Reading]()
-    threshold = profile("standard").policy.checks["liveness_geometric_face"].thresholds["min_score"]
+    threshold = get_profile("standard").policy.checks["liveness_geometric_face"].thresholds["min_score"]
     for film in track(filmed(range(first, last + 1)), "films", total=2 * (last + 1 - first), console=console):
         for noise in NOISE:
             readings += [read(film, noise, rng) for _ in range(options.repeat if noise else 1)]

@@ -23,7 +23,7 @@ from rich.progress import track
 from rich.table import Table
 
 from graphs.evaluation.presentation import challenge_of
-from graphs.profile import profile
+from graphs.profile import get_profile
 from models.face.faces import FaceTrack
 from models.liveness.challenge import Challenge
 from models.liveness.continuity import continuity
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="36000-36023", help="of the films, as first-last")
     first, last = map(int, parser.parse_args().seeds.split("-"))
-    threshold = profile("standard").policy.checks["continuity_face"].thresholds["min_loop_difference"]
+    threshold = get_profile("standard").policy.checks["continuity_face"].thresholds["min_loop_difference"]
     wanted = [(k, seed, speed) for seed in range(first, last + 1) for k in (GENUINE, REPEATED) for speed in SPEEDS]
     films = [measured(*one) for one in track(wanted, description="films")]
     console = Console()

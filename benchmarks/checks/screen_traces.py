@@ -26,7 +26,7 @@ from rich.table import Table
 
 from graphs.evaluation.presentation import TODAY, challenge_of, film
 from graphs.local import run_here
-from graphs.profile import profile
+from graphs.profile import get_profile
 from graphs.records import CaseSpec
 from models.liveness.screen import PassiveLiveness, evidence, screen_texture
 
@@ -93,7 +93,7 @@ def tell(films: Sequence[Seen], console: Console) -> None:
     blocks = np.array([one.seed // 1000 for one in films])
     console.print("weights of quick bands, luma, colour; added:", np.round(fitted(given, screen), 2).tolist())
     odds = held_out(given, screen, blocks)
-    limits = profile("standard").policy.checks["liveness_passive_face"].thresholds
+    limits = get_profile("standard").policy.checks["liveness_passive_face"].thresholds
     plain = np.array(
         [
             one.found.moire > limits["max_moire"]

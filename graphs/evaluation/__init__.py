@@ -1,4 +1,5 @@
-"""Accuracy of the checks: the same functions that decide, run over many items whose truth is known.
+"""Measures the accuracy of the checks: runs the functions that decide cases over many items with known answers.
 
-`suite` says what a measurement is made of; each other file is one of them. `veridask evaluate` runs them.
+`suite` defines the parts of a measurement; `rates` computes error rates; each other file is one suite. Run them with
+`veridask evaluate`.
 """

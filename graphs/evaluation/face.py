@@ -1,11 +1,11 @@
-"""Comparison of faces on labelled pairs of pictures, from the picture to the distance.
+"""Face comparison on labelled pairs of pictures, from the picture to the distance.
 
-Table `lfw_pairs.csv`: a, b (paths), same (1 or 0). The face nearest to the middle of a picture is taken, because there
-the named person stands (a tenth of the pictures of LFW show several people). A picture without a face never matches.
+Table `lfw_pairs.csv`: a, b (paths), same (1 or 0). Of several faces the one nearest to the centre is used, because the
+named person is there (a tenth of the pictures of LFW show several people). A picture without a face never matches.
 
-Nothing is fitted on the pairs that a figure is quoted on: an accuracy is that of the half of the pairs that its
-threshold was not fitted on, both ways round, over seeded halves. In the terms of ISO/IEC 19795-1; the misses of the
-detector counted as false non-matches.
+Thresholds are never measured on the pairs that they were fitted on. The pairs are split in half at random, with fixed
+seeds; the threshold of each half gives the accuracy on the other half. Rates are defined as in ISO/IEC 19795-1, with
+faces that the detector missed counted as false non-matches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RATES = (1e-2, 1e-3)
 
 
 def embed_picture(media: bytes) -> Figures:
-    """The embedding of the face in the middle, float32 (D,), None without a face; and which network embeds here."""
+    """The embedding of the most central face, float32 (D,), or None without a face; and the network that made it."""
     from models.face.track import embedded, still_faces
     from models.media.decoding import MediaLimits, sample_frames
 
@@ -51,13 +51,13 @@ def embed_picture(media: bytes) -> Figures:
 
 
 class FaceSuite:
-    """See the module."""
+    """Compares faces; see the module."""
 
     name = "face"
     about = "comparison of faces on labelled pairs of pictures (lfw_pairs.csv)"
 
     def jobs(self, source: Source) -> list[Job]:
-        """One for each picture; its truth is the pairs that it is the first of."""
+        """One job for each picture. truth: the pairs in which it is the first picture."""
         pairs: dict[str, list[tuple[str, bool]]] = {}
         for row in source.rows("lfw_pairs.csv", COLUMNS):
             pairs.setdefault(row["a"], []).append((row["b"], row["same"] == "1"))
@@ -68,7 +68,7 @@ class FaceSuite:
         ]
 
     def report(self, measured: Sequence[Measured]) -> Report:
-        """Accuracy, FMR and FNMR. Raises EvaluationError when the workers did not all embed with one network."""
+        """Accuracy, FMR and FNMR. Raises EvaluationError if the workers did not all use the same network."""
         embedders = sorted({one.figures["embedder"] for one in measured if "embedder" in one.figures})
         if len(embedders) > 1:
             raise EvaluationError(f"the workers embed faces with different networks: {', '.join(embedders)}")
@@ -122,12 +122,12 @@ class FaceSuite:
 
 
 def distance(one: npt.NDArray[np.float32] | None, other: npt.NDArray[np.float32] | None) -> float:
-    """Euclidean; infinite when a face was missed."""
+    """Euclidean distance of two embeddings; infinite if a face was missed."""
     return float("inf") if one is None or other is None else float(np.linalg.norm(one - other))
 
 
 def halves(distances: F64, same: npt.NDArray[np.bool_]) -> tuple[list[float], list[float]]:
-    """Accuracies on the halves that thresholds were not fitted on, and those thresholds."""
+    """The accuracy on each half with the threshold fitted on the other half, and these thresholds."""
     random = np.random.default_rng(0)
     accuracies, thresholds = [], []
     for _ in range(SPLITS):
@@ -142,8 +142,9 @@ def halves(distances: F64, same: npt.NDArray[np.bool_]) -> tuple[list[float], li
 
 
 def all_impostors(found: dict[str, npt.NDArray[np.float32] | None], known_same: set[tuple[str, str]]) -> F64:
-    """Distances of all pairs of pictures of different people, sorted. People are told by file name without its number,
-    or, where names say nothing, by not being a labelled pair of one person.
+    """The distances of all pairs of pictures of different people, sorted.
+
+    People are identified by the file name without its number. Pairs labelled as the same person are left out as well.
     """
     names = sorted(name for name, vector in found.items() if vector is not None)
     people = np.array([name.rsplit("/", 1)[-1].rsplit("_", 1)[0] for name in names])

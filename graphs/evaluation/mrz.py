@@ -1,8 +1,9 @@
-"""Machine readable zones on pictures of documents: exact, accepted but wrong, or not read.
+"""Machine-readable zones on pictures of documents: read exactly, accepted but wrong, or not read.
 
-Table `mrz_images.csv`: path, line1, line2, line3; check_digits ("all-ok", or which of the printed ones are wrong: such
-a document is read exactly when its characters are, and must be reported as failing); same_text_group, for pictures that
-show the same text. Pictures lie any way up, and the reader is not told which.
+Table `mrz_images.csv`: path, line1, line2, line3, and two optional columns. check_digits: `all-ok`, or which of the
+printed check digits are wrong; the zone of such a document is exact if its characters are right and its check digits
+are reported as wrong. same_text_group: the same value for pictures that show the same text. Pictures may have any
+orientation, which the reader has to find.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def read_picture(media: bytes) -> Figures:
 
 
 def outcome(one: Measured) -> str:
-    """exact, wrong (accepted with a wrong character), refused, or unread."""
+    """`exact`, `wrong` (accepted with a wrong character), `refused` or `unread`."""
     if one.failed or not one.figures["lines"]:
         return "unread"
     lines, valid = one.truth
@@ -39,13 +40,13 @@ def outcome(one: Measured) -> str:
 
 
 class MrzSuite:
-    """See the module."""
+    """Reads machine-readable zones; see the module."""
 
     name = "mrz"
     about = "machine readable zones on pictures of documents (mrz_images.csv)"
 
     def jobs(self, source: Source) -> list[Job]:
-        """One for each picture."""
+        """One job for each picture."""
         return [
             Job(
                 row["path"],
@@ -62,7 +63,7 @@ class MrzSuite:
         ]
 
     def report(self, measured: Sequence[Measured]) -> Report:
-        """By distinct text and by picture."""
+        """Counts by distinct text and by picture."""
         texts: dict[str, list[str]] = defaultdict(list)
         for one in measured:
             texts[one.group].append(outcome(one))

@@ -1,9 +1,9 @@
-"""The outline of the document: overlap with the true one, distance of the corners, pages where there are none.
+"""The outline of the document: overlap with the true outline, error of the corners, pages found where there are none.
 
-From a folder, table `pages.csv`: path, x0, y0 … x3, y3, the page's corners in pixels of the picture, clockwise; all
-empty for a picture without a page. From seeds: scenes as the page networks are trained on, of other seeds, cards and
-specimens; synthetic, hard ones among them. Open passports, scans that the document fills and line drawings of documents
-are counted apart.
+Items from a folder, table `pages.csv`: path, x0, y0 … x3, y3, the page's corners in pixels of the picture, clockwise,
+or all empty for a picture without a page. Items from seeds: synthetic scenes, some of them hard, as the page networks
+are trained on, but with other seeds, cards and specimens. Open passports, scans filled by the document and line
+drawings of documents are counted separately.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 CORNERS = tuple(f"{axis}{n}" for n in range(4) for axis in ("x", "y"))
 COLUMNS = ("path", *CORNERS)
 GOOD = 0.95
-"""Overlap from which an outline is good: what it misses is within the margins that documents are printed with."""
+"""Overlap (IoU) from which an outline is good: what it misses lies within the printed margins of a document."""
 SCENES_A_JOB = 10
 
 
 def find_in_picture(media: bytes, truth: tuple[float, ...]) -> Figures:
-    """Find the page in one picture and compare. truth: eight numbers, or none."""
+    """Find the page in one picture and compare. truth: eight numbers, or empty if there is no page."""
     from models.media.decoding import MediaLimits, sample_frames
 
     image = sample_frames(media, rate_hz=1, max_frames=1, max_side=4096, limits=MediaLimits()).images[0]
@@ -56,9 +56,11 @@ def find_in_scenes(seed: int) -> Figures:
 
 
 def compared(image: npt.NDArray[np.uint8], pages: Sequence[Corners]) -> dict[str, Any]:
-    """pages: how many there are; found: how many were; overlap and corner_error of the one found first with the page
-    that it fits best, both cut at the frame for the overlap; the error in % of the page's longer side; None where
-    either is missing; whole: whether the first one found is said to fill the picture.
+    """Find pages and compare the first one with the true page that it overlaps most.
+
+    Gives pages: number of true pages. found: number found. overlap: IoU, both outlines cut at the frame. corner_error:
+    in % of the page's longer side. Both are None if there is no true page or none was found. whole: whether the first
+    page found is reported as filling the picture.
     """
     from models.page.quad import overlap, within
 
@@ -74,20 +76,20 @@ def compared(image: npt.NDArray[np.uint8], pages: Sequence[Corners]) -> dict[str
 
 
 def corner_error(page: Corners, outline: Corners) -> float:
-    """Mean distance of the corners, whichever comes first, in % of the page's longer side."""
+    """Mean distance of the corners in % of the page's longer side, for the best of the four rotations."""
     longest = float(np.linalg.norm(np.roll(page, -1, axis=0) - page, axis=1).max())
     turned = [float(np.linalg.norm(np.roll(outline, turn, axis=0) - page, axis=1).mean()) for turn in range(4)]
     return 100 / longest * min(turned)
 
 
 class PageSuite:
-    """See the module."""
+    """Finds pages; see the module."""
 
     name = "page"
     about = "outlines of documents (pages.csv, or synthetic scenes by --seeds)"
 
     def jobs(self, source: Source) -> list[Job]:
-        """One for each picture, or for each seed of ten scenes."""
+        """One job for each picture, or for each seed of ten scenes."""
         if source.folder is None:
             return [Job(str(seed), "", find_in_scenes, (seed,)) for seed in source.numbers()]
         return [
@@ -96,7 +98,7 @@ class PageSuite:
         ]
 
     def report(self, measured: Sequence[Measured]) -> Report:
-        """Pages found, how well, and pages that are not there."""
+        """Pages found, quality of their outlines, and pages found where there are none."""
         scenes = [scene for one in measured for scene in one.figures.get("scenes", ())]
         paged = [scene for scene in scenes if scene["pages"]]
         found = np.array([scene["overlap"] or 0.0 for scene in paged])
@@ -131,7 +133,7 @@ class PageSuite:
 
 
 def _others(others: Sequence[dict[str, Any]]) -> Table:
-    """By kind of picture."""
+    """Rates by kind of picture."""
     rows = []
     for kind in sorted({other["kind"] for other in others}):
         seen = [other for other in others if other["kind"] == kind]

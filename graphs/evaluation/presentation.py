@@ -1,15 +1,15 @@
-"""Attacks let through and genuine people turned away, by kind of presentation and by check.
+"""Attacks that pass and genuine presentations that do not, by kind of presentation and by check.
 
-From seeds: films of specimens, genuine and attacked, made on the workers; synthetic. Documents are filmed under drawn
-conditions (`models.specimens.conditions`), or photographed under them where the profile takes pictures only. From a
-folder, table `presentations.csv`: kind, genuine (1 or 0), front, back, face (paths of media, empty for a step that is
-not there), challenge (actions separated by spaces; empty where none was asked for), item (a name, optional).
+Items from seeds: synthetic films of specimens, genuine and attacked, made on the workers. Documents are filmed under
+random conditions (`models.specimens.conditions`), or photographed if the profile accepts only pictures. Items from a
+folder, table `presentations.csv`: kind, genuine (1 or 0), front, back, face (paths of media, empty for a missing step),
+challenge (actions separated by spaces; empty if there was none), item (optional name).
 
-A presentation is let through when every check of the profile that its media can feed is clear. Document kinds carry
-front and back without a face, face kinds the scan alone, so `match` is in neither. A genuine one of which a check of
-quality asks for another recording is no error of the attack detection: those are counted on their own (non-response).
-Thresholds are those of the profile; beside them, each check's own score is fitted on the even half of the items and
-quoted on the odd half.
+A presentation passes if every check of the profile that its media can feed is clear. Document kinds have a front and a
+back but no face; face kinds have the scan alone. So `match` runs in neither. A genuine presentation that a quality
+check asks to repeat is no error of the attack detection; such items are counted separately (non-response). Thresholds
+are those of the profile. A second table fits a threshold to each check's score on the even items and reports its errors
+on the odd items.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from graphs.evaluation.rates import Rate, at_genuine_error_rate
 from graphs.evaluation.suite import Figures, Job, Measured, Report, Source, Table, spent
-from graphs.profile import profile
+from graphs.profile import get_profile
 from graphs.records import CaseSpec, CheckResult, Step
 from models.specimens.conditions import DocumentConditions
 from models.specimens.scenarios import Scenario, film_step
@@ -34,9 +34,9 @@ from workers.placement import CPU, GPU
 COLUMNS = ("kind", "genuine", "front", "back", "face")
 STEPS: tuple[Step, ...] = ("front", "back", "face")
 TODAY = date(2026, 7, 1)
-"""The specimens' day: their dates lie around it."""
+"""The date on which specimens are judged; the dates on them lie around it."""
 PEOPLE = (("azure", "astronaut"), ("ochre", "grace_hopper"))
-"""Design and portrait, in turn."""
+"""Document design and portrait, used in turn."""
 BOTH: tuple[Step, ...] = ("front", "back")
 DOCUMENT_KINDS: dict[str, tuple[str, tuple[Step, ...]]] = {
     "genuine document": ("", ()),
@@ -76,13 +76,13 @@ SCORES: dict[str, tuple[bool, str]] = {
     "liveness_active_face": (True, "strength of the weakest action"),
     "liveness_passive_face": (False, "sharpest peak of the spectrum"),
 }
-"""Checks whose score is fitted: whether higher is genuine, and what it is."""
+"""Checks whose score is fitted: whether a higher score is genuine, and what the score is."""
 FITTED_ERROR = 0.03
-"""BPCER that a fitted threshold may cost on the part that it is fitted on."""
+"""BPCER allowed for a fitted threshold, on the items that it is fitted on."""
 
 
 def film(kind: str, seed: int, still: bool = False) -> dict[Step, bytes]:
-    """Film one presentation of specimens under drawn conditions: media by step. still: documents are photographed."""
+    """Film one presentation of specimens under random conditions: media by step. still: photograph the documents."""
     from models.specimens.face_scan import FaceConditions
 
     design, portrait = PEOPLE[seed % len(PEOPLE)]
@@ -99,14 +99,14 @@ def film(kind: str, seed: int, still: bool = False) -> dict[Step, bytes]:
 
 
 def challenge_of(seed: int) -> tuple[str, ...]:
-    """The actions that a specimen is asked for."""
+    """The challenge of a specimen with this seed."""
     from models.liveness.challenge import draw
 
     return tuple(draw(random.Random(f"challenge {seed}"), 2).to_list())
 
 
 def judge(films: dict[Step, bytes], profile: str, challenge: tuple[str, ...], today: date) -> Figures:
-    """Run the flow's own nodes on media by step: codes of all reasons given, and what each check found."""
+    """Run the nodes of the graph on media by step: the reasons of all checks that are not clear, and every result."""
     from graphs.local import run_here
 
     spec = CaseSpec("evaluation", profile, dict.fromkeys(STEPS, 1), challenge, today)
@@ -126,16 +126,16 @@ def _why(check: CheckResult) -> str:
 
 
 class PresentationSuite:
-    """See the module."""
+    """Judges presentations; see the module."""
 
     name = "presentation"
     about = "attacks and genuine presentations (presentations.csv, or synthetic films by --seeds)"
 
     def jobs(self, source: Source) -> list[Job]:
-        """One for each presentation. truth: whether it is genuine."""
+        """One job for each presentation. truth: whether it is genuine."""
         if source.folder is not None:
             return list(self._recorded(source))
-        accepted = profile(source.profile).accepts
+        accepted = get_profile(source.profile).accepts
         still = "video" not in accepted.get("front", ("video",))
         shown = (*DOCUMENT_KINDS, *(FACE_KINDS if "face" in accepted else ()))
         kinds = [kind for kind in shown if _wanted(kind, source)]
@@ -164,17 +164,17 @@ class PresentationSuite:
             yield Job(row.get("item") or str(number), row["kind"], judge, arguments, row["genuine"] == "1", label)
 
     def report(self, measured: Sequence[Measured]) -> Report:
-        """By kind; then by score, fitted and quoted."""
+        """Rates by kind of presentation, then by check with fitted thresholds."""
         kinds = list(dict.fromkeys(one.group for one in measured))
         rows, figures = [], dict[str, Any]()
         for kind in kinds:
             of_kind = [one for one in measured if one.group == kind]
             genuine = bool(of_kind[0].truth)
             unusable = sum(bool(one.figures.get("unusable")) for one in of_kind)
-            # One that failed outright was not let through; it is told with its error.
+            # An item that failed did not pass; its error is listed with the reasons.
             stopped = sum(bool(one.failed or one.figures["codes"]) for one in of_kind)
-            told = Rate(stopped - unusable, len(of_kind) - unusable)
-            wrong = told if genuine else Rate(len(of_kind) - stopped, len(of_kind))
+            rejected = Rate(stopped - unusable, len(of_kind) - unusable)
+            wrong = rejected if genuine else Rate(len(of_kind) - stopped, len(of_kind))
             codes = Counter(code for one in of_kind for code in one.figures.get("codes", (one.failed,)))
             named = ", ".join(f"{code} {count}" for code, count in codes.most_common())
             again = f"{unusable}/{len(of_kind)}"
@@ -206,7 +206,7 @@ def _wanted(kind: str, source: Source) -> bool:
 
 
 def _fitted(check: str, measured: Sequence[Measured]) -> Iterator[tuple[str, ...]]:
-    """Rows of one check: each kind that has a score of it."""
+    """Table rows of one check, one for each kind of presentation with a score."""
     higher, what = SCORES[check]
     scored: dict[tuple[str, bool], tuple[list[float], list[float]]] = {}
     place: Counter[str] = Counter()

@@ -1,8 +1,8 @@
-"""What a measurement is made of: jobs for the cluster, what each gives, and the tables and curves that come out.
+"""The parts of a measurement: jobs for the cluster, their results, and the tables and curves made from them.
 
-A suite reads its items (a folder with a table, or seeds of specimens), makes one job of each, and sums up what the jobs
-gave. Jobs are plain functions that run on workers of their label, beside the cases of a service or on a cluster of
-their own. Nothing here knows thresholds: they come from the profile that is measured.
+A suite reads its items (a folder with a table, or seeds of specimens), makes one job of each and summarises the
+results. Jobs are plain functions that run on workers of their label, on the cluster of a running service or on a
+separate one. Thresholds are not defined here; they come from the profile that is measured.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from workers.placement import CPU, Label
 
 Figures = Mapping[str, Any]
 PERSONAL = frozenset({"lines", "payloads", "texts", "embedding"})
-"""Figures that quote a document or are a face's: compared, never written down."""
+"""Figures that quote a document or describe a face. They are compared but never written to a report."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One item. item: a path or a seed, never a person's name; group: items that count together, such as a kind of
-    attack or a text that several pictures show; truth: what is right, kept beside what is found.
+    """One item to measure.
 
-    made_by: a function and its arguments that make the media first, on a CPU worker; function then gets it as its only
-    argument. label: of the workers that run `function`.
+    item: a path or a seed, never a person's name. group: items that count together, such as a kind of attack or a text
+    that several pictures show. function, arguments: the call that gives the figures. truth: the correct answer. label:
+    of the workers that run `function`. made_by: a function and its arguments that make the media on a CPU worker
+    first; `function` then gets the media as its last argument.
     """
 
     item: str
@@ -42,9 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a job: its figures, and the CPU time of one thread in seconds; figures are empty and `failed` says
-    the kind of error when it failed.
-    """
+    """The result of a job. seconds: CPU time of its thread. failed: the type of the error, with empty figures."""
 
     item: str
     group: str
@@ -56,7 +55,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Table:
-    """A table as it is shown. Each row has one text for each column."""
+    """A table for display. Each row has one text for each column."""
 
     title: str
     columns: tuple[str, ...]
@@ -65,7 +64,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines over one pair of axes. series: x and y by name; log: whether both axes are logarithmic."""
+    """Lines in one plot. series: x and y values by name. log: whether both axes are logarithmic."""
 
     title: str
     x_label: str
@@ -76,7 +75,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Report:
-    """What a suite found. figures: the same numbers for programs; notes: what they rest on, in words."""
+    """The report of a suite. figures: its numbers for programs. notes: explanations in words."""
 
     suite: str
     tables: tuple[Table, ...]
@@ -87,8 +86,10 @@ class Report:
 
 @dataclass(frozen=True)
 class Source:
-    """Where items come from. folder and table: real data, the table's paths relative to the folder; seeds: of
-    specimens, first and last; only: parts of names of kinds, empty for all; profile: whose thresholds judge.
+    """Where items come from.
+
+    folder, table: real data; paths in the table are relative to the folder. seeds: first and last seed of synthetic
+    specimens. only: run only kinds whose name contains one of these; empty for all. profile: its thresholds are used.
     """
 
     folder: Path | None = None
@@ -98,8 +99,9 @@ class Source:
     profile: str = "standard"
 
     def rows(self, usual: str, columns: Sequence[str]) -> list[dict[str, str]]:
-        """The rows of the table, by default `usual` in the folder. Raises EvaluationError when it is not there, cannot
-        be read, or lacks one of the columns.
+        """The rows of the table, by default the file `usual` in the folder.
+
+        Raises EvaluationError if the table is missing, cannot be read, is empty, or lacks one of the columns.
         """
         if self.folder is None:
             raise EvaluationError(f"this needs a folder with {usual} (--data)")
@@ -116,8 +118,8 @@ class Source:
         return rows
 
     def media(self, path: str) -> bytes:
-        """The bytes of a file that the table names. Raises EvaluationError when it cannot be read, or lies outside of
-        the folder.
+        """The bytes of a file named in the table. Raises EvaluationError if it cannot be read or lies outside the
+        folder.
         """
         if self.folder is None:
             raise EvaluationError("this needs a folder (--data)")
@@ -130,14 +132,14 @@ class Source:
             raise EvaluationError(f"{path} cannot be read: {error.strerror}") from error
 
     def numbers(self) -> range:
-        """The seeds. Raises EvaluationError when none were given."""
+        """The seeds. Raises EvaluationError if none were given."""
         if self.seeds is None:
             raise EvaluationError("this needs seeds (--seeds first-last) or a folder (--data)")
         return range(self.seeds[0], self.seeds[1] + 1)
 
 
 class Suite(Protocol):
-    """A kind of measurement. about: one line for whoever chooses among them."""
+    """A kind of measurement. about: a one-line description."""
 
     name: str
     about: str
@@ -147,18 +149,18 @@ class Suite(Protocol):
         ...
 
     def report(self, measured: Sequence[Measured]) -> Report:
-        """Sum up."""
+        """Summarise the results."""
         ...
 
 
 def run_job(function: Callable[..., Figures], *arguments: Any) -> tuple[Figures, float]:
-    """On a worker: the figures, and the CPU time in seconds that they took."""
+    """Run a job on a worker: its figures, and the CPU time in seconds that they took."""
     started = time.thread_time()
     figures = function(*arguments)
     return figures, time.thread_time() - started
 
 
 def spent(measured: Sequence[Measured]) -> str:
-    """CPU time an item, for a table: median and largest, ms."""
+    """CPU time per item in ms, median and largest, as text for a table."""
     times = sorted(1000 * one.seconds for one in measured if not one.failed)
     return f"{times[len(times) // 2]:.0f} / {times[-1]:.0f}" if times else "–"

@@ -21,8 +21,7 @@ from typing import Any
 import structlog
 
 from graphs.errors import ProfileError
-from graphs.profile import Profile, profiles
-from graphs.profile import profile as get_profile
+from graphs.profile import Profile, get_profile, profiles
 from graphs.records import Step
 from graphs.sandbox import marker_of, parse
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError

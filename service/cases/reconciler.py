@@ -22,7 +22,7 @@ from distributed import Client
 from distributed.client import FutureCancelledError
 
 from graphs.case import result_of
-from graphs.profile import profile as get_profile
+from graphs.profile import get_profile
 from graphs.records import CheckResult, Step, TaskTime, Verdict
 from graphs.run import CHECK_TOPIC, ON, TASK_TOPIC
 from service.cases.admission import Admission

@@ -26,11 +26,11 @@ from graphs.evaluation.mrz import MrzSuite
 from graphs.evaluation.page import PageSuite
 from graphs.evaluation.presentation import PresentationSuite
 from graphs.evaluation.suite import PERSONAL, Job, Measured, Report, Source, Suite, run_job
-from graphs.profile import profile
+from graphs.profile import get_profile
 from service.cli.evaluation_page import write_page
 from service.settings.settings import Settings
 from workers.cluster import EmbeddedCluster, connect
-from workers.placement import CPU, LATER
+from workers.placement import CPU, LOW_PRIORITY
 from workers.transport import TlsFiles
 
 SUITES: dict[str, Suite] = {
@@ -68,7 +68,7 @@ async def measure(address: str, jobs: Sequence[Job], tls: TlsFiles | None, progr
 
 async def _run(client: Client, job: Job) -> Measured:
     held: list[Future[Any]] = []
-    options: dict[str, Any] = {"pure": False, "priority": LATER}
+    options: dict[str, Any] = {"pure": False, "priority": LOW_PRIORITY}
     try:
         arguments = job.arguments
         if job.made_by is not None:
@@ -103,7 +103,7 @@ def run(
 
     Raises EvaluationError, ClusterError.
     """
-    profile(source.profile)
+    get_profile(source.profile)
     jobs = suite.jobs(source)
     if not jobs:
         raise EvaluationError("there is nothing to measure: no item fits what was asked for")

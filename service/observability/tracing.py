@@ -150,7 +150,7 @@ class CaseSpans:
             for task in tasks:
                 placed = {
                     "veridask.worker": task.worker,
-                    "veridask.label": NODES[task.node].placed.label if task.node in NODES else "",
+                    "veridask.label": NODES[task.node].placement.label if task.node in NODES else "",
                     "veridask.duration_ms": task.duration_ms,
                     **({"veridask.result": task.result} if task.result else {}),
                 }

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from graphs.combine import combine
 from graphs.decision import decide
-from graphs.profile import CheckPolicy, Policy, profile
+from graphs.profile import CheckPolicy, Policy, get_profile
 from graphs.reasons import REASONS, reason
 from graphs.records import CheckResult, Decision, ResultKind, Step
 
-POLICY = profile("standard").policy
+POLICY = get_profile("standard").policy
 FIRST: dict[Step, int] = {"front": 1, "back": 1, "face": 1}
 LAST: dict[Step, int] = {"front": 1, "back": POLICY.max_attempts, "face": 1}
 

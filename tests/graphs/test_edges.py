@@ -56,7 +56,7 @@ def given_by(source: str) -> set[Any]:
 @pytest.mark.parametrize(("node", "parameter", "source"), EDGES, ids=[f"{s}-{n.name}" for n, _, s in EDGES])
 def test_what_comes_along_an_edge_is_what_is_taken(node: Node, parameter: str, source: str) -> None:
     wanted = members(types_of(node.function)[parameter])
-    expected = given_by(source) | ({Failed} if node.placed.takes_failed else set())
+    expected = given_by(source) | ({Failed} if node.placement.accepts_failed else set())
     assert wanted == expected
 
 
@@ -70,4 +70,4 @@ def test_constants_and_models_have_the_types_that_the_runner_gives(node: Node) -
 
 @pytest.mark.parametrize("node", NODES.values(), ids=list(NODES))
 def test_checks_and_nothing_else_give_check_results(node: Node) -> None:
-    assert (types_of(node.function)["return"] is CheckResult) == node.placed.is_check
+    assert (types_of(node.function)["return"] is CheckResult) == node.placement.is_check

@@ -13,7 +13,7 @@ from graphs import run
 from graphs.case import build, node_key, upload_key
 from graphs.flow import NODES, steps_of
 from graphs.judge import judged
-from graphs.nodes import check, placed, wire
+from graphs.nodes import check, placement_of, wire
 from graphs.records import CaseSpec, CheckResult, Failed
 from graphs.run import run_node
 from workers.placement import CPU, GPU, LABELS, UPLOAD_RESOURCE
@@ -36,7 +36,7 @@ def test_every_task_has_exactly_one_resource() -> None:
 
 
 def test_networks_over_faces_and_nothing_else_run_on_the_gpu_label() -> None:
-    assert {name for name, node in NODES.items() if node.placed.label == GPU} == {
+    assert {name for name, node in NODES.items() if node.placement.label == GPU} == {
         "portrait_face_front",
         "faces_early_face",
         "faces_late_face",
@@ -76,7 +76,7 @@ def test_wiring_refuses_a_parameter_that_nothing_fills() -> None:
     with pytest.raises(ValueError, match="nothing in the graph makes 'nobody'"):
         wire({"front": (lonely,)})
     with pytest.raises(KeyError):
-        placed(test_wiring_refuses_a_parameter_that_nothing_fills)
+        placement_of(test_wiring_refuses_a_parameter_that_nothing_fills)
 
 
 def test_broken_media_becomes_a_value_and_then_a_reason() -> None:
@@ -110,7 +110,7 @@ def test_a_check_gives_only_the_reasons_that_it_declares(monkeypatch: pytest.Mon
     monkeypatch.setattr(run, "NODES", {"text_front": node})
     result = run_node("text_front", SPEC, text_lines=None)
     assert (result.name, result.result, result.reasons) == ("text_front", "error", ())
-    declared = replace(node, placed=replace(node.placed, reasons={"gray_copy": "rejected"}))
+    declared = replace(node, placement=replace(node.placement, reasons={"gray_copy": "rejected"}))
     monkeypatch.setattr(run, "NODES", {"text_front": declared})
     result = run_node("text_front", SPEC, text_lines=None)
     assert [(found.code, found.check) for found in result.reasons] == [("gray_copy", "text_front")]

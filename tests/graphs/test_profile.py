@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from graphs.errors import ProfileError
 from graphs.flow import nodes_for, require_runnable
-from graphs.profile import merged, parse_profile, profile, profiles
+from graphs.profile import get_profile, merged, parse_profile, profiles
 
 STANDARD: dict[str, Any] = json.loads((files("graphs") / "profiles" / "standard.json").read_text("utf-8"))
 
@@ -22,21 +22,21 @@ STANDARD: dict[str, Any] = json.loads((files("graphs") / "profiles" / "standard.
 @pytest.mark.parametrize("name", sorted(profiles()))
 def test_the_policy_names_exactly_the_checks_that_run(name: str) -> None:
     """A check that the policy forgets could not be judged; one that never runs could never be clear."""
-    held = profile(name)
-    running = {check for check, node in nodes_for(held).items() if node.placed.is_check}
-    assert set(held.policy.checks) == running
-    assert ("liveness_active_face" in running) == bool(held.challenge_actions)
-    assert ("hologram_front" in running) == ("video" in held.accepts["front"])
+    profile = get_profile(name)
+    running = {check for check, node in nodes_for(profile).items() if node.placement.is_check}
+    assert set(profile.policy.checks) == running
+    assert ("liveness_active_face" in running) == bool(profile.challenge_actions)
+    assert ("hologram_front" in running) == ("video" in profile.accepts["front"])
 
 
 def test_extending_takes_over_thresholds() -> None:
-    assert profile("recorded").policy.checks["match"] == profile("standard").policy.checks["match"]
-    assert profile("document").steps == ("front", "back")
+    assert get_profile("recorded").policy.checks["match"] == get_profile("standard").policy.checks["match"]
+    assert get_profile("document").steps == ("front", "back")
 
 
 def test_a_still_that_looks_like_a_screen_is_looked_at_by_a_human() -> None:
     """Of 200 stills of genuine specimens 110 were once declined; what a few dozen show since declines nobody yet."""
-    effects = {name: profile(name).policy.effects for name in ("standard", "document")}
+    effects = {name: get_profile(name).policy.effects for name in ("standard", "document")}
     assert effects["document"] == {**effects["standard"], "photo_of_screen": "review"}
     assert effects["standard"]["photo_of_screen"] == "decline"
 
@@ -75,7 +75,7 @@ def test_a_policy_that_names_a_check_that_cannot_run_is_refused(check: str) -> N
 
 def test_unknown_profile() -> None:
     with pytest.raises(ProfileError, match="There is no profile 'other'"):
-        profile("other")
+        get_profile("other")
 
 
 json_values = st.recursive(

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from graphs.case import verdict
 from graphs.errors import ForcedError, MarkerError, ProfileError
 from graphs.flow import NODES, nodes_for
-from graphs.profile import profile, profiles
+from graphs.profile import get_profile, profiles
 from graphs.reasons import REASONS
 from graphs.records import CaseSpec, CheckResult, Decision, Step
 from graphs.run import run_node
-from graphs.sandbox import MARKER, SAYS, parse
+from graphs.sandbox import MARKER, POSSIBLE_REASONS, parse
 from service.assembly import assembled
 from service.cases.commands import NewCase
 from service.client import ProblemError, VeridaskClient
@@ -33,11 +33,11 @@ from tests.support.data_folders import settings_in
 from tests.support.pages import Page
 from tests.support.receiver import Receiver
 
-HELD = profile("sandbox")
-POLICY = HELD.policy
+PROFILE = get_profile("sandbox")
+POLICY = PROFILE.policy
 NOT_GIVEN_YET = {"incorrect_side"}
 """Reasons of the policy that no check gives."""
-EVERY = [(code, check) for check, says in SAYS.items() for code in says]
+EVERY = [(code, check) for check, says in POSSIBLE_REASONS.items() for code in says]
 BY_EFFECT = {
     effect: [code for code in REASONS if POLICY.effects[code] == effect and code != "check_not_clear"]
     for effect in ("decline", "retake", "review")
@@ -46,19 +46,19 @@ BY_EFFECT = {
 
 def judged(marker: str, attempt: int = 1) -> tuple[Decision, dict[str, CheckResult]]:
     """What the nodes of the graph and its last task make of a marker. They are given nothing to look at."""
-    spec = CaseSpec("case_s", "sandbox", dict.fromkeys(HELD.steps, attempt), (), date(2026, 7, 1), marker)
-    checks = [run_node(name, spec) for name, node in nodes_for(HELD).items() if node.placed.is_check]
+    spec = CaseSpec("case_s", "sandbox", dict.fromkeys(PROFILE.steps, attempt), (), date(2026, 7, 1), marker)
+    checks = [run_node(name, spec) for name, node in nodes_for(PROFILE).items() if node.placement.is_check]
     found = verdict(checks, spec)
     return found.decision, {check.name: check for check in found.checks}
 
 
 def test_a_sandbox_check_can_say_what_the_check_itself_can_say() -> None:
     """Read from the checks: a reason that one learns must be had in the sandbox as well."""
-    assert set(SAYS) == set(POLICY.checks)
-    for name, says in SAYS.items():
+    assert set(POSSIBLE_REASONS) == set(POLICY.checks)
+    for name, says in POSSIBLE_REASONS.items():
         source = inspect.getsource(NODES[name].function)
         inside = set(re.findall(r'"([a-z_]+)"', source)) & set(REASONS)
-        if "judged_unseen" in source:
+        if "judge_failed_upload" in source:
             inside.add("undecodable_media")
         assert set(says) - NOT_GIVEN_YET == inside, name
 
@@ -72,8 +72,8 @@ def test_every_reason_that_the_service_knows_can_be_had() -> None:
 def test_each_reason_comes_from_each_check_that_gives_it(code: str, check: str) -> None:
     decision, checks = judged(f"{code}@{check}")
     assert [(r.code, r.check) for r in decision.reasons] == [(code, check)]
-    assert checks[check].result == SAYS[check][code]
-    assert checks[check].reasons[0].step in HELD.steps
+    assert checks[check].result == POSSIBLE_REASONS[check][code]
+    assert checks[check].reasons[0].step in PROFILE.steps
     assert {other.result for name, other in checks.items() if name != check} == {"clear"}
     effect = POLICY.effects[code]
     wanted = {"decline": "declined", "retake": "resubmission_requested", "review": "review"}[effect]
@@ -115,9 +115,11 @@ def test_any_text_is_a_marker_or_is_refused(text: str) -> None:
 
 
 def test_profiles_that_are_no_sandbox_know_no_marker() -> None:
-    assert [name for name, held in profiles().items() if held.sandbox] == ["sandbox"]
+    assert [name for name, profile in profiles().items() if profile.sandbox] == ["sandbox"]
     assert Case(**{**vars(new_case()), "metadata": {MARKER: "approved"}}).spec.marker == ""
-    spec = CaseSpec("case_n", "standard", dict.fromkeys(HELD.steps, 1), (), date(2026, 7, 1), "error@verdict, approved")
+    spec = CaseSpec(
+        "case_n", "standard", dict.fromkeys(PROFILE.steps, 1), (), date(2026, 7, 1), "error@verdict, approved"
+    )
     assert verdict([], spec).decision.outcome == "review"
 
 
@@ -264,8 +266,8 @@ def test_a_marker_that_means_nothing_is_refused(http: httpx.Client, marker: str)
 @pytest.mark.cluster
 async def test_a_service_takes_no_sandbox_cases_unless_it_is_told_to(cluster: str, tmp_path: Path) -> None:
     async with assembled(settings_in(tmp_path, scheduler=cluster)) as service:
-        assert [held.name for held in service.cases.offered()] == [
-            n for n, held in profiles().items() if not held.sandbox
+        assert [profile.name for profile in service.cases.offered()] == [
+            n for n, profile in profiles().items() if not profile.sandbox
         ]
         with pytest.raises(ProfileError, match="VERIDASK_SANDBOX"):
             await service.cases.create(NewCase("sandbox", None, {}), None, "test")

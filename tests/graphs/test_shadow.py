@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from graphs.case import build
 from graphs.errors import ProfileError
-from graphs.profile import parse_profile, profile, profiles
+from graphs.profile import get_profile, parse_profile, profiles
 from graphs.reasons import reason
 from graphs.records import CaseSpec, CheckResult, Outcome, Step
 from graphs.shadow import Difference, ShadowVerdict, judged_again, shadow_verdict
@@ -32,9 +32,9 @@ from tests.support.case_stores import NOW, created
 from tests.support.scenario_films import STEPS
 
 SPEC = CaseSpec("case_01", "recorded", {"front": 1, "back": 1, "face": 1}, (), date(2026, 11, 22))
-HELD = profile("recorded")
-NAME, STRICT = next(iter(HELD.shadows.items()))
-CLEAR = [CheckResult(name, "clear") for name in HELD.policy.checks]
+PROFILE = get_profile("recorded")
+NAME, STRICT = next(iter(PROFILE.shadows.items()))
+CLEAR = [CheckResult(name, "clear") for name in PROFILE.policy.checks]
 
 
 def raw(patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,22 +46,24 @@ def raw(patch: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_shadow_is_a_patch_of_its_profiles_policy() -> None:
     assert STRICT.checks["match"].thresholds == {"max_distance": 0.5}
     assert {n: c for n, c in STRICT.checks.items() if n != "match"} == {
-        n: c for n, c in HELD.policy.checks.items() if n != "match"
+        n: c for n, c in PROFILE.policy.checks.items() if n != "match"
     }
-    assert judged_again(HELD, STRICT) == ("match",)
+    assert judged_again(PROFILE, STRICT) == ("match",)
 
 
 def test_a_shadow_judges_again_what_its_policy_changes() -> None:
     rule = parse_profile(raw({"checks": {"hologram_front": {"required": False}}}))
     assert judged_again(rule, rule.shadows["other"]) == (), "a rule of decision alone wants no check again"
     lenient = raw({"effects": {"retake": ["dark_photo"], "review": _effects("retake", "review", but="dark_photo")}})
-    held = parse_profile(lenient)
-    again = set(judged_again(held, held.shadows["other"]))
+    profile = parse_profile(lenient)
+    again = set(judged_again(profile, profile.shadows["other"]))
     assert again == {"quality_front", "quality_back", "quality_face"}, "they say which reasons are retaken"
 
 
 def _effects(*effects: str, but: str = "") -> list[str]:
-    return [code for code, effect in profile("standard").policy.effects.items() if effect in effects and code != but]
+    return [
+        code for code, effect in get_profile("standard").policy.effects.items() if effect in effects and code != but
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_a_shadow_has_a_name_for_keys() -> None:
 
 
 def test_the_graph_has_tasks_for_what_a_shadow_changes_alone() -> None:
-    assert [name for name, held in profiles().items() if held.shadows] == ["recorded"]
+    assert [name for name, profile in profiles().items() if profile.shadows] == ["recorded"]
     graph = build(SPEC)
     assert {str(key) for key in graph.to_dict() if "~" in str(key)} == {
         f"match~{NAME}-case_01-front1.face1",
@@ -191,7 +193,7 @@ def test_a_case_is_decided_as_ever_and_its_shadow_is_told(
         client.upload(case.id, step, films[step], "video/mp4")
     decided = client.decided(case.id)
     assert decided.decision is not None
-    assert {check.name for check in decided.checks} == set(HELD.policy.checks)
+    assert {check.name for check in decided.checks} == set(PROFILE.policy.checks)
     while not (told := client.shadows(profile="recorded")) or told[0].compared == known:
         time.sleep(0.1)
     assert told[0].agreeing >= 1

@@ -11,7 +11,7 @@ import pytest
 
 from graphs import document
 from graphs.flow import NODES
-from graphs.profile import profile
+from graphs.profile import get_profile
 from graphs.records import CaseSpec, CheckResult, Step
 from graphs.run import constants_of
 from models.page.outline import box, parts
@@ -64,7 +64,7 @@ def quality_of(step: Step, attack: DocumentAttack | None, seed: int) -> CheckRes
     specimen = make_specimen(seed, design="ochre", portrait="grace_hopper", today=SPEC.opened_on)
     film = record((front_scene if step == "front" else back_scene)(specimen, seed=seed, attack=attack))
     pages = document.pages(document.frames(film.data, step, models()), models())
-    return document.quality(pages, **constants_of(NODES[f"quality_{step}"], SPEC, profile(SPEC.profile).policy))
+    return document.quality(pages, **constants_of(NODES[f"quality_{step}"], SPEC, get_profile(SPEC.profile).policy))
 
 
 @pytest.mark.parametrize("step", ["front", "back"])
@@ -83,8 +83,8 @@ def test_one_document_is_not_taken_for_two() -> None:
 def test_the_share_of_frames_decides() -> None:
     specimen = make_specimen(612, design="azure", portrait="astronaut", today=SPEC.opened_on)
     pages = document.pages(document.frames(record(front_scene(specimen, seed=612)).data, "front", models()), models())
-    constants = constants_of(NODES["quality_front"], SPEC, profile(SPEC.profile).policy)
-    most = profile("standard").policy.checks["quality_front"].thresholds["max_several_share"]
+    constants = constants_of(NODES["quality_front"], SPEC, get_profile(SPEC.profile).policy)
+    most = get_profile("standard").policy.checks["quality_front"].thresholds["max_several_share"]
     few, many = (document.quality(replace(pages, several_share=most + d), **constants) for d in (0.0, 0.01))
     assert "two_documents_uploaded" not in {reason.code for reason in few.reasons}
     assert "two_documents_uploaded" in {reason.code for reason in many.reasons}

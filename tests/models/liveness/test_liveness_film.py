@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from graphs.face import liveness_passive
-from graphs.profile import profile
+from graphs.profile import get_profile
 from models.face.faces import Face, FaceTrack
 from models.liveness.continuity import continuity
 from models.liveness.screen import evidence, screen_texture
@@ -234,7 +234,7 @@ def test_two_people_move_on_both_sides() -> None:
 
 def test_bands_alone_may_be_a_lamps_and_a_grid_is_a_screens() -> None:
     """The one asks for another film, the other declines."""
-    policy = profile("standard").policy
+    policy = get_profile("standard").policy
     thresholds = policy.checks["liveness_passive_face"].thresholds
     film, track = room(bands=0.006)
     rows, columns = np.mgrid[0:480, 0:640]
@@ -253,7 +253,7 @@ def test_bands_alone_may_be_a_lamps_and_a_grid_is_a_screens() -> None:
 )
 def test_traces_too_faint_to_tell_alone_tell_together(bands: float, grid: float, codes: list[str]) -> None:
     """Of 180 replays 11 passed whose bands and grid each lay just under its threshold; they ask for another film."""
-    policy = profile("standard").policy
+    policy = get_profile("standard").policy
     film, track = room(bands=bands, grain=3.0)
     rows, columns = np.mgrid[0:480, 0:640]
     fine = 120 + grid * np.sin(1.1 * rows + 0.8 * columns)[..., None]
