@@ -1,5 +1,5 @@
-"""Reads barcodes (PDF417, QR Code, Data Matrix) on pictures and parses the AAMVA data of North American licences.
+"""Barcodes on documents: finding PDF417, QR Code and Data Matrix symbols, and parsing AAMVA driver licence data.
 
-Does not compare the data with the rest of the document (`models.fields` does) and does not find the page
-(`models.page` does).
+Also tells whether a symbol is shown mirrored. Does not compare a barcode with the rest of the document: that is
+`models.fields`.
 """

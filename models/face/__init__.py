@@ -1,5 +1,4 @@
-"""Detects faces in frames, aligns them, measures their quality, embeds them and compares the embeddings.
+"""Faces in frames: detection, landmarks, alignment, quality measures, embeddings, and the distance between faces.
 
-Does not judge whether a live person is in front of the camera (`models.liveness`) and does not decide which distance
-counts as a match (the policy does).
+Does not decide whether a face is live (`models.liveness`), and sets no thresholds: those are policy (`graphs.profile`).
 """

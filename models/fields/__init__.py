@@ -1,5 +1,5 @@
-"""Interprets text that was already read: finds labelled values and dates, and compares them across the document.
+"""The fields of a document (name, number, dates, sex, nationality) compared between MRZ, barcode and printed text.
 
-Does not look at pixels: text comes from `models.text`, the machine readable zone from `models.mrz` and barcodes from
-`models.barcode`. Does not decide the outcome (the policy does).
+Does not read any of them from pictures: `models.mrz`, `models.barcode` and `models.text` do. What a contradiction
+leads to is policy.
 """

@@ -1,5 +1,5 @@
-"""Turns media files into frames: reads headers, checks limits and decodes images and videos into RGB arrays.
+"""Encoded media to frames: what the first bytes declare (`header`), and decoding and sampling with PyAV (`decoding`).
 
-Does not look for pages or faces in the frames (`models.page`, `models.face`) and does not store or receive uploads
-(the service does).
+Imports neither cv2 nor torch, because the API process probes media too. Does not look at what the frames show, and
+does not run in a child process by itself: `workers.decoding` does that.
 """

@@ -1,4 +1,5 @@
-"""What every network needs: weights found by name and digest, onnxruntime sessions, pixels as torch tensors.
+"""What all networks share: verified weights, onnxruntime sessions, and moving pixels to a device.
 
-Does not contain any network: each is defined in the room that uses it (`models.page`, `models.face`, `models.text`).
+Holds no network: each lives in the room that uses it (`page`, `face`, `text`). Downloads nothing, and does not choose
+the device: `workers` does.
 """

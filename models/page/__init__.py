@@ -1,5 +1,5 @@
-"""Finds the document in each frame, rectifies it, measures its quality and looks for recapture and tampering.
+"""The document page in frames: finding its outline, rectifying it, and measuring it.
 
-Does not read what is printed on the page: text is `models.text`, the machine readable zone `models.mrz` and barcodes
-`models.barcode`. Does not decide what is good enough: thresholds belong to the policy.
+Measures quality, recapture from a screen, tampering and holograms. Does not read what is on the page (`models.text`,
+`models.mrz`, `models.barcode`), and sets no thresholds: those are policy (`graphs.profile`).
 """

@@ -1,5 +1,5 @@
-"""Reads printed text on a rectified page: finds lines and recognises their characters with PP-OCR's networks.
+"""Printed text in pictures: finding lines and recognising them with the PP-OCR networks.
 
-Does not interpret the text: labels, values and dates are `models.fields`. The machine readable zone is read by
-`models.mrz`.
+Does not know what the text means: `models.fields` finds dates, names and numbers in it, `models.mrz` reads the machine
+readable zone.
 """

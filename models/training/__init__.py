@@ -1,1 +1,4 @@
-"""Scripts that made the weights of `models/weights`: seeded, drawing their own data, not needed at run time."""
+"""Scripts that trained the weights in `models/weights`: seeded, and drawing their own training data.
+
+Not needed at run time: the networks live in `models.page`, verified loading is `models.networks.weights`.
+"""
