@@ -1,6 +1,7 @@
-"""Media as received → frames. PyAV decodes from memory; no cv2 and no torch here: the API process probes too.
+"""Decodes media files, as received, into frames. PyAV decodes from memory.
 
-What the first bytes say is `models.media.header`; this file asks the demuxer, decodes and samples.
+This module imports neither cv2 nor torch, because the API process uses it too, to probe uploads. The first bytes of a
+file are read by `models.media.header`; this module asks the demuxer, decodes and samples.
 """
 
 from __future__ import annotations

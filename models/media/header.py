@@ -1,7 +1,8 @@
-"""What the first bytes of a media say, read by hand: nothing is decoded and no memory is reserved here.
+"""Reads the first bytes of a media file without a decoder: nothing is decoded and no large memory is allocated.
 
-Tells pictures and videos apart by content and reads a picture's size and EXIF orientation, so that a picture of 20,000
-× 20,000 is refused before any decoder sees it. Videos are only recognised; `models.media.decoding` asks their demuxer.
+It tells pictures from videos by their content and reads a picture's size and EXIF orientation, so that a picture of
+20,000 × 20,000 pixels is refused before any decoder sees it. Videos are only recognised here; `models.media.decoding`
+asks their demuxer for the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime as everything here runs them: on the CPU, silent, with as many threads as the caller says."""
+"""Opens onnxruntime sessions as all modules here need them: on the CPU, no log output, a given number of threads."""
 
 from __future__ import annotations
 

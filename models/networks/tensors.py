@@ -1,4 +1,4 @@
-"""Arrays of pixels as torch tensors where a network lives."""
+"""Converts arrays of pixels to torch tensors on the device of a network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Weights by name: where each file is, its digest, its licence and where it comes from.
+"""Finds weights by name: where each file is, its digest, its licence and its source.
 
-The table is `models/weights/table.json`. A file is read only after its SHA-256 was found equal to the table's; that is
-done once per process and file. Nothing here downloads: a missing file is an error that says what to install.
+The table is `models/weights/table.json`. A file is used only after its SHA-256 has matched the table's; it is checked
+once per process and file. Nothing is downloaded here: a missing file raises an error that says what to install.
 """
 
 from __future__ import annotations
