@@ -19,7 +19,7 @@ from __future__ import annotations
 
 
 class VeridaskError(Exception):
-    """Root of all errors of veridask. `detail` is safe to show: it never holds anything of a person."""
+    """Root of all errors of veridask. `detail` is safe to show: it never contains personal data."""
 
     code = "internal_error"
 
@@ -41,13 +41,13 @@ class EmptyMediaError(MediaError):
 
 
 class UndecodableMediaError(MediaError):
-    """Damaged or truncated, or no container that is known here."""
+    """Damaged, truncated, or in no known container."""
 
     code = "undecodable_media"
 
 
 class MediaTypeError(MediaError):
-    """The content is not of the declared or the wanted type."""
+    """The content is not of the declared or the required type."""
 
     code = "wrong_media_type"
 
@@ -59,12 +59,12 @@ class MediaTooLargeError(MediaError):
 
 
 class WeightsError(VeridaskError):
-    """Weights are missing or their digest is not the one on record."""
+    """Weights are missing, or their digest differs from the one in the table."""
 
     code = "weights_rejected"
 
 
 class EmbeddingError(VeridaskError):
-    """Embeddings of different networks would be compared, or a network gave what is no embedding."""
+    """Embeddings of different networks would be compared, or a network returned something that is not an embedding."""
 
     code = "embedding_unusable"
