@@ -1,25 +1,25 @@
-"""The error tree: what is raised when a system or a media is broken.
+"""The error tree: exceptions for a fault of the system or an unusable media file.
 
     VeridaskError                     code, detail
-    ├── MediaError                    the bytes sent are not usable media (REST: 422 unless said)
+    ├── MediaError                    the bytes sent are not usable media (REST: 422 unless noted)
     │   ├── EmptyMediaError           no bytes, no frames, zero length
     │   ├── UndecodableMediaError     damaged, truncated, or no known container
-    │   ├── MediaTypeError            not what was declared or wanted (REST: 415)
-    │   └── MediaTooLargeError        bytes, pixels or seconds past the limit (REST: 413)
+    │   ├── MediaTypeError            not the declared or required type (REST: 415)
+    │   └── MediaTooLargeError        bytes, pixels or seconds over the limit (REST: 413)
     ├── WeightsError                  missing weights or a wrong digest: refuse to start
-    └── EmbeddingError                embeddings of different networks, or one that is no embedding
+    └── EmbeddingError                embeddings of different networks, or a vector that is not an embedding
 
-`graphs.errors` and `service.http.problems` add their own branches. An outcome about the *person* (no face, blurred,
+`graphs.errors` and `service.http.problems` add their own branches. A finding about the *person* (no face, blurred,
 expired) is never an exception: it is a result with a reason code.
 
-Every error here is picklable, because it crosses processes: its arguments are its state.
+Every error here is picklable because it crosses processes: its constructor arguments are its whole state.
 """
 
 from __future__ import annotations
 
 
 class VeridaskError(Exception):
-    """Root of all errors of veridask. `detail` is safe to show: it never holds anything of a person."""
+    """Root of all errors of veridask. `detail` is safe to show: it never contains personal data."""
 
     code = "internal_error"
 
@@ -41,13 +41,13 @@ class EmptyMediaError(MediaError):
 
 
 class UndecodableMediaError(MediaError):
-    """Damaged or truncated, or no container that is known here."""
+    """Damaged, truncated, or in no known container."""
 
     code = "undecodable_media"
 
 
 class MediaTypeError(MediaError):
-    """The content is not of the declared or the wanted type."""
+    """The content is not of the declared or the required type."""
 
     code = "wrong_media_type"
 
@@ -59,12 +59,12 @@ class MediaTooLargeError(MediaError):
 
 
 class WeightsError(VeridaskError):
-    """Weights are missing or their digest is not the one on record."""
+    """Weights are missing, or their digest differs from the one in the table."""
 
     code = "weights_rejected"
 
 
 class EmbeddingError(VeridaskError):
-    """Embeddings of different networks would be compared, or a network gave what is no embedding."""
+    """Embeddings of different networks would be compared, or a network returned something that is not an embedding."""
 
     code = "embedding_unusable"

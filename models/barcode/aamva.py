@@ -1,16 +1,16 @@
-"""The text in the barcode of a North American driver licence or identity card.
+"""Parses the text in the barcode of a North American driver licence or identity card.
 
 Follows the AAMVA DL/ID Card Design Standard, annex D (2020), "Mandatory PDF417 Bar Code", and its older versions back
 to 2000: header `@ LF RS CR ANSI␣`, issuer, versions, designators of the subfiles, then the subfiles with their
-three-letter elements. It reads structure and meaning; whether the holder is the one on the front is for
-`models.fields.consistency`, and the image is for `models.barcode.symbols`.
+three-letter elements. It parses structure and meaning only. `models.fields.consistency` compares the holder with the
+front; `models.barcode.symbols` reads the barcode from the image.
 
-Cards in circulation carry wrong offsets, wrong lengths and lost separators. Offsets are therefore checked, never
-trusted: what disagrees is listed in `damage` and the elements are still read. AamvaError is raised only where no
-element can be attributed.
+Cards in circulation have wrong offsets, wrong lengths and missing separators. So offsets are checked and never trusted:
+each disagreement is listed in `damage`, and the elements are still read. AamvaError is raised only when no element can
+be attributed.
 
     VeridaskError
-    └── AamvaError      the payload is no AAMVA text, or is too broken to attribute its elements
+    └── AamvaError      the payload is not AAMVA text, or is too broken to attribute its elements
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Is a symbol shown as in a mirror? zxing-cpp reads mirrored symbols too, and its Python interface does not say so.
+"""Detects whether a barcode is shown mirrored. zxing-cpp reads mirrored symbols, but in Python it does not say so.
 
-A document never bears one: a mirrored symbol means a mirrored picture, of a selfie camera or of somebody who made it.
-Answered from what the standards fix: the order of the rows of a PDF417, the format information of a QR Code. A Data
-Matrix has nothing of the kind outside of its data: not answered. Of 25 real pictures of PDF417, one of them mirrored,
-21 were told rightly and 4 left open, and the same of their mirror images.
+Documents never carry mirrored symbols: one means a mirrored picture, from a selfie camera or made by someone. The
+answer follows from what the standards fix: the order of the rows of a PDF417, and the format information of a QR Code.
+A Data Matrix has nothing like it outside its data, so it gets no answer. Of 25 real pictures of PDF417, one of them
+mirrored, 21 were answered correctly and 4 left open; their mirror images gave the same counts.
 """
 
 from __future__ import annotations

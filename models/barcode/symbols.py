@@ -1,7 +1,7 @@
-"""PDF417, QR Code and Data Matrix symbols in pictures, by zxing-cpp.
+"""Reads PDF417, QR Code and Data Matrix symbols in pictures, with zxing-cpp.
 
-The payload is bytes: zxing-cpp's `text` goes through a guessed character set, so anything that is compared or parsed
-(`models.barcode.aamva`) uses `payload`. What the payload means is not known here.
+The payload is bytes. zxing-cpp's `text` is decoded with a guessed character set, so code that compares or parses
+(`models.barcode.aamva`) must use `payload`. This module does not interpret the payload.
 """
 
 from __future__ import annotations

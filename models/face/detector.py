@@ -1,9 +1,10 @@
-"""Faces in frames: dlib's MMOD network in torch, batched over frames.
+"""Detects faces in frames: dlib's MMOD network in torch, batched over frames.
 
 The network is dlib's `mmod_human_face_detector` (public domain; max-margin object detection, King 2015,
-arXiv:1502.00046): a small convolutional net that scores one 80×80 window at every eighth pixel, run once over a tiled
-pyramid of the frame whose levels shrink by 5/6. Pyramid, tiling, mapping of scores to boxes and suppression of overlaps
-follow dlib step by step, so that the boxes and scores are dlib's; the work per frame is a fraction of dlib's.
+arXiv:1502.00046): a small convolutional net that scores one 80×80 window at every eighth pixel. It runs once over a
+tiled pyramid of the frame, each level 5/6 of the size of the one before. The pyramid, the tiling, the mapping from
+scores to boxes and the suppression of overlaps follow dlib step by step, so boxes and scores equal dlib's, at a
+fraction of dlib's time per frame.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reader of dlib's serialised networks (`.dat`), for the two networks used here.
+"""Reads dlib's serialised networks (`.dat`), for the two networks used here.
 
 The format, as dlib 19 and 20 write it:
 
@@ -9,8 +9,8 @@ The format, as dlib 19 and 20 write it:
 - network: the loss layer first, then the versions of all nested layers from the outermost to the innermost (2: a layer,
   1: a tag or skip, 3: the innermost layer, which holds the input), then the contents from the innermost outwards.
 
-What a layer must be is given by the caller and checked while reading, so a file of another network is refused at the
-layer where it departs. Only the inference part is kept: learning rates and gradients are read over.
+The caller says what each layer must be, and the reader checks it, so the file of another network is refused at the
+first layer that differs. Only what inference needs is returned: learning rates and gradients are skipped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""dlib's layers as torch modules: a convolution together with the affine that follows it."""
+"""dlib's layers as torch modules: a convolution together with the affine layer after it."""
 
 from __future__ import annotations
 

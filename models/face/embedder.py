@@ -1,10 +1,10 @@
-"""Aligned faces → 128-d embeddings: dlib's ResNet-29 in torch.
+"""Embeds aligned faces as 128-dimensional vectors: dlib's ResNet-29 in torch.
 
 The network is dlib's `dlib_face_recognition_resnet_model_v1` (public domain, trained on about 3 million faces, 99.38 %
-on LFW as published): residual blocks of two 3×3 convolutions after He et al. 2016 (arXiv:1512.03385). Two faces are of
-one person when the Euclidean distance of their embeddings is small; dlib publishes 0.6 as the threshold. The weights
-come in as dlib's own `.dat` file. Torch runs it because dlib's wheel has no BLAS and takes many times as long for the
-same numbers: `benchmarks/checks/face_speed.py` measures both.
+on LFW as published): residual blocks of two 3×3 convolutions after He et al. 2016 (arXiv:1512.03385). Two faces belong
+to the same person when the Euclidean distance of their embeddings is small; dlib publishes 0.6 as the threshold. The
+weights are read from dlib's own `.dat` file. It runs in torch because dlib's wheel has no BLAS and takes many times as
+long for the same result: `benchmarks/checks/face_speed.py` measures both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Faces seen in a run of frames, and which network made their embeddings.
+"""The faces seen in a run of frames, and the network that made their embeddings.
 
-`Face` and `FaceTrack` are the record that detection, alignment and embedding fill together. An embedding travels with
-the record of its network, because the face and the portrait of a case are embedded by different tasks, on workers that
-may be configured differently: embeddings of two networks are never compared (`of_one_model`).
+`Face` and `FaceTrack` are the record that detection, alignment and embedding fill step by step. An embedding carries
+the identity of its network, because the face and the portrait of a case are embedded by different tasks, on workers
+whose configuration may differ. Embeddings of two networks are never compared (`of_one_model`).
 """
 
 from __future__ import annotations

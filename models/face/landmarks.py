@@ -1,9 +1,9 @@
-"""Five landmarks of a face, and the aligned chip that the embedder takes.
+"""Locates five landmarks of a face and cuts the aligned chip that the embedder takes.
 
-Landmarks by dlib's shape predictor (regression trees, Kazemi and Sullivan, CVPR 2014; the five-point model is public
-domain, unlike the 68-point one). The chip is cut as dlib's `get_face_chip(size=150, padding=0.25)` does, because the
-embedder was trained on those: the similarity transform that takes the landmarks nearest to a mean face, then bilinear
-sampling from a level of a 2:1 pyramid that is not much larger than the chip.
+The landmarks come from dlib's shape predictor (regression trees, Kazemi and Sullivan, CVPR 2014; the five-point model
+is public domain, the 68-point one is not). The chip is cut as dlib's `get_face_chip(size=150, padding=0.25)` does,
+because the embedder was trained on such chips: the similarity transform that best maps the landmarks to a mean face,
+then bilinear sampling from the level of a 2:1 pyramid that is not much larger than the chip.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Is the face of the scan the face of the portrait? The distance between embeddings, over the best pairs.
+"""Compares the face of the scan with the face of the portrait: the distance between embeddings, over the best pairs.
 
-Pure: the networks have run before. dlib publishes 0.6 as the threshold on the Euclidean distance of one pair (99.38 %
-on LFW). The threshold in use belongs to the policy, or to the network where one is configured; `veridask evaluate face`
-measures what each one costs in false matches and false non-matches of this very pipeline.
+Pure functions; the networks have already run. dlib publishes 0.6 as the threshold on the Euclidean distance of one pair
+(99.38 % on LFW). The threshold in use comes from the policy, or from the embedding network where one is configured.
+`veridask evaluate face` measures the false matches and false non-matches of this pipeline at each threshold.
 """
 
 from __future__ import annotations

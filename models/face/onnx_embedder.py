@@ -1,12 +1,13 @@
-"""Faces → embeddings by a network that an operator brings: an ONNX file of the kind that ArcFace's authors and others
-publish (Deng et al. 2019, arXiv:1801.07698), with all that must be known about it.
+"""Embeds faces with a network that the operator supplies.
 
-What is taken: one input of float32 (N or 1, 3, size, size), pixels normalised as (x − mean) / scale in the order of
-channels named, chips aligned as `landmarks.arcface_chip` does; the first output float32 (N, D). Embeddings are scaled
-to length 1, so distances are Euclidean from 0 to 2 and `distance² = 2 − 2·cosine`.
+The network is an ONNX file like those that ArcFace's authors and others publish (Deng et al. 2019, arXiv:1801.07698),
+together with a description of its input. Required input: one float32 tensor (N or 1, 3, size, size), pixels normalised
+as (x − mean) / scale in the configured channel order, chips aligned as `landmarks.arcface_chip` does. The first output
+is float32 (N, D). Embeddings are scaled to length 1, so distances are Euclidean, 0 to 2, and
+`distance² = 2 − 2·cosine`.
 
-Runs on the CPU by onnxruntime, on a GPU worker as well: the wheel that is installed has no CUDA. Its thresholds are not
-dlib's: one must be given (`EmbedderWeights.max_distance`), and `veridask evaluate face` measures what it costs.
+It runs on the CPU by onnxruntime, even on a GPU worker: the installed wheel has no CUDA. dlib's threshold does not
+apply: set one with `EmbedderWeights.max_distance`; `veridask evaluate face` measures its error rates.
 """
 
 from __future__ import annotations

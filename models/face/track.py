@@ -1,7 +1,7 @@
-"""Frames → the faces in them: detected, aligned, and the best of them embedded.
+"""Turns frames into a record of the faces in them: detects and aligns all faces, and embeds the best ones.
 
-What this does not do: judge. Whether it is one face, the right face or a live one is said by `models.liveness` and
-`models.face.match` out of the record made here.
+It does not judge. Whether the record shows one face, the right face or a live one is for `models.liveness` and
+`models.face.match`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Does the document say the same of its holder everywhere? Machine readable zone, printed front and barcode compared.
+"""Checks whether all parts of the document say the same about its holder: MRZ, printed front and barcode.
 
-Pure. Three answers for each field: "yes"; "no" is a contradiction, which needs a *different* value confidently read
-where that field stands; "unknown" is everything else: a field that recognition missed must not look like forgery. One
-field is compared in `models.fields.match`. Reading is for `models.mrz.reader`, `models.text.reader` and
-`models.barcode.symbols`; what a contradiction leads to is policy.
+Pure functions. Each field gets one of three answers. "yes" is agreement. "no" is a contradiction: a *different* value
+was read with confidence where that field is printed. "unknown" is everything else, so that a field which recognition
+missed does not look like forgery. `models.fields.match` compares a single field. Reading is done by
+`models.mrz.reader`, `models.text.reader` and `models.barcode.symbols`. The policy decides what follows from a
+contradiction.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""One field against the printed values of a front: found, contradicted, or neither.
+"""Compares one field with the printed values of a front: found, contradicted, or neither.
 
-A contradiction needs a *different* value, confidently read, that stands at the field's label or can be of no other
-field. What recognition missed or misread is "unknown". Which fields are compared is in `models.fields.consistency`.
+A contradiction needs a *different* value that was read with confidence and that stands at the field's label or can
+belong to no other field. A value that recognition missed or misread is "unknown". `models.fields.consistency` chooses
+which fields are compared.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the printed text of a page says: labels and the values that stand at them, dates in any notation.
+"""Finds labels and their values in the printed text of a page, and dates in any notation.
 
-Layouts differ from card to card, so nothing is read at fixed coordinates: a value belongs to the label just above it or
-just left of it, or goes on from the value above. Comparing is for `models.fields.consistency`; recognition is
-`models.text.reader`.
+Layouts differ from card to card, so nothing is read at fixed coordinates. A value belongs to the label directly above
+it or directly left of it, or continues the value above. Text is recognised by `models.text.reader` and values are
+compared by `models.fields.consistency`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Active liveness: whether the head followed the case's challenge, action by action, in that order.
+"""Active liveness: whether the head followed the case's challenge, action by action, in the given order.
 
-It defeats recordings made before the case existed. It says nothing about how the face was shown: a flat photo is
-`planar`'s business, a screen `screen`'s, an edited video `continuity`'s.
+It defeats recordings made before the case existed. It does not detect how the face was shown: `planar` detects a flat
+photo, `screen` a screen and `continuity` an edited video.
 """
 
 from __future__ import annotations

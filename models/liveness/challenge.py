@@ -1,7 +1,7 @@
-"""The face challenge: what a person is asked to do in front of the camera. `active` judges whether they did.
+"""The face challenge: what a person is asked to do in front of the camera. `active` judges whether they did it.
 
-Left and right are the person's own. The video is un-mirrored (as a camera records it, not as a selfie preview shows
-it), so a person who turns to their own left moves their nose towards the *right* edge of the picture.
+Left and right are the person's own. The video is not mirrored (it is as the camera records it, not as a selfie preview
+shows it), so a person who turns to their own left moves their nose towards the *right* edge of the picture.
 """
 
 from __future__ import annotations

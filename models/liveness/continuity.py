@@ -1,7 +1,7 @@
-"""Continuity: whether this is one unbroken film of one and the same face.
+"""Continuity: whether this is one unbroken film of one face.
 
-Frames that repeat, stand still or come at odd times mean an edited or injected video; a face that changes, jumps or
-has company means that not one person was filmed. Only measures here: the policy says how much of each is too much.
+Frames that repeat, stand still or have irregular timestamps point to an edited or injected video. A face that changes,
+jumps or is not alone means that more than one person was filmed. Measures only: the policy sets the limits.
 """
 
 from __future__ import annotations

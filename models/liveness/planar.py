@@ -1,10 +1,11 @@
 """Geometric liveness: whether the moving face is a head, or a flat or bent picture of one.
 
-What a moved photo does between two frames is a homography; what a head does is not, and the difference grows with the
-turn (idea: De Marsico, Nappi, Riccio and Dugelay, "Moving face spoofing detection via 3D projective invariants", ICB
-2012; here on skin points in place of landmarks, see `relief`). Something that hardly turns shows neither: then nothing
-is judged, and the challenge, which always has a turn in it, is not followed either. A screen that plays a real head
-passes here; `screen` looks at that. A mask has depth and passes too.
+The motion of a photo between two frames is a homography; that of a head is not, and the difference grows with the turn
+(idea: De Marsico, Nappi, Riccio and Dugelay, "Moving face spoofing detection via 3D projective invariants", ICB 2012;
+here measured on skin points instead of landmarks, see `relief`). A face that hardly turns shows neither, so it is not
+judged; it also fails the challenge, which always includes a turn.
+
+Not detected here: a screen that plays a real head (`screen` looks for screens), and a mask, because it has depth.
 """
 
 from __future__ import annotations

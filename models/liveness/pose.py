@@ -1,8 +1,9 @@
 """Head motion over a face track, relative to the person's own neutral pose.
 
-Yaw and pitch come from the parallax of the skin (`relief`), so a flat photo that is turned shows none; roll and
-nearness from the landmarks. Neutral is how the head is in the first moments, in which the page asks to look straight
-ahead. Angles scale with the assumed depth of a face: good to about a quarter of their size, which tells actions apart.
+Yaw and pitch come from the parallax of the skin (`relief`), so a flat photo that is turned shows neither. Roll and
+nearness come from the landmarks. The neutral pose is that of the first moments, when the page asks the person to look
+straight ahead. Angles scale with the assumed depth of a face: they are accurate to about a quarter of their size, which
+is enough to tell actions apart.
 """
 
 from __future__ import annotations

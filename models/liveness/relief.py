@@ -1,14 +1,15 @@
-"""What moved between two aligned chips of a face, split into what a plane can do and what only a face's relief can.
+"""Splits the motion between two aligned chips of a face into what a plane can do and what only a face's relief can do.
 
-Five landmarks say little of depth: four of them lie nearly on a line, and a plane may carry the fifth anywhere (their
+Five landmarks contain little depth: four of them lie nearly on a line, and a plane can move the fifth anywhere (their
 projective invariants are De Marsico, Nappi, Riccio and Dugelay's, ICB 2012). So some eighty points of the skin are
 followed (`skin_flow`) from one neutral chip to every other, and each chip's motion is fitted with
 
     x' · (1 + h·x)  =  A·x + b  +  c·z(x)
 
-A, b, h: a homography, all that a flat photo under any motion can show, and nearly all of a bent one. z: the depth of an
-average face (nose, lips and chin in front, cheeks and temples behind), the same for everybody. c is the parallax: for a
-head it is the chip's scale times (sin yaw, -sin pitch); for paper and screens it stays near zero however they move.
+A, b, h: a homography, which describes a flat photo under any motion, and nearly all the motion of a bent one. z: the
+depth of an average face (nose, lips and chin in front, cheeks and temples behind), the same for everybody. c is the
+parallax: for a head it is the chip's scale times (sin yaw, -sin pitch); for paper and screens it stays near zero
+however they move.
 """
 
 from __future__ import annotations

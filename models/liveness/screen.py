@@ -1,14 +1,18 @@
-"""Passive liveness: whether the picture looks like one of a screen.
+"""Passive liveness: whether the picture looks like a picture of a screen. It measures two traces.
 
-Two traces. Where the sensor's grid and a panel's beat, moiré stands in the spectrum as sharp peaks, which skin, hair
-and cloth do not have (they fall off smoothly). A panel covers the picture, so its moiré is looked for all over, in
-small squares at the camera's own scale: perspective moves the peak from place to place, and resizing takes it away.
-It fades when the panel is finer than about half a pixel of the picture, and is gone after strong blur. And a backlight
-that flickers against the shutter draws bands across the picture that move evenly from frame to frame, however fine the
-panel; some room lamps do so too, so bands alone are no proof. Where each is too faint to tell, all together may not
-be. Prints leave none: `planar` looks at those.
+Moiré: where the sensor's grid and a panel's grid interfere, the spectrum has sharp peaks. Skin, hair and cloth have
+none (their spectra fall off smoothly). A panel covers the picture, so moiré is searched for everywhere, in small
+squares at the camera's own scale: perspective moves the peak from place to place, and resizing removes it. It fades
+when the panel is finer than about half a pixel of the picture, and is gone after strong blur.
 
-Published single-frame detectors do not carry over to other cameras and screens. Take these as one voice of several.
+Bands: a backlight that flickers against the shutter draws bands across the picture. They move evenly from frame to
+frame, however fine the panel. Some room lamps cause bands too, so bands alone prove nothing.
+
+Where each trace is too faint to decide, all of them together may be enough. Prints leave neither: `planar` detects
+them.
+
+Published single-frame detectors do not carry over to other cameras and screens. Treat these measures as one signal
+among several.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Points of a face's skin followed from its neutral chip to every other, with the motion that explains them.
+"""Follows points of a face's skin from its neutral chip to every other chip, and fits the motion that explains them.
 
-Pyramidal Lucas and Kanade (Bouguet 2001): from the chip before, which looks alike, then from the neutral one, so that
-no drift adds up. A quick turn may carry the points too far between two chips. Then those that are found agree with one
-another on a motion that never was, and hand it on. So the chip is laid back by the motion that was found and compared
-with the neutral one; where they differ, the points are also sought without what the chip before said.
+Pyramidal Lucas and Kanade (Bouguet 2001): first from the previous chip, which looks similar, then from the neutral one,
+so that drift does not add up. A quick turn may move the points too far between two chips. The points found then agree
+with one another on a motion that never happened, and pass it on to the next chip. So each chip is warped back by the
+motion found and compared with the neutral one. Where they differ, the points are also searched for without using the
+previous chip.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Media as received → frames. PyAV decodes from memory; no cv2 and no torch here: the API process probes too.
+"""Decodes media files, as received, into frames. PyAV decodes from memory.
 
-What the first bytes say is `models.media.header`; this file asks the demuxer, decodes and samples.
+This module imports neither cv2 nor torch, because the API process uses it too, to probe uploads. The first bytes of a
+file are read by `models.media.header`; this module asks the demuxer, decodes and samples.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from av.video.stream import VideoStream
 from models.errors import EmptyMediaError, MediaTooLargeError, MediaTypeError, UndecodableMediaError
 from models.media.header import Header, Orientation, read_header
 
-# Codecs that phones and browsers write into the accepted containers. Anything else stays closed: rarely used decoders
+# Codecs that phones and browsers write into the accepted containers. All others are refused: rarely used decoders
 # are where hostile files find their bugs.
 _CODECS = {
     "video": ("h264", "hevc", "vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d", "libaom-av1", "mpeg4"),
@@ -33,18 +34,21 @@ _CODECS = {
 _GRID = 64
 """Points per side on which consecutive source frames are compared: 4,096 points cost about 20 µs."""
 DETAIL_SIDE = 512
-"""Longest side of what is kept of a frame at the camera's own scale: fine patterns need that scale, not all of it."""
+"""Longest side, in pixels, of the part of a frame that is kept unscaled: fine patterns need the camera's own scale, but
+not the whole frame.
+"""
 _EXACT = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""For pictures: colours within 0.3 levels of libjpeg's on photographs, where swscale's short cuts are 0.8 off, with
-which one pair of faces more in a thousand was told wrongly. 5 ms for 1280 × 720; videos keep the cut, a tenth of it.
+"""For pictures: colours stay within 0.3 levels of libjpeg's on photographs. swscale's shortcuts are 0.8 off, which made
+one pair of faces more in a thousand come out wrong. Costs 5 ms for 1280 × 720; videos use the shortcut, at a tenth of
+that.
 """
 _USUAL_RATE = 30.0
-"""Frames per second assumed where a container gives no usable time at all."""
+"""Frames per second assumed when a container gives no usable time at all."""
 
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """Bounds checked from the header, before anything is decoded."""
+    """Limits checked from the header, before anything is decoded."""
 
     max_bytes: int = 64 * 1024 * 1024
     max_seconds: float = 30.0
@@ -54,13 +58,15 @@ class MediaLimits:
 
 
 WIDEST = MediaLimits(max_bytes=2**31, max_seconds=600.0, max_side=16_384)
-"""What an operator may widen them to. Workers go by this: the service has held the media to its own limits before."""
+"""The widest limits that an operator may set. Workers use these: the service has already checked the media against its
+own limits.
+"""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the container says. Width and height are as shown, after the rotation of the metadata is applied; rotation
-    is degrees clockwise from stored to shown. A picture has no duration and no frame rate: both are 0.
+    """What the container says. Width and height are as shown, after the rotation in the metadata is applied; rotation
+    is in degrees clockwise from stored to shown. A picture has no duration and no frame rate: both are 0.
     """
 
     kind: Literal["video", "image"]
@@ -75,13 +81,13 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Frames:
-    """Decoded sample of a media.
+    """Frames sampled from one media file.
 
     images: uint8 (N, H, W, 3) RGB, upright as shown. timestamps: float64 (N,) seconds from the start.
-    source_timestamps: float64 (M,), one per frame of the source; source_differences: float32 (M-1,), mean absolute
-    luma difference (0..255) of consecutive source frames on a coarse grid: 0.0 is a repeated frame. source_blocks:
-    float32 (M, 8, 8), mean luma of each part of each source frame, as it is stored. details: middles of some of the
-    frames as the camera gave them, not resized: uint8 RGB, no side over DETAIL_SIDE.
+    source_timestamps: float64 (M,), one per frame of the source. source_differences: float32 (M-1,), mean absolute luma
+    difference (0..255) of consecutive source frames on a coarse grid; 0.0 is a repeated frame. source_blocks: float32
+    (M, 8, 8), mean luma of each part of each source frame, in stored orientation. details: the centres of some frames
+    at the camera's own scale, not resized: uint8 RGB, no side over DETAIL_SIDE.
     """
 
     images: npt.NDArray[np.uint8]
@@ -95,15 +101,17 @@ class Frames:
 
 @dataclass(frozen=True)
 class _Extent:
-    """How much a media holds: seconds from the first frame's start to the last one's end, frames per second."""
+    """Length of a media file: seconds from the start of the first frame to the end of the last one, and frames per
+    second.
+    """
 
     duration_s: float
     frame_rate: float
 
 
 def probe(data: bytes, limits: MediaLimits, declared: str | None = None) -> MediaInfo:
-    """Check the header against the limits, then decode the first frame only. `declared` is the mime type that came
-    with the bytes; None compares nothing.
+    """Checks the header against the limits, then decodes only the first frame. `declared` is the mime type sent with
+    the bytes; None skips the comparison.
 
     Raises EmptyMediaError (no bytes, no frames), UndecodableMediaError (unknown, damaged, truncated), MediaTypeError
     (not the declared type, no picture in it), MediaTooLargeError.
@@ -119,14 +127,15 @@ def probe(data: bytes, limits: MediaLimits, declared: str | None = None) -> Medi
 def sample_frames(
     data: bytes, *, rate_hz: float, max_frames: int, max_side: int, limits: MediaLimits, details: int = 0
 ) -> Frames:
-    """Decode all of `data` and keep frames about `rate_hz` times a second, at most `max_frames` spread over the whole
-    length, upright, area-resized so that no side exceeds `max_side` pixels (never enlarged). A picture gives one frame.
-    details: of about how many of them, spread alike, the middle is kept at the media's own scale.
+    """Decodes all of `data` and keeps about `rate_hz` frames a second, at most `max_frames`, spread over the whole
+    length. Kept frames are upright and area-resized so that no side exceeds `max_side` pixels (never enlarged). A
+    picture gives one frame. details: of about how many frames, spread evenly, the centre is also kept at the original
+    scale.
 
-    Only kept frames are converted to RGB. A video whose tail is damaged gives what decoded. When the picture size
-    changes on the way, later frames are fitted into the first one's size with black borders. Frames without a time
-    follow the one before at the video's frame rate; in `timestamps` time never goes back, in `source_timestamps` it
-    is as the container has it. Raises as `probe` does.
+    Only kept frames are converted to RGB. Of a video with a damaged tail, the frames that decode are used. When the
+    picture size changes within a video, later frames are fitted into the first one's size with black borders. A frame
+    without a time is placed one frame after the previous one, at the video's frame rate. `timestamps` never go back;
+    `source_timestamps` are as in the container. Raises as `probe` does.
     """
     header = _header(data, limits, None)
     extent = _survey(data, header, limits)
@@ -145,7 +154,7 @@ def sample_frames(
             times.append(_time(frame, times, extent.frame_rate))
             grids.append(_luma_grid(frame))
             clock = max(clock, times[-1] - times[0])
-            # Half a frame early is nearer to the wanted moment than half a frame late.
+            # Half a frame early is closer to the wanted time than half a frame late.
             slot = math.floor((clock + 0.5 / extent.frame_rate) / step)
             if slot > last_slot and len(images) < max_frames:
                 if every and len(images) % every == 0:
@@ -182,7 +191,9 @@ def _check_size(width: int, height: int, limits: MediaLimits) -> None:
 
 @contextmanager
 def _broken_is_undecodable() -> Iterator[None]:
-    """What PyAV raises for broken bytes: its own errors, and bare ones where it converts what the bytes claim."""
+    """Maps the exceptions that PyAV raises for broken bytes: its own errors, and built-in ones where it converts values
+    from the file.
+    """
     try:
         yield
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, MemoryError, RuntimeError) as broken:
@@ -191,8 +202,8 @@ def _broken_is_undecodable() -> Iterator[None]:
 
 @contextmanager
 def _stream(data: bytes, header: Header, limits: MediaLimits) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The opened container and its first video stream. The decoder is told a bound of its own, against a size that
-    grows on the way; it counts rows padded to 64 pixels, so the exact check is made on each frame.
+    """The opened container and its first video stream. The decoder gets a pixel limit of its own, because the size can
+    grow within a video. The decoder counts rows padded to 64 pixels, so the exact check is made on each frame.
     """
     options = {
         "max_pixels": str(limits.max_pixels + 64 * limits.max_side),
@@ -211,14 +222,14 @@ def _stream(data: bytes, header: Header, limits: MediaLimits) -> Iterator[tuple[
         codec.thread_count = 1  # parallelism comes from the graph
         codec.options = {"max_pixels": options["max_pixels"]}
         if header.kind == "image":
-            # FFmpeg shows half a JPEG as a whole one with grey below unless told to fail.
+            # Without this option FFmpeg returns half a JPEG as a whole picture with grey below.
             codec.options = {**codec.options, "err_detect": "explode"}
         yield container, stream
 
 
 def _survey(data: bytes, header: Header, limits: MediaLimits) -> _Extent:
-    """Count and time a video's packets without decoding one: WebM from a browser's recorder carries no duration, and
-    what a header claims can be false.
+    """Counts and times a video's packets without decoding any: WebM from a browser's recorder has no duration, and a
+    header can state a false one.
     """
     if header.kind == "image":
         return _Extent(0.0, _USUAL_RATE)
@@ -262,7 +273,9 @@ def _measure(data: bytes, header: Header, limits: MediaLimits) -> _Extent:
 
 
 def _decoded(data: bytes, header: Header, limits: MediaLimits) -> Iterator[VideoFrame]:
-    """All frames that decode. Damage is skipped when any frame decoded; otherwise its error is raised at the end."""
+    """Yields all frames that decode. Damage is ignored when any frame decoded; otherwise its error is raised at the
+    end.
+    """
     damage: av.FFmpegError | None = None
     count = 0
     with _stream(data, header, limits) as (container, stream):
@@ -291,7 +304,7 @@ def _decoded(data: bytes, header: Header, limits: MediaLimits) -> Iterator[Video
 
 
 def _time(frame: VideoFrame, before: list[float], frame_rate: float) -> float:
-    """Seconds as the container has it; where it has none, one frame after the frame before."""
+    """Seconds as in the container; if it has none, one frame after the previous frame."""
     if frame.pts is not None and frame.time_base:
         return float(frame.pts * frame.time_base)
     return before[-1] + 1.0 / frame_rate if before else 0.0
@@ -329,8 +342,8 @@ def _info(data: bytes, header: Header, extent: _Extent, frame: VideoFrame) -> Me
 
 
 def _luma_grid(frame: VideoFrame) -> npt.NDArray[np.int16]:
-    """int16 (64, 64): luma at evenly spaced points. Points, not means: a repeated frame stays exactly equal, and sensor
-    noise keeps a live one from looking repeated.
+    """int16 (64, 64): luma at evenly spaced points. Single points instead of means: a repeated frame stays exactly
+    equal, and sensor noise makes live frames differ.
     """
     luma = frame.format.components[0]
     if frame.format.is_rgb or not frame.format.is_planar or luma.bits != 8:
@@ -342,13 +355,13 @@ def _luma_grid(frame: VideoFrame) -> npt.NDArray[np.int16]:
 
 
 def _blocks(grid: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-    """Means over 8 × 8 of the points: float32 (8, 8). Sensor noise is an eighth of what it was, motion stays."""
+    """Means over 8 × 8 of the points: float32 (8, 8). This reduces sensor noise to an eighth and keeps motion."""
     side = _GRID // 8
     return np.asarray(grid.reshape(8, side, 8, side).mean(axis=(1, 3)), np.float32)
 
 
 class _Canvas:
-    """Turns decoded frames into upright RGB of one size: that of the first frame drawn."""
+    """Converts decoded frames to upright RGB of one size: that of the first frame drawn."""
 
     def __init__(self, max_side: int, header: Header) -> None:
         self._max_side = max_side
@@ -358,7 +371,7 @@ class _Canvas:
         self._shape: tuple[int, int] | None = None
 
     def middle(self, frame: VideoFrame) -> npt.NDArray[np.uint8]:
-        """The middle of one decoded frame at its own scale, upright: uint8 (H, W, 3), H and W at most DETAIL_SIDE."""
+        """The centre of one decoded frame at its own scale, upright: uint8 (H, W, 3), H and W at most DETAIL_SIDE."""
         whole = self._native.reformat(frame, format="rgb24", threads=1).to_ndarray().astype(np.uint8, copy=False)
         top, left = (max(0, (side - DETAIL_SIDE) // 2) for side in whole.shape[:2])
         cut = whole[top : top + DETAIL_SIDE, left : left + DETAIL_SIDE]

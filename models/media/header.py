@@ -1,7 +1,8 @@
-"""What the first bytes of a media say, read by hand: nothing is decoded and no memory is reserved here.
+"""Reads the first bytes of a media file without a decoder: nothing is decoded and no large memory is allocated.
 
-Tells pictures and videos apart by content and reads a picture's size and EXIF orientation, so that a picture of 20,000
-× 20,000 is refused before any decoder sees it. Videos are only recognised; `models.media.decoding` asks their demuxer.
+It tells pictures from videos by their content and reads a picture's size and EXIF orientation, so that a picture of
+20,000 × 20,000 pixels is refused before any decoder sees it. Videos are only recognised here; `models.media.decoding`
+asks their demuxer for the rest.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _FAMILIES = {"image/jpg": "image/jpeg", "video/quicktime": "video/mp4"}
 
 @dataclass(frozen=True)
 class Orientation:
-    """How stored pixels are turned to be upright: first rows and columns exchanged, then mirrored along x and y."""
+    """How to make stored pixels upright: first swap rows and columns, then mirror along x and y."""
 
     transposed: bool = False
     flip_x: bool = False
@@ -40,8 +41,8 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: npt.NDArray[np.int32]) -> Orientation:
-        """From a display matrix, int32 (3, 3), 16.16 fixed point (ISO/IEC 14496-12, 8.3.2): x' = a·x + c·y and
-        y' = b·x + d·y. Angles between quarter turns go to the nearest one.
+        """From a display matrix, int32 (3, 3), 16.16 fixed point (ISO/IEC 14496-12, 8.3.2): x' = a·x + c·y and y' = b·x
+        + d·y. Angles between quarter turns are rounded to the nearest one.
         """
         (a, b), (c, d) = matrix[:2, :2].astype(np.int64).tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
@@ -50,7 +51,9 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise, 0, 90, 180 or 270; for a mirrored picture, those that are left after mirroring along x."""
+        """Degrees clockwise: 0, 90, 180 or 270. For a mirrored picture, the rotation that remains after mirroring along
+        x.
+        """
         return (90 if self.flip_x else 270) if self.transposed else (180 if self.flip_y else 0)
 
     def apply(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -73,8 +76,8 @@ _EXIF = {
 
 @dataclass(frozen=True)
 class Header:
-    """mime by content; demuxer: FFmpeg's name, forced so that the content cannot choose an exotic one. width and
-    height in pixels as stored, 0 for videos; orientation is that of a picture's EXIF.
+    """mime: by content. demuxer: FFmpeg's name, set explicitly so that the content cannot select a rarely used one.
+    width and height: in pixels as stored, 0 for videos. orientation: from a picture's EXIF.
     """
 
     kind: Literal["video", "image"]
@@ -86,8 +89,8 @@ class Header:
 
 
 def read_header(data: bytes, declared: str | None = None) -> Header:
-    """Recognise `data` by content and compare with the declared mime type (parameters after `;` are ignored, mp4 and
-    quicktime are one family).
+    """Recognises `data` by content and compares it with the declared mime type (parameters after `;` are ignored; mp4
+    and quicktime count as the same).
 
     Raises EmptyMediaError for no bytes, UndecodableMediaError for unknown or broken content, MediaTypeError when the
     content is of a known type that is not accepted or not the declared one.
@@ -170,7 +173,7 @@ def _png(data: bytes) -> Header:
 
 
 def _webp(data: bytes) -> Header:
-    """RFC 9649, sections 2.5 to 2.7: the extended header's canvas counts before the bitstream's own size."""
+    """RFC 9649, sections 2.5 to 2.7: the extended header's canvas takes precedence over the bitstream's own size."""
     width = height = 0
     orientation = Orientation()
     for name, body in _chunks(data, 12, "<4sI", name_first=True, tail=0):
@@ -198,7 +201,7 @@ def _chunks(data: bytes, at: int, layout: str, *, name_first: bool, tail: int) -
 
 
 def _exif_orientation(tiff: bytes) -> Orientation:
-    """Orientation out of a TIFF block's first directory; a damaged block counts as upright, as viewers do."""
+    """The orientation in the first directory of a TIFF block; a damaged block counts as upright, as in viewers."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None:
         return Orientation()

@@ -1,6 +1,6 @@
-"""Machine readable zones written from fields: TD1, TD2 and TD3 (ICAO Doc 9303 parts 4, 5 and 6).
+"""Writes machine readable zones from fields: TD1, TD2 and TD3 (ICAO Doc 9303 parts 4, 5 and 6).
 
-Reading them back is `models.mrz.icao9303.parse`.
+`models.mrz.icao9303.parse` reads them back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The codes of states, organisations and persons of an MRZ (ICAO Doc 9303 part 3, section 5; ISO 3166-1 alpha-3).
 
-Not part of the validity of an MRZ: specimens use invented codes and lists age. Repair prefers a known code.
+An unknown code does not make an MRZ invalid: specimens use invented codes, and lists go out of date. Repair prefers
+known codes.
 """
 
 from __future__ import annotations

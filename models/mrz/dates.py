@@ -1,6 +1,7 @@
-"""Dates of the machine readable zone: two digits of the year, so the century is inferred from a reference date.
+"""Parses dates of the machine readable zone. The year has two digits, so a reference date determines the century.
 
-ICAO Doc 9303 part 3, section 4.8: YYMMDD, unknown parts are "<". The reference is an argument: all here is pure.
+ICAO Doc 9303 part 3, section 4.8: YYMMDD, unknown parts are "<". The reference date is an argument, so all functions
+are pure.
 """
 
 from __future__ import annotations

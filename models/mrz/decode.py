@@ -1,7 +1,8 @@
-"""Probabilities over time → exactly N characters, each with its alternatives (connectionist temporal classification).
+"""Turns character probabilities over time into exactly N characters, each with its alternatives (connectionist temporal
+classification, CTC).
 
-An MRZ line is 30, 36 or 44 characters of one width. Greedy decoding loses or doubles fillers in a run of them; then the
-best path that emits exactly N characters is searched, with a prior that they stand at equal distances.
+An MRZ line is 30, 36 or 44 characters of equal width. Greedy decoding drops or doubles fillers in a run of them. Then
+the best path that emits exactly N characters is searched, with a prior that characters are equally spaced.
 CTC: Graves et al. 2006, "Connectionist temporal classification", section 3.
 """
 

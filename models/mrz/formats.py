@@ -1,7 +1,7 @@
-"""Where each field stands in each format of machine readable zone, as data that parsing and repair share.
+"""The position of each field in each format of machine readable zone, as data that parsing and repair share.
 
 TD1: ICAO Doc 9303 part 5, TD2: part 6, TD3: part 4, MRV-A and MRV-B: part 7 (each section 4.2.2). The French identity
-card of 1988–2021 (2 × 36, "IDFRA") and the Swiss driving licence (9 + 30 + 30) are national formats of the same make.
+card of 1988–2021 (2 × 36, "IDFRA") and the Swiss driving licence (9 + 30 + 30) are national formats built alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What names and state codes may look like, as searches for the likeliest that obeys it: no check digit covers them."""
+"""Searches for the likeliest names and state codes that obey their grammar: no check digit covers these fields."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The meaning of a machine readable zone: lines in, fields and checks out (ICAO Doc 9303).
+"""Parses a machine readable zone: lines in, fields and check results out (ICAO Doc 9303).
 
 TD1, TD2, TD3, MRV-A, MRV-B, the French identity card and the Swiss driving licence; their layouts are in
-`models.mrz.formats`. This module changes no character: `models.mrz.repair` does. What a date means today is in
-`models.mrz.dates`, whether a state exists is in `models.mrz.countries`.
+`models.mrz.formats`. This module changes no character: `models.mrz.repair` does. `models.mrz.dates` interprets dates,
+and `models.mrz.countries` knows which states exist.
 """
 
 from __future__ import annotations

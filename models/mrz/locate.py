@@ -1,6 +1,7 @@
-"""Where the lines of a machine readable zone may be in a picture, by the texture of dense dark strokes.
+"""Finds where the lines of a machine readable zone may be in a picture, by the texture of dense dark strokes.
 
-Finds candidates only: whether a group of bands is an MRZ, and which way is up, `models.mrz.reader` learns by reading.
+It finds candidates only. `models.mrz.reader` reads them to learn whether a group of bands is an MRZ and which way is
+up.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names in the machine readable zone: transliteration, truncation, and reading them back (ICAO Doc 9303 part 3)."""
+"""Names in the machine readable zone: transliterates, truncates and parses them (ICAO Doc 9303 part 3)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Pictures in, one machine readable zone out: locate → recognise → decode → vote → repair.
+"""Reads one machine readable zone from pictures: locate → recognise → decode → vote → repair.
 
-What the result means for a case (expired, unreadable, other data than printed) is not judged here.
+It does not judge what the result means for a case (expired, unreadable, different from the printed data).
 """
 
 from __future__ import annotations

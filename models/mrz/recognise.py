@@ -1,8 +1,8 @@
-"""Lines of text → probabilities of MRZ characters, by the PP-OCR recogniser that the package rapidocr carries.
+"""Turns lines of text into probabilities of MRZ characters, by the PP-OCR recogniser packaged with rapidocr.
 
-The network (PP-OCRv6 rec small, Apache-2.0; Du et al. 2020, arXiv:2009.09941, and its successors) is run by
-onnxruntime directly: rapidocr itself would keep neither the probabilities nor the alternatives. What the columns of
-the result mean in characters is decided in `models.mrz.decode`.
+onnxruntime runs the network directly (PP-OCRv6 rec small, Apache-2.0; Du et al. 2020, arXiv:2009.09941, and its
+successors), because rapidocr returns neither the probabilities nor the alternatives. `models.mrz.decode` turns the
+columns of the result into characters.
 """
 
 from __future__ import annotations

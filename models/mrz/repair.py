@@ -1,8 +1,8 @@
-"""Repair of a misread machine readable zone, and the decision whether to accept it.
+"""Repairs a misread machine readable zone and decides whether to accept the result.
 
-A repair is accepted only when it is certain: every check digit holds, no other filling that holds is nearly as likely,
-the characters that no check digit covers were read clearly, and few characters were changed against what was read.
-Everything changed is reported.
+A repair is accepted only when it is certain: every check digit is correct, no other reading with correct check digits
+is nearly as likely, the characters that no check digit covers were read clearly, and only few characters differ from
+what was read. Every change is reported.
 """
 
 from __future__ import annotations

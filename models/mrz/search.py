@@ -1,9 +1,8 @@
-"""The likeliest machine readable zone that obeys its format: characters weighed against check digits and grammar.
+"""Finds the likeliest machine readable zone that obeys its format: characters weighed against check digits and grammar.
 
-Evidence in, the best reading and its certainty out. The search is exact within the alternatives kept: for each field
-with a check digit the best strings whose digit holds are found by dynamic programming over the sum modulo 10, and
-they are combined under the composite check digit in the same way. Whether the result may be accepted is decided in
-`models.mrz.repair`.
+Returns the best reading and its certainty. The search is exact within the alternatives given. For each field with a
+check digit, dynamic programming over the sum modulo 10 finds the best strings whose check digit is correct; they are
+combined under the composite check digit in the same way. `models.mrz.repair` decides whether to accept the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several readings of one machine readable zone → one, character by character."""
+"""Combines several readings of one machine readable zone into one, character by character."""
 
 from __future__ import annotations
 

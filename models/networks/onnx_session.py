@@ -1,4 +1,4 @@
-"""Sessions of onnxruntime as everything here runs them: on the CPU, silent, with as many threads as the caller says."""
+"""Opens onnxruntime sessions as all modules here need them: on the CPU, no log output, a given number of threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import onnxruntime
 
 
 def session(network: bytes, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU that logs nothing; several threads may run it at once. threads: within one run."""
+    """A session on the CPU without log output; several threads may run it at once. threads: used within one run."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

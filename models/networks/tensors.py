@@ -1,4 +1,4 @@
-"""Arrays of pixels as torch tensors where a network lives."""
+"""Converts arrays of pixels to torch tensors on the device of a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def on_device(pixels: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """The same pixels, uint8 of the same shape, on that device; on the CPU without a copy where torch allows it."""
-    # What comes from another process is read-only, which torch does not take: copied then.
+    """Moves pixels (uint8) to a device, same shape; on the CPU without a copy where torch allows it."""
+    # Arrays from another process are read-only, which torch does not accept: copy them.
     tensor = torch.from_numpy(np.require(pixels, requirements=["C", "W"]))
     if device.type != "cuda":
         return tensor.to(device)
-    # A GPU fetches by itself only from pinned memory. torch keeps the pinned block until the copy is over.
+    # Only pinned memory can be copied asynchronously to a GPU. torch keeps the pinned block until the copy is done.
     return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,7 +1,7 @@
-"""Weights by name: where each file is, its digest, its licence and where it comes from.
+"""Finds weights by name: where each file is, its digest, its licence and its source.
 
-The table is `models/weights/table.json`. A file is read only after its SHA-256 was found equal to the table's; that is
-done once per process and file. Nothing here downloads: a missing file is an error that says what to install.
+The table is `models/weights/table.json`. A file is used only after its SHA-256 has matched the table's; it is checked
+once per process and file. Nothing is downloaded here: a missing file raises an error that says what to install.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ FOLDER = Path(__file__).parents[1] / "weights"
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One row of the table. package: the installed distribution's import name that carries the file, or None where the
-    file was trained here and lies in `models/weights`. file: relative to that. sha256: hexadecimal, lower case.
+    """One row of the table. package: import name of the installed distribution that contains the file, or None if the
+    file was trained by this project and is in `models/weights`. file: relative to that. sha256: hexadecimal, lower
+    case.
     """
 
     name: str
@@ -47,7 +48,7 @@ def table() -> Mapping[str, WeightsEntry]:
 
 
 def own(name: str) -> dict[str, Tensor]:
-    """The tensors of weights that were trained here (safetensors), on the CPU.
+    """Loads weights trained by this project (safetensors): its tensors, on the CPU.
 
     Raises WeightsError: no such name, no such file, a wrong digest, or not a safetensors file of this project.
     """
@@ -75,7 +76,9 @@ def dlib_path(name: str) -> Path:
 
 
 def onnx(name: str) -> bytes:
-    """A network as ONNX, as it lies in an installed package. Raises WeightsError as `dlib_path`, or for no such row."""
+    """The content of an ONNX network in an installed package. Raises WeightsError as `dlib_path`, or when the table has
+    no such row.
+    """
     entry = _entry(name)
     if entry.package is None or not entry.file.endswith(".onnx"):
         raise WeightsError(f"weights '{name}' are no ONNX file of a package")
@@ -83,7 +86,7 @@ def onnx(name: str) -> bytes:
 
 
 def verified_bytes(path: Path, sha256: str) -> bytes:
-    """The content of a file, once it is known to have this SHA-256 (hexadecimal): what is given is what was hashed.
+    """Reads a file and checks its SHA-256 (hexadecimal). The bytes returned are the bytes that were hashed.
 
     Raises WeightsError: no such file, or another digest.
     """
@@ -96,7 +99,7 @@ def verified_bytes(path: Path, sha256: str) -> bytes:
 
 
 def verified(path: Path, sha256: str) -> Path:
-    """The same path, once its content is known to have this SHA-256 (hexadecimal).
+    """Checks the SHA-256 (hexadecimal) of the file's content and returns the same path.
 
     Raises WeightsError: no such file, or another digest.
     """
@@ -123,7 +126,7 @@ def _require(path: Path, found: str, sha256: str) -> None:
 
 @cache
 def _verified_path(name: str) -> Path:
-    """Cached because hashing takes 10 ms for each 20 MB and every model of a process asks."""
+    """Cached because hashing takes 10 ms per 20 MB and every model of a process asks for it."""
     entry = _entry(name)
     return verified(_folder(entry) / entry.file, entry.sha256)
 

@@ -1,14 +1,14 @@
-"""Looks again at a page that was roughly found: a small network sees it flattened and tells where its corners are.
+"""Refines the outline of a page: a small network sees the page flattened and locates its corners.
 
-The page finder's mask knows that a page is there and about where; at its resolution it cannot tell a card from the
-sheet or screen around it, nor see an edge of low contrast. Here each outline is flattened with a margin, at a scale of
-its own, so that every page fills the network's view whatever its size in the frame: corners are at about the same
-places, any side can be judged from print and pattern as well as from its edge, and one hidden by a hand or cut off by
-the frame is continued. Done twice, the second time closer. Trained by `models.training.pages` on synthetic
-scenes only; card and figures: `models/weights/page_corners.md`.
+The page finder's mask shows that there is a page and roughly where. At its resolution it cannot separate a card from
+the sheet or screen around it, and it misses edges of low contrast. Here each outline is flattened with a margin and
+scaled so that every page fills the network's view, whatever its size in the frame. The corners then lie at about the
+same places, each side can be inferred from print and pattern as well as from its edge, and a side that is hidden by a
+hand or cut off by the frame can be extrapolated. This is done twice, the second time with a closer view. Trained by
+`models.training.pages` on synthetic scenes only; model card and figures: `models/weights/page_corners.md`.
 
-Corners out of a map by the mean of its softmax: Luvizon, Tabia and Picard, "Human pose regression by combining
-indirect part detection and contextual information" (2019).
+A corner is the mean of its map's softmax: Luvizon, Tabia and Picard, "Human pose regression by combining indirect part
+detection and contextual information" (2019).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Finds the document in each frame: a small network draws the page's mask, another finds the corners around it.
+"""Finds the document in each frame: one small network draws the page's mask, another locates the corners around it.
 
-Network: a U-Net (Ronneberger, Fischer, Brox 2015) of 0.93 M parameters that sees the frame at 192 × 192, stretched:
-pages lie at any angle anyway, and no pixels are lost to borders. Its mask covers the page as if no hand lay on it.
-What the mask outlines is looked at again (`models.page.corners`), then moved onto the picture's own edges where they
-are plain (`models.page.outline.refine`). Trained by `models.training.pages` on synthetic scenes only; card and
-figures: `models/weights/page_finder.md`.
-Which way up the page lies is not found here; the MRZ reader and the portrait tell.
+The mask network is a U-Net (Ronneberger, Fischer, Brox 2015) of 0.93 M parameters. It sees the frame stretched to
+192 × 192: pages lie at any angle anyway, and no pixels are lost to borders. The mask covers the whole page, including
+the parts under a hand. The mask's outline is refined by `models.page.corners`, then moved onto the picture's own edges
+where those are distinct (`models.page.outline.refine`). Trained by `models.training.pages` on synthetic scenes only;
+model card and figures: `models/weights/page_finder.md`.
+
+This module does not find which way up the page lies; the MRZ reader and the portrait show that.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Optically variable elements on a front that is tilted before the camera: where the colour moves, not just the light.
+"""Measures optically variable elements on a front tilted in front of the camera: where hue changes, not just light.
 
 The idea is MIDV-Holo's (L. I. Koliaskina et al., "MIDV-Holo: a dataset for ID document hologram detection in a video
-stream", ICDAR 2023): on the registered pages of a film, an element shows as pixels that are saturated and whose hue
-changes. Here a pixel's colour is a point on the chromaticity plane; print and paper stand still there, a shadow too,
-white glare slides on the straight line towards grey and back, and only a diffractive element leaves that line. So the
-measure of a pixel is its spread *across* the line on which it spreads most.
+stream", ICDAR 2023): on the registered pages of a film, such an element shows as saturated pixels whose hue changes.
+Here a pixel's colour is a point on the chromaticity plane. The points of print, paper and shadows stay still. White
+glare moves a point along the straight line towards grey and back. Only a diffractive element leaves that line. So the
+measure of a pixel is its spread *across* the line along which it spreads most.
 
-Pure; it takes rectified pages and judges no forgery: the threshold is policy.
+Pure functions on rectified pages. They do not decide what is a forgery: the threshold belongs to the policy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What both page networks are built of, and how they are made ready for use."""
+"""Building blocks that both page networks share, and how a network is prepared for inference."""
 
 from __future__ import annotations
 

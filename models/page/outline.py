@@ -1,4 +1,4 @@
-"""From a page mask to four corners: a quadrilateral around the mask, then its sides moved onto the picture's edges."""
+"""Turns a page mask into four corners: fits a quadrilateral to it, then moves its sides onto the picture's edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The document in a picture: where its corners are, and its rectified view."""
+"""The outline of a document in a picture (its four corners), and the rectified view of it."""
 
 from __future__ import annotations
 

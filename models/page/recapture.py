@@ -1,7 +1,8 @@
-"""Is the page itself before the camera, or a picture of it? Signs of a screen and of a grey copy on rectified pages.
+"""Looks for signs that the camera saw a picture of a page instead of the page: a screen, or a grey copy.
 
-A colour print shows neither sign at the resolution of a phone's film: what gives it away is that nothing on it moves
-with the light (`models.page.hologram`). Pure measures; thresholds are policy.
+Input is rectified pages. A colour print shows neither sign at the resolution of a phone's film; it is recognised by
+the lack of anything that changes with the light (`models.page.hologram`). Pure measures; thresholds belong to the
+policy.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Is one line of print unlike the others of its kind? What a forger prints over a field has an ink of its own.
+"""Looks for a line of print whose ink differs from that of similar lines: forgers who print over a field use other ink.
 
-No template is known and none is needed: lines of one height on one page come from one press, so their ink is equally
-dark under the same light. Letters printed over are seldom so. Pure measures; thresholds are policy. Portraits are not
-looked at, and neither is what the text says (`models.fields.consistency`).
+No template is needed: lines of the same height on one page come from the same press, so under the same light their ink
+is equally dark. Letters printed over them seldom are. Pure measures; thresholds belong to the policy. This module looks
+neither at portraits nor at what the text says (`models.fields.consistency` does).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Attacks with a document. Some change what it says (here), the others what lies before the camera (`surfaces`).
+"""Attacks with a document. Some change what it says (here), others change what is in front of the camera (`surfaces`).
 
-The values are reason codes of the API where one says exactly what the attack is.
+The values are reason codes of the API where one names exactly this attack.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A pinhole camera held by a hand over a plane.
 
-Plane: x right and y down in millimetres, origin at the middle of the document, z = 0; the camera stands at negative z.
-Frames: pixels as in cv2, whole numbers at the middle of a pixel.
+Plane: x right and y down in millimetres, origin at the centre of the document, z = 0; the camera is at negative z.
+Frames: pixels as in cv2, with whole numbers at pixel centres.
 """
 
 from __future__ import annotations

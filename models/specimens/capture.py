@@ -1,7 +1,7 @@
-"""Films of documents as a phone makes them: the entry points of the specimens of documents.
+"""Films documents as a phone does: the entry points for specimen documents.
 
-`front_scene` and `back_scene` give the pictures, one by one; `record` the bytes that a person would upload, with the
-ground truth; `photo` a still.
+`front_scene` and `back_scene` yield pictures one by one; `record` returns the bytes that a person would upload, with
+the ground truth; `photo` returns a still picture.
 """
 
 from __future__ import annotations

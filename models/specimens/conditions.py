@@ -1,5 +1,7 @@
-"""Under which conditions a specimen document is filmed or photographed. The defaults are the demo's; for error rates
-they are drawn, because a figure from one kind of film says little about others.
+"""The conditions under which a specimen document is filmed or photographed.
+
+The defaults are the demo's. Error rates need conditions drawn at random, because a rate from one kind of film says
+little about others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The card designs of Utopia as data: colours and where each thing is printed, in millimetres on ID-1 (85.60 × 53.98).
+"""The card designs of Utopia as data: colours and the position of each item, in millimetres on ID-1 (85.60 × 53.98).
 
-Two issues of the card that share no position, so that nothing can be read by fixed coordinates.
+There are two issues of the card. They share no position, so nothing can be read at fixed coordinates.
 """
 
 from __future__ import annotations

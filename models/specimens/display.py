@@ -1,4 +1,4 @@
-"""A screen that shows a picture, as a lens sees it from near: pixels, their stripes of colour, and what blurs them."""
+"""A screen that shows a picture, as a lens sees it up close: pixels, their colour stripes, and what blurs them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The specimen document: what it says, and its front and back as pictures at 300 dpi (ID1_SIZE).
+"""The specimen document: its data, and its front and back as pictures at 300 dpi (ID1_SIZE).
 
-Layout follows ICAO Doc 9303-5 (TD1): machine readable zone in the lowest 23.2 mm of the back, three lines of 30.
-What moves with the light is not printed here but added per frame (`models.specimens.security.shine`).
+The layout follows ICAO Doc 9303-5 (TD1): machine readable zone in the lowest 23.2 mm of the back, three lines of 30.
+What changes with the light is not printed here but added to each frame (`models.specimens.security.shine`).
 """
 
 from __future__ import annotations

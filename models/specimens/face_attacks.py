@@ -1,7 +1,7 @@
 """Presentation attacks on the face scan, filmed in the same room as a genuine one (`face_scan`). Seeded.
 
-Each tries to get through: the photo is moved and tilted in answer to the challenge, the screen plays a person who
-follows it. What is not here: masks, and faces injected into the camera's stream.
+Each attack tries to pass: the photo is moved and tilted to follow the challenge, and the screen plays a person who
+follows it. Not included: masks, and faces injected into the camera's stream.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A face scan made by us: a person in a room films themselves and follows the case's challenge. Seeded.
+"""Synthetic face scans: a person in a room films themselves and follows the case's challenge. Seeded.
 
-The head (see `head`) turns about its neck in front of a wall that is far behind it, so the background shows its own
-parallax under the shake of the hand; the lamp drifts, the lens blurs, the sensor adds noise, and H.264 takes the rest.
-Attacks on the same scene are in `face_attacks`.
+The head (see `head`) turns about its neck in front of a wall far behind it, so the background shows its own parallax
+when the hand shakes. The lamp drifts, the lens blurs, the sensor adds noise and H.264 removes detail. `face_attacks`
+makes attacks in the same scene.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A genuine front after a forger's work: another portrait over the first, or a field's letters taken off and replaced.
+"""Forges a genuine front: pastes another portrait over the first, or removes the letters of a field and replaces them.
 
-Neither leaves a marker. The forger's print has a resolution, colours and edges of its own; where letters were scraped
-off, the security printing went with them, and what was painted over it is only nearly the paper's colour. All drawn.
+Neither leaves a marker. The forger's print has its own resolution, colours and edges. Where letters were scraped off,
+the security printing is gone too, and the paint over it only nearly matches the paper's colour. All drawn.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""An OCR-B-like face for the machine readable zone, drawn with strokes, so that no font file is needed.
+"""An OCR-B-like typeface for the machine readable zone, drawn with strokes, so that no font file is needed.
 
 ICAO Doc 9303-3 §4.3 asks for OCR-B size 1 at 10 characters an inch: pitch 2.54 mm, capitals about 2.4 mm high,
 stroke 0.35 mm (ISO 1073-2). The shapes here are our own and keep what makes OCR-B legible to machines: the zero is a
-narrow oval while the O is wide and squarish, I and J carry bars, 1 has a flag and no foot, round stroke ends.
+narrow oval while the O is wide and squarish, I and J have bars, 1 has a flag and no foot, stroke ends are round.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""A head with depth, made of one portrait photo: what `face_scan` films.
+"""A head with depth, made from one portrait photo: what `face_scan` films.
 
 The photo's head is laid over a relief (inflated outline, nose ridge, eye sockets, brow, chin) whose depth follows a
-few facial points, and a ray is marched from each pixel to it, so nose, cheeks and ears move against each other as on a
-real head: true parallax. The back of the head mirrors the front, which fills the rim that a turn brings into view.
-Shoulders and neck are a layer of their own behind the chin. Eyes and mouth do not move, and the far side of the nose
-has no texture of its own: good up to about ±30° of turn.
+few facial points. A ray is marched from each pixel to the relief, so nose, cheeks and ears move against each other with
+true parallax, as on a real head. The back of the head mirrors the front, which fills the rim that a turn brings into
+view. Shoulders and neck are a separate layer behind the chin. Eyes and mouth do not move, and the far side of the nose
+has no texture of its own: the result is good up to about ±30° of turn.
 
 Lengths are centimetres, in head coordinates: x to the right of the picture, y down, z away from the camera, origin
-between the eyes at the depth of the ears. The scale comes from the outer eye corners, put 9.0 cm apart (adult mean,
+between the eyes at the depth of the ears. The scale comes from the outer eye corners, set 9.0 cm apart (adult mean,
 Farkas, Anthropometry of the Head and Face, 1994).
 """
 

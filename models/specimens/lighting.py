@@ -1,5 +1,5 @@
-"""A lamp over the plane: falloff, soft shadow, the glare it throws back from glossy things, and the direction that
-optically variable elements answer to.
+"""A lamp over the plane: its falloff, soft shadow and glare on glossy things, and the direction of light that optically
+variable elements respond to.
 """
 
 from __future__ import annotations

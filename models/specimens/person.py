@@ -1,6 +1,6 @@
-"""Fictional holders: seeded names, dates and numbers of the state of Utopia, and the two portraits they share.
+"""Fictional holders: seeded names, dates and numbers of the state of Utopia, and the two portraits that they share.
 
-The portraits come with libraries and are of real, public persons (NASA, public domain): `astronaut` (scikit-image) and
+The portraits come with libraries and show real, public persons (NASA, public domain): `astronaut` (scikit-image) and
 `grace_hopper` (matplotlib). Both show women, so every holder's sex is F.
 """
 

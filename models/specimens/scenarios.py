@@ -1,6 +1,6 @@
-"""The scenarios of the demo and the tests: who shows what, and what must come out, for which reason.
+"""The scenarios of the demo and the tests: who shows what, and which outcome and reason are expected.
 
-Only names and words here; the films are made in `film_step`, which loads the renderer. So a process that must stay
+Only names and descriptions are here; `film_step` makes the films and loads the renderer. So processes that must stay
 light (the API's, the demo's) can read the list.
 """
 

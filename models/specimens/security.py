@@ -1,9 +1,9 @@
-"""What makes a card hard to copy: the guilloche background, and the optically variable elements.
+"""The features that make a card hard to copy: the guilloche background, and the optically variable elements.
 
-The optically variable elements are diffraction gratings: the grating equation d (sin a + sin b) = n λ says that the
-hue seen depends on the components, along the grating, of the directions to the eye and to the light. So hue and
-brightness move when the card or the camera tilts, and stand still in a copy (the idea that MIDV-Holo records:
-L. I. Koliaskina et al., "MIDV-Holo: a dataset for ID document hologram detection in a video stream", ICDAR 2023).
+The optically variable elements are diffraction gratings. By the grating equation d (sin a + sin b) = n λ, the visible
+hue depends on the components, along the grating, of the directions to the eye and to the light. So hue and brightness
+change when the card or the camera tilts, and stay the same in a copy (the idea that MIDV-Holo records: L. I. Koliaskina
+et al., "MIDV-Holo: a dataset for ID document hologram detection in a video stream", ICDAR 2023).
 """
 
 from __future__ import annotations

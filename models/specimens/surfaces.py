@@ -1,4 +1,4 @@
-"""What lies before the camera, painted on one plane: cards on a desk, a cut-out copy, a tablet that shows a card."""
+"""What is in front of the camera, painted on one plane: cards on a desk, a cut-out copy, a tablet that shows a card."""
 
 from __future__ import annotations
 

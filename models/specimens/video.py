@@ -1,6 +1,6 @@
-"""Pictures → an MP4 file in memory: H.264 by PyAV, one thread, so that the same frames give the same bytes.
+"""Encodes pictures as an MP4 file in memory: H.264 by PyAV, one thread, so that the same frames give the same bytes.
 
-x264's fastest preset: baseline tools and several megabits a second, as the hardware encoders of phones write.
+x264's fastest preset: baseline tools and several megabits a second, like the hardware encoders of phones.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
-"""Where the lines of text of a page are, by PP-OCR's detector (differentiable binarisation, Liao et al. 2020,
-arXiv:1911.08947): a map of how likely each pixel is inside a line's core, thresholded, each core grown to its line.
+"""Finds the lines of text of a page with PP-OCR's detector (differentiable binarisation, Liao et al. 2020,
+arXiv:1911.08947).
+
+The network maps how likely each pixel is to lie in the core of a line. The map is thresholded, and each core is grown
+to the size of its line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""PP-OCR's networks as they lie in rapidocr's wheel, and the recogniser made lighter before it is loaded.
+"""PP-OCR's networks as packaged in rapidocr's wheel, with a lighter recogniser.
 
-rapidocr itself is not imported: of the CPU time of a page its wrappers took a tenth. Finding lines is in
-`models.text.boxes`, reading them in `models.text.strips`.
+rapidocr itself is not imported: its wrappers took a tenth of the CPU time of a page. Lines are found in
+`models.text.boxes` and read in `models.text.strips`. The recogniser's graph is made lighter before it is loaded.
 
 Networks: PP-OCRv6 small (detection, recognition) and PP-OCR mobile v2.0 (direction), PaddlePaddle, Apache-2.0.
 """

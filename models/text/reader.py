@@ -1,8 +1,8 @@
-"""Printed text of a rectified page: lines with their places, by PP-OCR's networks from rapidocr's wheel.
+"""Reads the printed text of a rectified page: lines and their positions, by PP-OCR's networks from rapidocr's wheel.
 
-One pass: find the lines at reduced size (`models.text.boxes`), decide once for the whole page which way is up, read
-each line (`models.text.strips`). What the text means is for `models.fields.consistency`; the machine readable zone has
-its own reader (`models.mrz.reader`).
+It makes one pass: find the lines at reduced size (`models.text.boxes`), decide once for the whole page which way is up,
+read each line (`models.text.strips`). `models.fields` interprets the text; the machine readable zone has its own reader
+(`models.mrz.reader`).
 """
 
 from __future__ import annotations

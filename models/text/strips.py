@@ -1,7 +1,8 @@
-"""What a line of text says, by PP-OCR's recogniser on strips cut from the page, and which way up a strip stands.
+"""Recognises the text on strips cut from the page, and which way up each strip is, by PP-OCR's networks.
 
-A page of ID1_SIZE has some 3000 pixels of strip at full width and 48 rows; recognition is three quarters of the time of
-a page and linear in them. So strips are narrower and lower than the network was made for, as far as nothing is lost.
+At full width and 48 rows, a page of ID1_SIZE has some 3000 pixels of strip. Recognition takes three quarters of the
+time of a page, in proportion to those pixels. So strips are made narrower and lower than the network was trained for,
+as far as that loses no accuracy.
 """
 
 from __future__ import annotations

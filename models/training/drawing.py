@@ -1,8 +1,8 @@
-"""Examples drawn by processes of their own while networks are trained on those that are there already.
+"""Draws training examples in separate processes while networks are trained on the examples already drawn.
 
-Drawing a scene costs as much as training on it on a CPU, and hundreds of times as much where a GPU trains: so drawing
-has as many processes as there are cores to give, and the newest examples lie on the device that trains. They go there
-through memory that all share: a thousand scenes a second through a pipe would keep the trainer's only thread busy.
+On a CPU, drawing a scene costs as much as training on it; with a GPU for training, hundreds of times as much. So
+drawing has as many processes as there are spare cores, and the newest examples are kept on the training device. They
+are passed through shared memory: a thousand scenes a second through a pipe would keep the trainer's only thread busy.
 """
 
 from __future__ import annotations

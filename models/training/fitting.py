@@ -1,6 +1,6 @@
-"""How the page networks are trained: several at once on the same examples, which are drawn meanwhile; the moving
-average of the weights is kept. What is drawn and what the losses are belongs to `pages`, `page_finder` and
-`page_corners`.
+"""Trains the page networks: several at once on the same examples, which are drawn meanwhile.
+
+The moving average of the weights is kept. `pages`, `page_finder` and `page_corners` define the examples and the losses.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Faces of documents that never were: what the page finder learns pages from.
+"""Pictures of invented documents, from which the page finder learns what a page is.
 
 Procedural cards (bands, lines of writing, portraits, guilloches, machine readable lines) in every colour scheme, and
-the fronts and backs of the project's own specimens. Nothing photographed, nothing downloaded.
+the fronts and backs of the project's own specimens. Nothing is photographed or downloaded.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the network that looks at roughly found pages again (`models.page.corners`) is trained by: outlines of each
-scene, and the losses of what it says of them. Run by `models.training.pages`.
+"""Training data and losses of the network that refines roughly found outlines (`models.page.corners`). Run by
+`models.training.pages`.
 
-An outline is one that the page finder itself draws, whose faults are the ones to mend, or a true one moved, turned,
-stretched, bent, or with one side at another edge; those that lie on no page teach the score. Each is looked at twice,
-as in use: the second time where the first look moved it.
+An outline is either one that the page finder itself drew, with the errors that are to be corrected, or a true one that
+was moved, turned, stretched or bent, or that has one side at another edge. Outlines that lie on no page teach the
+score. Each outline is seen twice, as in use: the second time where the first look moved it.
 """
 
 from __future__ import annotations

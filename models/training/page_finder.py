@@ -1,4 +1,4 @@
-"""What the page finder's mask network is trained by. Run by `models.training.pages`."""
+"""Training data and loss of the page finder's mask network. Run by `models.training.pages`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Pictures with other documents than a card on a table, drawn from a seed: open passports, scans that the document
-fills, and line drawings of documents. The page networks are trained on them too, and measured apart on others.
+"""Pictures with documents other than a card on a table, drawn from a seed: open passports, scans that the document
+fills, and line drawings of documents.
+
+The page networks are trained on them too. They are measured on other pictures of these kinds, apart from the rest.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Synthetic scenes with a page, two or none, drawn from a seed: what the page finder is trained and measured on."""
+"""Synthetic scenes with one page, two or none, drawn from a seed: the page finder is trained and measured on them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Flattened views of outlines, as `models.page.corners.view` makes them, of many scenes at once on the device that
-trains; and the geometry of outlines that goes with it.
+"""Flattened views of outlines, as `models.page.corners.view` makes them, of many scenes at once on the training device;
+and the geometry of outlines that they need.
 
-A scene is drawn once and looked at some ten times while it is in the pool, each time by other outlines: taken where the
-scenes lie, no view is seen twice. Outlines are float (N, 4, 2), transforms float (N, 3, 3).
+A scene is drawn once and seen some ten times while it is in the pool, each time through other outlines. The views are
+made where the scenes are stored, so no view is seen twice. Outlines are float (N, 4, 2), transforms float (N, 3, 3).
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Trains both page networks on the same scenes, which are drawn on the fly.
 
     python -m models.training.pages --seed 0 --minutes 120
-    python -m models.training.pages --go-on --seed 1                            from the weights on record
+    python -m models.training.pages --go-on --seed 1                            starts from the current weights
     python -m models.training.pages --go-on --seed 2 --device cuda --drawers 15
 
-Weights in `--out` are used once they lie in `models/weights` with their digests in its table. `veridask evaluate page
---seeds 1-30` measures them together, as they are used, on other scenes, cards and specimens.
+To use the weights written to `--out`, copy them to `models/weights` and enter their digests in its table. `veridask
+evaluate page --seeds 1-30` measures both networks together, as in use, on other scenes, cards and specimens.
 """
 
 from __future__ import annotations

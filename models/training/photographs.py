@@ -1,6 +1,6 @@
-"""Photographs that come with scikit-image and matplotlib: what a frame without a page looks like when it is no drawing.
+"""Photographs that come with scikit-image and matplotlib: examples of frames without a page that are not drawn.
 
-Drawn scenes alone taught the network that anything photographed is a page: it found one in 92 of 100 portraits.
+Trained on drawn scenes alone, the network took any photograph for a page: it found one in 92 of 100 portraits.
 """
 
 from __future__ import annotations
