@@ -5,7 +5,7 @@ WORKDIR /src
 RUN python -m venv --without-pip /opt/veridask
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
 # The libraries first, with no package in the folder: a layer that a change of the code leaves alone.
-COPY constraints.txt pyproject.toml README.md ./
+COPY constraints.txt pyproject.toml README.md LICENSE NOTICE ./
 RUN pip --python /opt/veridask/bin/python install ".[api,postgres,tracing]"
 COPY models models
 COPY workers workers

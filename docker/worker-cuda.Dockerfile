@@ -5,7 +5,7 @@ FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/veridask
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
-COPY constraints.txt pyproject.toml README.md ./
+COPY constraints.txt pyproject.toml README.md LICENSE NOTICE ./
 RUN pip --python /opt/veridask/bin/python install ".[worker]" \
     && /opt/veridask/bin/python -c "import sys, torch; sys.exit(0 if torch.version.cuda else 'torch without CUDA')"
 COPY models models

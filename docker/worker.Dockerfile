@@ -11,7 +11,7 @@ ARG TORCH_INDEX=""
 # Without its dependencies, which that index holds in other versions: they come with the next line.
 RUN pip --python /opt/veridask/bin/python install --no-deps ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch \
     && python -c "import runpy, sys; made = runpy.run_path('/opt/veridask/lib/python3.11/site-packages/torch/version.py'); sys.exit('CUDA torch: set TORCH_INDEX' if made['cuda'] else 0)"
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE NOTICE ./
 RUN pip --python /opt/veridask/bin/python install ".[worker]"
 COPY models models
 COPY workers workers

@@ -131,8 +131,7 @@ def status_of(error: type[VeridaskError]) -> tuple[int, str]:
     return next(STATUS[parent] for parent in error.__mro__ if parent in STATUS)
 
 
-async def _veridask_error(_request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, VeridaskError)  # noqa: S101  registered for this class only
+async def _veridask_error(_request: Request, error: VeridaskError) -> ProblemResponse:
     status, title = status_of(type(error))
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     if isinstance(error, errors.TooManyRequestsError):
@@ -145,8 +144,7 @@ async def _veridask_error(_request: Request, error: Exception) -> ProblemRespons
     return problem(status, error.code, title, error.detail, headers=headers)
 
 
-async def _invalid(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, RequestValidationError)  # noqa: S101
+async def _invalid(request: Request, error: RequestValidationError) -> ProblemResponse:
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not content_type.endswith(("/json", "+json")) and any(_is_unread_body(e) for e in error.errors()):
         status, title = status_of(MediaTypeError)
@@ -169,8 +167,7 @@ def _is_unread_body(error: Mapping[str, Any]) -> bool:
     return bool(error["loc"] == ("body",) and error["type"] != "missing")
 
 
-async def _http_exception(request: Request, error: Exception) -> ProblemResponse:
-    assert isinstance(error, HTTPException)  # noqa: S101
+async def _http_exception(request: Request, error: HTTPException) -> ProblemResponse:
     if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
         # FastAPI's answer to a body that is no text, nests too deep or holds a number of thousands of digits.
         return problem(422, "invalid_request", "The request is not valid", "The body is not valid JSON.")
@@ -203,8 +200,8 @@ async def _gone(_request: Request, _error: Exception) -> ProblemResponse:
 
 def install(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
-    app.add_exception_handler(VeridaskError, _veridask_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(ClientDisconnect, _gone)
-    app.add_exception_handler(Exception, _unexpected)
+    app.exception_handler(VeridaskError)(_veridask_error)
+    app.exception_handler(RequestValidationError)(_invalid)
+    app.exception_handler(HTTPException)(_http_exception)
+    app.exception_handler(ClientDisconnect)(_gone)
+    app.exception_handler(Exception)(_unexpected)

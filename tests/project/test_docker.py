@@ -70,7 +70,8 @@ def test_only_what_the_images_copy_is_sent_to_the_builder() -> None:
     lines = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     sent = {line[1:] for line in lines if line.startswith("!")}
-    assert sent == {"README.md", "constraints.txt", "pyproject.toml", "graphs", "models", "service", "workers"}
+    files = {"LICENSE", "NOTICE", "README.md", "constraints.txt", "pyproject.toml"}
+    assert sent == files | {"graphs", "models", "service", "workers"}
 
 
 def test_extras_that_images_install_are_the_projects() -> None:

@@ -4,7 +4,7 @@ A revision is a file in `versions`, numbered `0001`, `0002`, … without branche
 
 1. Change `service.store.tables`.
 2. Let `veridask db upgrade` create a store of the newest revision in a new folder.
-3. Run `VERIDASK_DATA_DIR=FOLDER alembic revision --autogenerate --rev-id 0003 --message "…"`.
+3. Run `alembic -x url=sqlite:///FOLDER/cases.sqlite revision --autogenerate --rev-id 0003 --message "…"`.
 4. Review the file: autogenerate detects neither triggers nor renamed columns.
 
 A released revision is never changed. Each runs on SQLite and PostgreSQL. Processes of the previous release keep working
