@@ -193,7 +193,7 @@ class Cases:
         accepts = get_profile(case.profile).accepts[step]
         if content_type != UNKNOWN_TYPE and MEDIA_TYPES.get(content_type) not in accepts:
             wanted = ", ".join(name for name, kind in MEDIA_TYPES.items() if kind in accepts)
-            raise MediaTypeError(f"Step {step} accepts {wanted}. Set Content-Type to one of these or {UNKNOWN_TYPE}.")
+            raise MediaTypeError(f"Step {step} accepts {wanted}. Set Content-Type to one of these.")
         if length is not None and length > self._settings.max_upload_bytes:
             raise MediaTooLargeError(
                 f"The media is larger than {self._settings.max_upload_bytes} bytes. Record a shorter one."
