@@ -25,11 +25,11 @@ demo: $(READY)
 	$(BIN)/veridask demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # The same service with its cases in PostgreSQL.
 test-postgresql: $(READY)
-	$(BIN)/python -m pytest --case-store=postgresql -n 4 --dist loadfile
+	$(BIN)/python -m pytest --case-store=postgresql -n auto --maxprocesses 4 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff check .
