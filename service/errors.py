@@ -1,46 +1,46 @@
-"""Errors of the service; a branch of the tree in `models.errors`. `service.http.problems` says what each is over HTTP.
+"""Errors of the service, a branch of the tree in `models.errors`. `service.http.problems` maps each to an HTTP answer.
 
 VeridaskError
 └── ServiceError
-    ├── SettingsError               a setting that is unsafe or contradicts another: refuse to start
-    ├── CertificatesError           certificates are there already, or a renewal misses its CA
-    ├── UnknownCaseError            no case of that id
+    ├── SettingsError               a setting is unsafe or contradicts another: refuse to start
+    ├── CertificatesError           certificates exist already, or the CA for a renewal is missing
+    ├── UnknownCaseError            no case has this id
     ├── UnknownStepError            the case's profile has no such step
-    ├── UnauthenticatedError        no credential, or one that is unknown, revoked or over
-    │   └── WrongSecretError            a client secret that does not open this case
-    ├── ForbiddenError              a credential that may not do this
-    ├── UnknownKeyError             no API key of that id
-    ├── TooManyRequestsError        a key or a case asks too often
-    ├── CaseClosedError             the case takes no more input
-    ├── CaseOpenError               the case has not ended: nothing of it is erased
-    ├── NotInReviewError            the case waits for no person's decision
-    ├── NoAttemptsError             a step was uploaded as often as it may be
-    ├── StepTakenError              the step has its upload already
-    ├── ConflictError               another request changed the same thing first
-    ├── IdempotencyError            the same Idempotency-Key with another request
+    ├── UnauthenticatedError        the credential is missing, unknown, revoked or expired
+    │   └── WrongSecretError            the client secret does not open this case
+    ├── ForbiddenError              the credential does not allow this request
+    ├── UnknownKeyError             no API key has this id
+    ├── TooManyRequestsError        a rate limit is exceeded
+    ├── CaseClosedError             the case accepts no more input
+    ├── CaseOpenError               the case is still open, so it cannot be redacted
+    ├── NotInReviewError            the case is not waiting for a reviewer
+    ├── NoAttemptsError             a step has used all its attempts
+    ├── StepTakenError              the step already has its upload
+    ├── ConflictError               another request changed the same object first
+    ├── IdempotencyError            the Idempotency-Key was used with a different request
     ├── UploadTimeoutError          the body did not arrive in time
-    ├── TusRequestError             a request that is none of tus 1.0
-    │   └── TusVersionError             of another version of tus
+    ├── TusRequestError             the request does not follow tus 1.0
+    │   └── TusVersionError             the request does not name tus 1.0.0
     ├── UnknownUploadError          the case has no such upload
-    ├── UploadEndedError            nothing more is taken for a resumable upload
-    ├── UploadOffsetError           a resumable upload goes on at another byte
-    ├── UploadBusyError             another request writes to a resumable upload
-    ├── UploadPiecesError           a resumable upload came in too many pieces
-    ├── ChecksumError               a piece of an upload has not the checksum that came with it
-    ├── UnknownEndpointError        no webhook endpoint of that id
-    ├── UnknownDeliveryError        the endpoint has no delivery of that id
-    ├── EndpointDisabledError       nothing is sent to the endpoint
-    ├── TooManyEndpointsError       no more webhook endpoints are made
-    ├── WebhookUrlError             no webhook goes to that URL
-    ├── ForgottenError              what spoke of the person was erased
+    ├── UploadEndedError            the resumable upload accepts no more bytes
+    ├── UploadOffsetError           the offset sent is not the current one
+    ├── UploadBusyError             another request is writing to the resumable upload
+    ├── UploadPiecesError           the resumable upload arrived in too many pieces
+    ├── ChecksumError               a piece of an upload does not match its checksum
+    ├── UnknownEndpointError        no webhook endpoint has this id
+    ├── UnknownDeliveryError        the endpoint has no delivery with this id
+    ├── EndpointDisabledError       the webhook endpoint is disabled
+    ├── TooManyEndpointsError       the limit of webhook endpoints is reached
+    ├── WebhookUrlError             webhooks cannot be sent to this URL
+    ├── ForgottenError              the personal data of the case was erased
     ├── AuditBrokenError            a line of the audit log is missing or was changed
-    ├── StoreRevisionError          the tables of the case store are of another revision: refuse to start
+    ├── StoreRevisionError          the case store's tables have a revision that this build cannot use: refuse to start
     └── UnavailableError            try again later
-        ├── StoreUnavailableError       the case store is away, locked or full
+        ├── StoreUnavailableError       the case store does not answer, is locked or is full
         ├── EvidenceUnavailableError    the evidence cannot be written or read
-        ├── KeyMissingError             sealed by an encryption key that is not there
-        ├── SealBrokenError             sealed data was changed, cut off or put in another's place
-        ├── BacklogError                too many cases wait for their decision
+        ├── KeyMissingError             an encryption key is missing
+        ├── SealBrokenError             sealed data was changed, cut off or moved
+        ├── BacklogError                too many cases are waiting for a decision
         └── ServerStartError            a server started as a child process did not become ready
 """
 
@@ -50,61 +50,61 @@ from models.errors import VeridaskError
 
 
 class ServiceError(VeridaskError):
-    """Something of the service cannot go on."""
+    """Base of all errors of the service."""
 
     code = "service_error"
 
 
 class SettingsError(ServiceError):
-    """A setting that is unsafe or contradicts another."""
+    """A setting is unsafe or contradicts another one: the service refuses to start."""
 
     code = "unsafe_settings"
 
 
 class CertificatesError(ServiceError):
-    """Certificates cannot be made here: some are there already, or a renewal misses its CA."""
+    """Certificates cannot be made: some exist already, or the CA needed for a renewal is missing."""
 
     code = "certificates"
 
 
 class UnknownCaseError(ServiceError):
-    """No case of that id."""
+    """No case has this id."""
 
     code = "unknown_case"
 
 
 class UnknownStepError(ServiceError):
-    """The case's profile has no such step."""
+    """The profile of the case has no such step."""
 
     code = "unknown_step"
 
 
 class UnauthenticatedError(ServiceError):
-    """No credential, or one that is unknown, revoked or over."""
+    """The credential is missing, unknown, revoked or expired."""
 
     code = "unauthenticated"
 
 
 class WrongSecretError(UnauthenticatedError):
-    """A client secret that does not open this case: it is of another one, was changed, or its time is over."""
+    """The client secret does not open this case: it belongs to another case, was changed, or has expired."""
 
     code = "wrong_client_secret"
 
 
 class ForbiddenError(ServiceError):
-    """A credential that may not do this."""
+    """The credential is valid but does not allow this request."""
 
     code = "forbidden"
 
 
 class UnknownKeyError(ServiceError):
-    """No API key of that id."""
+    """No API key has this id."""
 
     code = "unknown_key"
 
 
 class TooManyRequestsError(ServiceError):
-    """A key or a case asks too often. retry_after_s: when to come again."""
+    """An API key, or the requests for one case, exceed the rate limit. retry_after_s: seconds to wait."""
 
     code = "too_many_requests"
 
@@ -115,157 +115,157 @@ class TooManyRequestsError(ServiceError):
 
 
 class CaseClosedError(ServiceError):
-    """The case takes no more input: it is decided, canceled or expired."""
+    """The case accepts no more input: it is decided, canceled or expired."""
 
     code = "case_not_open"
 
 
 class CaseOpenError(ServiceError):
-    """The case has not ended: nothing of it is erased."""
+    """The case is still open, so it cannot be redacted."""
 
     code = "case_open"
 
 
 class NotInReviewError(ServiceError):
-    """The case waits for no person's decision: it is not in review, or another reviewer was faster."""
+    """The case is not waiting for a reviewer: it is not in review, or another reviewer was faster."""
 
     code = "case_not_in_review"
 
 
 class NoAttemptsError(ServiceError):
-    """A step was uploaded as often as it may be: it cannot be asked for again."""
+    """A step has used all its attempts and cannot be requested again."""
 
     code = "no_attempts_left"
 
 
 class StepTakenError(ServiceError):
-    """The step has its upload already and no retake was asked for."""
+    """The step already has its upload, and no retake was requested."""
 
     code = "step_not_open"
 
 
 class ConflictError(ServiceError):
-    """Another request changed the same thing first: nothing was stored."""
+    """Another request changed the same object first: nothing was stored."""
 
     code = "conflict"
 
 
 class IdempotencyError(ServiceError):
-    """The same Idempotency-Key was used with another request."""
+    """The Idempotency-Key was already used with a different request."""
 
     code = "idempotency_key_reused"
 
 
 class UploadTimeoutError(ServiceError):
-    """The body did not arrive in the time allowed."""
+    """The body did not arrive within the time allowed."""
 
     code = "upload_timeout"
 
 
 class TusRequestError(ServiceError):
-    """A request that is none of tus 1.0, or asks for more of it than is there."""
+    """The request does not follow tus 1.0, or uses an extension that is not supported."""
 
     code = "invalid_tus_request"
 
 
 class TusVersionError(TusRequestError):
-    """A request that does not say that it is of tus 1.0.0."""
+    """The request does not name tus 1.0.0."""
 
     code = "unsupported_tus_version"
 
 
 class UnknownUploadError(ServiceError):
-    """The case, or this step of it, has no upload of that id."""
+    """The case, or this step of it, has no upload with this id."""
 
     code = "unknown_upload"
 
 
 class UploadEndedError(ServiceError):
-    """Nothing more is taken for a resumable upload: its time is over, it was ended or refused, or its case closed."""
+    """A resumable upload accepts no more bytes: it expired, was ended or rejected, or its case is closed."""
 
     code = "upload_ended"
 
 
 class UploadOffsetError(ServiceError):
-    """A resumable upload goes on at another byte than the one that was sent."""
+    """The offset sent is not the current offset of the resumable upload."""
 
     code = "upload_offset"
 
 
 class UploadBusyError(ServiceError):
-    """Another request writes to a resumable upload."""
+    """Another request is writing to the resumable upload."""
 
     code = "upload_busy"
 
 
 class UploadPiecesError(ServiceError):
-    """A resumable upload came in too many pieces."""
+    """A resumable upload arrived in too many pieces."""
 
     code = "too_many_pieces"
 
 
 class ChecksumError(ServiceError):
-    """A piece of an upload has not the checksum that came with it."""
+    """A piece of an upload does not match the checksum sent with it."""
 
     code = "checksum_mismatch"
 
 
 class UnknownEndpointError(ServiceError):
-    """No webhook endpoint of that id."""
+    """No webhook endpoint has this id."""
 
     code = "unknown_webhook_endpoint"
 
 
 class UnknownDeliveryError(ServiceError):
-    """The endpoint has no delivery of that id."""
+    """The webhook endpoint has no delivery with this id."""
 
     code = "unknown_webhook_delivery"
 
 
 class EndpointDisabledError(ServiceError):
-    """Nothing is sent to the endpoint, because it answered that it is gone."""
+    """The webhook endpoint is disabled because it answered 410 Gone."""
 
     code = "webhook_endpoint_disabled"
 
 
 class TooManyEndpointsError(ServiceError):
-    """No more webhook endpoints are made."""
+    """The limit of webhook endpoints is reached."""
 
     code = "too_many_webhook_endpoints"
 
 
 class WebhookUrlError(ServiceError):
-    """No webhook goes to that URL: it is malformed, not https, or leads into a private network."""
+    """Webhooks cannot be sent to this URL: it is malformed, not https, or leads into a private network."""
 
     code = "unsafe_webhook_url"
 
 
 class ForgottenError(ServiceError):
-    """What spoke of the person of this case was erased: its data key is gone."""
+    """The personal data of this case was erased: its data key no longer exists."""
 
     code = "case_forgotten"
 
 
 class AuditBrokenError(ServiceError):
-    """A line of the audit log is missing, was changed, or is not the one of an anchor."""
+    """A line of the audit log is missing, was changed, or differs from its anchor."""
 
     code = "audit_broken"
 
 
 class StoreRevisionError(ServiceError):
-    """The tables of the case store are of a revision that this build cannot work with, or cannot be changed."""
+    """The tables of the case store have a revision that this build cannot use, or cannot be upgraded."""
 
     code = "store_revision"
 
 
 class UnavailableError(ServiceError):
-    """Try again later; nothing was acknowledged."""
+    """Try again later; nothing was accepted."""
 
     code = "unavailable"
 
 
 class StoreUnavailableError(UnavailableError):
-    """The case store is away, locked or full."""
+    """The case store does not answer, is locked or is full."""
 
     code = "store_unavailable"
 
@@ -277,24 +277,24 @@ class EvidenceUnavailableError(UnavailableError):
 
 
 class KeyMissingError(UnavailableError):
-    """Something was sealed by an encryption key that this process does not have."""
+    """The data was sealed with an encryption key that this process does not have."""
 
     code = "key_missing"
 
 
 class SealBrokenError(UnavailableError):
-    """Sealed data was changed, cut off, or put in the place of another."""
+    """Sealed data was changed, cut off, or moved to the place of other data."""
 
     code = "seal_broken"
 
 
 class BacklogError(UnavailableError):
-    """Too many cases wait for their decision: a new one would wait too long."""
+    """Too many cases are waiting for a decision, so no new ones are accepted."""
 
     code = "backlog_full"
 
 
 class ServerStartError(UnavailableError):
-    """A server that was started as a child process did not become ready."""
+    """A server started as a child process did not become ready."""
 
     code = "server_not_ready"

@@ -139,7 +139,7 @@ def _show(case: CaseView) -> None:
         for step in case.steps:
             for reason in step.reasons:
                 console.print(f"{step.step}: {reason.message} ({reason.code})")
-        console.print("[yellow]Film again what is named above.[/yellow]")
+        console.print("[yellow]Film again what is listed above.[/yellow]")
         return
     waited = case.timings.decision_ms or 0.0
     console.print(f"[{_COLOURS[decision.outcome]}]{decision.outcome}[/] {waited:.0f} ms after the last upload")

@@ -1,8 +1,8 @@
-"""Who asks, and what they may: API keys by their scopes, and client secrets that open one case for a while.
+"""Authentication and authorisation: API keys with scopes, and client secrets that open one case for a limited time.
 
-Every route of `/v1` says with `needs` or `case_for` which scope it wants and whether the secret of the case does too; a
-test goes through all routes with every kind of credential. Who has no right to a case is told so before it is looked
-for: nobody learns from an answer which cases there are.
+Every route of `/v1` declares with `needs` or `case_for` the scope it requires and whether the case's client secret is
+accepted too; a test calls every route with every kind of credential. Authorisation comes before the case is looked up,
+so no answer reveals which cases exist.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from service.views.cases import without_review
 from service.vocabulary import Scope
 
 _SKEW = timedelta(seconds=30)
-"""Added to a secret's time: the clocks of two API processes may differ by that."""
+"""Grace period after a secret expires: the clocks of two API processes may differ by this much."""
 
 REFUSED = (401, 403, 429)
-"""What every route answers to who may not ask, or not so often."""
+"""Statuses that every route can answer with when the caller is not allowed, or exceeds a rate limit."""
 
 CLIENT_SECRET = "client_secret"  # noqa: S105  it names the credential
-"""Who asks with the secret of the case, for the audit log."""
+"""The caller's name in the audit log when the credential is the case's client secret."""
 
 CaseId = Annotated[str, Path(description="The id of the case: `case_` and 26 characters.", max_length=64)]
 ApiKey = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `vd_…`.")
@@ -44,25 +44,25 @@ ClientSecret = HTTPBearer(
 )
 Given = Annotated[HTTPAuthorizationCredentials | None, Security(ApiKey)]
 AlsoSecret = Annotated[HTTPAuthorizationCredentials | None, Security(ClientSecret)]
-"""Says in the document that a secret opens it too; it comes in the same header, so what it holds is the same."""
+"""Adds the client secret to the OpenAPI document. It comes in the same header as a key, so the value is the same."""
 
 
 async def service_of(request: Request) -> Service:
-    """The parts of the running service. A coroutine: FastAPI calls a plain function in a thread, and a busy machine
-    lets each request wait for that once more.
+    """The running service. A coroutine, because FastAPI would run a plain function in a thread, for which each request
+    would have to wait again on a busy machine.
     """
     service: Service = request.app.state.service
     return service
 
 
 def caller(request: Request) -> str:
-    """Who asks, for the audit log: the id of the API key, or `client_secret`. For routes that want a credential."""
-    asked: str = request.state.caller
-    return asked
+    """The caller for the audit log: the id of the API key, or `client_secret`. Only for routes with a credential."""
+    name: str = request.state.caller
+    return name
 
 
 def limits_of(request: Request) -> Limits:
-    """The request rates of this process."""
+    """The rate limits of this process."""
     limits: Limits = request.app.state.limits
     return limits
 
@@ -85,10 +85,10 @@ def needs(scope: Scope | None) -> Callable[..., Awaitable[None]]:
 
 
 def case_for(scope: Scope, *, or_secret: bool = False) -> Callable[..., Awaitable[Case]]:
-    """The dependency that gives the case of the path to API keys with that scope and, with `or_secret`, to who has the
-    case's client secret.
+    """Dependency that returns the case named in the path. API keys need this scope; with `or_secret` the case's client
+    secret is accepted too.
 
-    It raises as `needs`, WrongSecretError, and UnknownCaseError to who may read cases.
+    It raises what `needs` raises, WrongSecretError, and UnknownCaseError (only for callers who are allowed).
     """
 
     async def case(request: Request, parts: Parts, case_id: CaseId, given: Given) -> Case:
@@ -150,5 +150,5 @@ CaseToChange = Annotated[Case, Depends(case_for("cases:write"))]
 
 
 def shown_to(request: Request, view: CaseView) -> CaseView:
-    """The case as its caller may see it: a client secret is not shown what reviewers wrote."""
+    """The case as this caller may see it: with a client secret, without what reviewers wrote."""
     return without_review(view) if caller(request) == CLIENT_SECRET else view

@@ -37,9 +37,9 @@ _CORS: Mapping[str, Any] = {
         "Idempotency-Key",
         "Last-Event-ID",
         "X-Request-ID",
-        *tus_protocol.ASKED,
+        *tus_protocol.REQUEST_HEADERS,
     ),
-    "expose_headers": ("Location", "Retry-After", "X-Request-ID", *tus_protocol.ANSWERED),
+    "expose_headers": ("Location", "Retry-After", "X-Request-ID", *tus_protocol.RESPONSE_HEADERS),
     "max_age": 600,
 }
 """What pages of the origins that are let in may send and read. No cookies: a credential is always a header."""

@@ -1,4 +1,4 @@
-"""Around each request: an id for its log lines, one line when it ends, safe headers, a bound on bodies read whole."""
+"""Wraps each request: a request id for its log lines, one log line at its end, safe headers, a size limit for JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.observability.metrics import Metrics
 
 log = structlog.get_logger()
 
-_GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}\Z")
 _CASE_PATH = re.compile(r"/v1/cases/(case_[0-9a-z]{26})(?:/|\Z)")
 _MAX_JSON = 64 * 1024
 _HEADERS = {
@@ -26,13 +26,13 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
 }
-"""With every answer: nothing of a person stays in a cache, is guessed to be a page, framed, or told to the next site.
-An origin is let in by CORS only where `service.http.app` was told to.
+"""Sent with every answer: personal data is not cached, not sniffed as another type, not framed, and not leaked in a
+referrer. CORS is `service.http.app`'s.
 """
 
 
 class RequestLog:
-    """ASGI middleware. A request id that the client sent (`X-Request-ID`) is taken over when it is plain."""
+    """ASGI middleware. A client's own `X-Request-ID` is used if it is 8 to 64 letters, digits, `_`, `.` or `-`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -44,10 +44,10 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if _GIVEN_ID.match(given) else secrets.token_hex(8)
+        client_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = client_id if _CLIENT_ID.match(client_id) else secrets.token_hex(8)
         case = _CASE_PATH.match(scope["path"])
-        known = {"request_id": request_id} | ({"case_id": case[1]} if case else {})
+        context = {"request_id": request_id} | ({"case_id": case[1]} if case else {})
         started, status = time.perf_counter(), 0
 
         async def answered(message: Message) -> None:
@@ -61,38 +61,40 @@ class RequestLog:
             await send(message)
 
         with (
-            structlog.contextvars.bound_contextvars(**known),
+            structlog.contextvars.bound_contextvars(**context),
             tracing.request(scope["method"], headers) as span,
         ):
             try:
-                most = None if "/uploads/" in scope["path"] else _MAX_JSON
-                await self._app(scope, _watched(receive, scope, most), answered)
+                max_bytes = None if "/uploads/" in scope["path"] else _MAX_JSON
+                await self._app(scope, _limited(receive, scope, max_bytes), answered)
             finally:
                 route, code = getattr(scope.get("route"), "path", "unknown"), scope.get(CODE)
-                taken_s = time.perf_counter() - started
+                duration_s = time.perf_counter() - started
                 tracing.answered(span, scope["method"], route, status, request_id, case[1] if case else "")
-                self._metrics.answered(scope["method"], route, status, taken_s, code)
-                said = {"code": code} if code else {}
-                ms = round(taken_s * 1000, 1)
-                log.info("request", method=scope["method"], route=route, status=status, ms=ms, **said)
+                self._metrics.answered(scope["method"], route, status, duration_s, code)
+                with_code = {"code": code} if code else {}
+                ms = round(duration_s * 1000, 1)
+                log.info("request", method=scope["method"], route=route, status=status, ms=ms, **with_code)
 
 
-def _watched(receive: Receive, scope: Scope, most: int | None) -> Receive:
-    """Take note of a body's end, and refuse one of more than `most` bytes, at once where it is announced."""
+def _limited(receive: Receive, scope: Scope, max_bytes: int | None) -> Receive:
+    """A `receive` that marks in the scope when the body has ended, and rejects a body of more than `max_bytes`: at once
+    if its Content-Length says so. None: no limit.
+    """
     size = 0
     announced = dict(scope["headers"]).get(b"content-length", b"")
-    too_large = HTTPException(413, f"The body is larger than {most} bytes")
+    too_large = HTTPException(413, f"The body is larger than {max_bytes} bytes. Send a smaller one.")
 
-    async def watched() -> Message:
+    async def limited() -> Message:
         nonlocal size
-        if most is not None and announced.isdigit() and int(announced) > most:
+        if max_bytes is not None and announced.isdigit() and int(announced) > max_bytes:
             raise too_large
         message = await receive()
         size += len(message.get("body", b""))
-        if most is not None and size > most:
+        if max_bytes is not None and size > max_bytes:
             raise too_large
         if message["type"] == "http.request" and not message.get("more_body", False):
             scope[BODY_READ] = True
         return message
 
-    return watched
+    return limited

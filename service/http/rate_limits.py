@@ -1,6 +1,6 @@
-"""How often a key, and how often a case may ask: a token bucket for each.
+"""Rate limits: one token bucket for each API key and one for each case.
 
-Counted in each API process by itself: with several behind a load balancer, up to as many times the rate get through.
+Each API process counts on its own. Behind a load balancer, N processes together let through up to N times the rate.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from service.errors import TooManyRequestsError
 from service.observability.metrics import Metrics
 
 _MOST = 100_000
-"""Buckets kept: about 20 MB. The one that was asked longest ago goes first; it is full again by then."""
+"""Most buckets in memory: about 20 MB. The least recently used one is removed first; it is full again by then."""
 
 
 class Buckets:
-    """A bucket for each name, that holds `burst` requests and fills by `rate` a second."""
+    """One token bucket per name. Each holds at most `burst` requests and refills by `rate` per second."""
 
     def __init__(self, rate: float, burst: float) -> None:
         self._rate, self._burst = rate, burst
         self._left = OrderedDict[str, tuple[float, float]]()
 
     def take(self, name: str, now: float) -> float:
-        """Take one request; gives 0, or the seconds until there is one when the bucket is empty."""
+        """Take one request. Returns 0, or the seconds until the next one if the bucket is empty."""
         left, at = self._left.pop(name, (self._burst, now))
         left = min(self._burst, left + (now - at) * self._rate)
         wait = 0.0 if left >= 1 else (1 - left) / self._rate
@@ -34,7 +34,7 @@ class Buckets:
 
 
 class Limits:
-    """The rates of a service, requests a second; for a moment ten times as many."""
+    """The rate limits of a service, in requests per second. Short bursts of ten times as many are allowed."""
 
     def __init__(self, key_rate: float, case_rate: float, metrics: Metrics | None = None) -> None:
         self._limited = (metrics or Metrics()).limited

@@ -1,6 +1,6 @@
-"""A case as records: its steps, its decision, what a reviewer said, and the events that a change of it causes.
+"""The records of a case: steps, decision, review, and the events of a change.
 
-How a case changes is in `transitions`; how it is stored in `service.store.rows`.
+`transitions` changes a case; `service.store.rows` stores it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from service.vocabulary import OPEN, Status, StepStatus
 
 @dataclass(frozen=True)
 class StepState:
-    """Where a step stands. attempts: uploads accepted so far; reasons: why it must be retaken."""
+    """The state of a step. attempts: uploads accepted so far; reasons: why it must be retaken."""
 
     state: StepStatus = "wanted"
     attempts: int = 0
@@ -27,8 +27,8 @@ class StepState:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A decision as it was recorded. decided_by: `policy`, `deadline`, or the id of the API key of who reviewed it.
-    attempts: the uploads that it speaks of. review: what a person said, where it is a person's decision.
+    """A recorded decision. decided_by: `policy`, `deadline`, or the id of the reviewer's API key. attempts: the attempt
+    of each step that it is based on. review: the review, if a person decided.
     """
 
     decision: Decision
@@ -40,8 +40,8 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Opinion:
-    """What a person says of a case that was given to one. explanation and note: in his own words; retake: the steps to
-    upload again, with `resubmission_requested` alone and always.
+    """A reviewer's decision on a case in review. explanation, note: in the reviewer's own words. retake: the steps to
+    upload again; set if and only if the outcome is `resubmission_requested`.
     """
 
     outcome: Outcome
@@ -53,7 +53,7 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Review:
-    """A person's opinion, and the decision that it took the place of."""
+    """A reviewer's decision, and the decision that it replaced."""
 
     opinion: Opinion
     replaced: Recorded
@@ -61,9 +61,9 @@ class Review:
 
 @dataclass(frozen=True)
 class Case:
-    """One person's verification. Times are UTC. checks: all that the recorded decision rests on. cell: the cluster that
-    its graph is on. replica: the API process that looks after it: the one that took its newest upload. erased_at: since
-    when nothing of the person of a redacted case is left anywhere.
+    """One person's verification. Times are UTC. checks: the results behind the recorded decision. cell: the cluster
+    that runs its graph. replica: its owner, the API process that received its newest upload. erased_at: when the last
+    personal data of a redacted case was removed.
     """
 
     id: str
@@ -86,35 +86,35 @@ class Case:
 
     @property
     def is_open(self) -> bool:
-        """Whether the case can still change by itself."""
+        """Whether the case still waits for uploads or checks."""
         return self.status in OPEN
 
     @property
     def livemode(self) -> bool:
-        """Whether something is checked: false in a sandbox."""
+        """Whether anything is checked: false for a sandbox case."""
         return not is_sandbox(self.profile)
 
     @property
     def attempts(self) -> dict[Step, int]:
-        """For each step the attempt that the graph waits for or works on."""
+        """For each step, the attempt that the graph waits for or works on."""
         return {name: max(1, step.attempts) for name, step in self.steps.items()}
 
     @property
     def spec(self) -> CaseSpec:
-        """What the case's graph is made from."""
+        """The input from which the case's graph is built."""
         marker = marker_of(self.profile, self.metadata)
         return CaseSpec(self.id, self.profile, self.attempts, self.challenge, self.created_at.date(), marker)
 
     @property
     def uploaded(self) -> frozenset[Step]:
-        """The steps whose attempt that the graph waits for was uploaded."""
+        """The steps with at least one accepted upload."""
         return frozenset(name for name, step in self.steps.items() if step.attempts)
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell about a case: `status`, `step`, `check` or `decision`, with data that JSON can hold. once: a
-    name under which it is told once although several processes hear of it.
+    """An event of a case: `status`, `step`, `check` or `decision`, with data that JSON can represent. once: a key under
+    which the event is stored only once, although several processes receive it.
     """
 
     type: str
@@ -124,7 +124,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Change:
-    """A case after a transition, and what to tell."""
+    """A case after a transition, and the events to publish."""
 
     case: Case
     events: tuple[Event, ...]

@@ -12,7 +12,7 @@ import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 TIME_ORDERED = r"[0-9a-hjkmnp-tv-z]{26}"
-"""What follows the prefix of an id, as a regular expression."""
+"""Regular expression of the part after the prefix."""
 _REST = re.compile(TIME_ORDERED)
 
 
@@ -23,10 +23,10 @@ def time_ordered(prefix: str) -> str:
 
 
 def is_id(prefix: str, text: str) -> bool:
-    """Whether `text` is such an id; whatever else a path holds is not asked for in a database."""
+    """Whether `text` is an id with this prefix. Other text from a path must not reach the database."""
     return text.startswith(f"{prefix}_") and _REST.fullmatch(text, len(prefix) + 1) is not None
 
 
 def is_case_id(text: str) -> bool:
-    """Whether `text` is the id of a case; only such text may become part of a path."""
+    """Whether `text` is the id of a case. Only such text may become part of a file path."""
     return is_id("case", text)

@@ -1,4 +1,6 @@
-"""Values ↔ JSON: what models put into a result's properties must not break a response or the store."""
+"""Conversion of values to and from JSON. Whatever a model puts into a result's properties must fit a response and the
+store.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,10 @@ STEPS = TypeAdapter(dict[str, StepState])
 
 
 def jsonable(value: Any) -> Any:
-    """`value` with JSON's types only. A number that JSON cannot hold (NaN, infinity) becomes None: it was not measured.
+    """`value` with JSON's types only. A number that JSON cannot represent (NaN, infinity) becomes None: not measured.
 
-    Dataclasses and mappings become objects; numpy scalars and arrays numbers and lists; bytes hexadecimal; anything
-    else its text.
+    Dataclasses and mappings become objects, numpy scalars and arrays become numbers and lists, bytes become
+    hexadecimal text, and anything else becomes its `str`.
     """
     match value:
         case None | bool() | int() | str() if not isinstance(value, Enum):

@@ -1,12 +1,11 @@
-"""The life of a case as pure transitions: a case and something that happened go in, the new case and its events come
-out.
+"""The life of a case as pure transitions: each takes a case and what happened, and returns the new case and its events.
 
     requires_input ⇄ processing → completed | in_review ─┐
                  └────────┴─────→ canceled | expired ────┴→ redacted
 
-A reviewer ends a case that is `in_review` as `completed`, or opens it again for a retake: → `requires_input`.
+A review completes a case that is `in_review`, or reopens it for a retake (→ `requires_input`).
 
-No I/O here: `service.store.cases` applies a transition in one transaction; `service.cases` decides when.
+No I/O: `service.store.cases` applies a transition in one transaction, and `service.cases` decides when.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def _step_event(name: Step, step: StepState) -> Event:
 
 
 def require_wanted(case: Case, name: str) -> Step:
-    """Check that the case takes an upload of that step now.
+    """Check that the case accepts an upload for this step now.
 
     Raises UnknownStepError, CaseClosedError or StepTakenError.
     """
@@ -62,12 +61,12 @@ def require_wanted(case: Case, name: str) -> Step:
 
 
 def accept(case: Case, name: str, now: datetime, replica: str) -> Change:
-    """An upload of the step was stored by that API process. Raises as `require_wanted`."""
+    """An upload of the step was stored by the API process `replica`. Raises as `require_wanted`."""
     step = require_wanted(case, name)
     received = StepState("received", case.steps[step].attempts + 1)
     steps = {**case.steps, step: received}
     status = _status(steps)
-    # A decision that asked for this retake is history once everything has come again.
+    # A decision that requested this retake no longer holds once every step is uploaded again.
     recorded = None if status == "processing" else case.recorded
     checks = () if recorded is None else case.checks
     return _changed(
@@ -84,7 +83,7 @@ def accept(case: Case, name: str, now: datetime, replica: str) -> Change:
 
 
 def judge_quality(case: Case, step: Step, attempt: int, result: CheckResult, now: datetime) -> Change | None:
-    """The quality of an upload is known: if it must and may be retaken, ask at once. None when nothing changes."""
+    """The quality of an upload is known: if it must and can be retaken, request that at once. None: nothing changes."""
     state = case.steps[step]
     reasons = tuple(r for r in result.reasons if r.retryable)
     current = case.is_open and state.state == "received" and state.attempts == attempt
@@ -97,8 +96,8 @@ def judge_quality(case: Case, step: Step, attempt: int, result: CheckResult, now
 def decide(
     case: Case, attempts: Mapping[Step, int], verdict: Verdict, now: datetime, *, decided_by: str = "policy"
 ) -> Change | None:
-    """The graph of these attempts came to its end. None when the decision is not (or no longer) wanted: the case is
-    closed, a step was uploaded again since, or these attempts are decided already. So each is recorded once.
+    """The graph of these attempts has finished. None if its decision is not needed: the case is closed, a step was
+    uploaded again since, or these attempts are already decided. So each decision is recorded once.
     """
     decided = case.recorded is not None and case.recorded.attempts == attempts
     missing = any(state.attempts == 0 for state in case.steps.values())
@@ -115,7 +114,7 @@ def decide(
         status = "requires_input"
         for step in again:
             if steps[step].state == "retake":
-                continue  # its quality asked for that already, with reasons of its own
+                continue  # the quality check has requested it already, with its own reasons
             reasons = tuple(r for r in decision.reasons if r.retryable and r.step in (step, None))
             steps[step] = StepState("retake", steps[step].attempts, reasons)
             events.append(_step_event(step, steps[step]))
@@ -123,15 +122,15 @@ def decide(
 
 
 def without_result(policy_version: str) -> Verdict:
-    """The verdict on a case whose graph cannot end: a human must look, because missing checks never count as clear."""
+    """The verdict for a case whose graph cannot finish: review, because missing checks never count as clear."""
     return Verdict(Decision("review", (reason("check_not_clear", "case", None),), policy_version), ())
 
 
 def review(case: Case, opinion: Opinion, by: str, now: datetime, expires_at: datetime) -> Change:
-    """A person decides a case that is in review. by: the id of his API key. expires_at: until when steps that he asks
-    for may come. The same said again by the same key changes nothing.
+    """A reviewer decides a case that is in review. by: the id of the reviewer's API key. expires_at: until when steps
+    to be retaken may be uploaded. The same decision by the same key changes nothing.
 
-    Raises NotInReviewError; UnknownStepError or NoAttemptsError for steps that cannot be asked for again.
+    Raises NotInReviewError; UnknownStepError or NoAttemptsError for steps that cannot be retaken.
     """
     before, retake = case.recorded, opinion.retake
     if before is not None and before.review is not None and (before.review.opinion, before.decided_by) == (opinion, by):
@@ -151,11 +150,11 @@ def review(case: Case, opinion: Opinion, by: str, now: datetime, expires_at: dat
         reasons = tuple(r for r in opinion.reasons if r.step in (step, None))
         again[step] = StepState("retake", case.steps[step].attempts, reasons)
     decision = Decision(opinion.outcome, opinion.reasons, before.decision.policy_version, retake)
-    told = {"outcome": opinion.outcome, "reasons": [r.code for r in opinion.reasons], "review": True}
+    data = {"outcome": opinion.outcome, "reasons": [r.code for r in opinion.reasons], "review": True}
     return _changed(
         case,
         now,
-        Event("decision", told),
+        Event("decision", data),
         *(_step_event(step, state) for step, state in again.items()),
         steps={**case.steps, **again},
         status="requires_input" if again else "completed",
@@ -165,7 +164,7 @@ def review(case: Case, opinion: Opinion, by: str, now: datetime, expires_at: dat
 
 
 def cancel(case: Case, now: datetime) -> Change:
-    """The customer ends the case. Raises CaseClosedError when it has ended otherwise."""
+    """The customer cancels the case. Raises CaseClosedError if it has already ended in another way."""
     if case.status == "canceled":
         return Change(case, ())
     if not case.is_open:
@@ -174,9 +173,9 @@ def cancel(case: Case, now: datetime) -> Change:
 
 
 def redact(case: Case, now: datetime) -> Change | None:
-    """All that speaks of the person goes; what stays is that there was a case, and its times. None when that was done.
+    """Remove all personal data; what remains is that the case existed, and its times. None if it was redacted before.
 
-    Raises CaseOpenError for a case that has not ended.
+    Raises CaseOpenError for a case that is still open.
     """
     if case.status == "redacted":
         return None
@@ -196,7 +195,7 @@ def redact(case: Case, now: datetime) -> Change | None:
 
 
 def expire(case: Case, now: datetime) -> Change | None:
-    """The case's time is over. One that has all its uploads is not ended by this: its decision is on the way."""
+    """The case has expired. A case with all its uploads does not expire: its decision is being made."""
     if case.status != "requires_input" or now < case.expires_at:
         return None
     return _changed(case, now, status="expired")

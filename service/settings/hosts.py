@@ -1,4 +1,4 @@
-"""Hosts as settings name them."""
+"""Parsing of hosts in settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 def host_of(address: str) -> str:
-    """The host of `host:port`, `[host]:port` or `host`; empty for what cannot be read."""
+    """The host in `host:port`, `[host]:port` or `host`; empty if it cannot be parsed."""
     try:
         return urlsplit(f"//{address}").hostname or ""
     except ValueError:
@@ -15,7 +15,7 @@ def host_of(address: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether nobody on another machine is meant: a name other than `localhost` may resolve to anything."""
+    """Whether a host is certainly this machine. A name other than `localhost` is not: it may resolve to anything."""
     if host == "localhost":
         return True
     try:

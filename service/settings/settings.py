@@ -1,8 +1,9 @@
-"""Settings, read once from the environment (`VERIDASK_…`) by the entry points and handed down.
+"""The settings, read once from the environment (`VERIDASK_…`) by the entry points and passed on.
 
-An unsafe combination refuses to start. The service speaks plain HTTP, and keys and media of people travel with it: so
-only loopback is bound unless `VERIDASK_ALLOW_REMOTE=true` says that TLS ends in front of it. A scheduler on another
-machine is joined with TLS unless `VERIDASK_ALLOW_PLAINTEXT=true` says that everyone on that network is trusted.
+The service refuses to start with an unsafe combination. It speaks plain HTTP, which carries API keys and people's
+media, so it binds loopback only, unless `VERIDASK_ALLOW_REMOTE=true` confirms that a proxy in front of it terminates
+TLS. It joins a scheduler on another machine with TLS only, unless `VERIDASK_ALLOW_PLAINTEXT=true` confirms that
+everyone on that network is trusted.
 """
 
 from __future__ import annotations
@@ -28,291 +29,342 @@ _CELL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Settings(BaseSettings):
-    """All that can be set. Times are in seconds, sizes in bytes unless the name says otherwise."""
+    """All settings. Times are in seconds and sizes in bytes unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix="VERIDASK_", frozen=True, extra="forbid", env_ignore_empty=True)
 
     data_dir: Path = Field(
         default=Path("var"),
         title="Data folder",
-        description="Case store, evidence and the service's own keys live here.",
+        description="Holds the case store, the evidence and the service's own keys. Set it to a folder with backups.",
     )
     database_url: str = Field(
         default="",
         title="Case store",
-        description="SQLAlchemy URL such as postgresql+psycopg://…; empty means SQLite in the data folder.",
+        description="SQLAlchemy URL of the database, such as postgresql+psycopg://…. Empty: SQLite in the data folder. "
+        "Set it to run several API processes.",
     )
     migrations: Migrations = Field(
-        default="at_start", title="Upgrades of the tables", description="With by_command an older store is refused."
+        default="at_start",
+        title="Database upgrades",
+        description="at_start upgrades the tables when the service starts. by_command refuses to start with old tables "
+        "until you run `veridask db upgrade`; use it if the service may not change tables.",
     )
     evidence_url: str = Field(
         default="",
-        title="Evidence",
-        description="Object storage: s3://bucket/folder, gs://… or az://…, with the credentials that its own tools "
-        "read (AWS_…, GOOGLE_…, AZURE_…); empty means a folder in the data folder.",
+        title="Evidence storage",
+        description="Object storage for media: s3://bucket/folder, gs://… or az://…, with credentials from the usual "
+        "variables (AWS_…, GOOGLE_…, AZURE_…). Empty: a folder in the data folder. Set it to run API processes on "
+        "several machines.",
     )
     evidence_endpoint: str = Field(
         default="",
-        title="S3 service",
-        description="URL of an S3 service other than Amazon's: https, or http on loopback.",
+        title="S3 endpoint",
+        description="URL of an S3 service other than Amazon's: https, or http on loopback. Empty: Amazon's.",
     )
     service_key_file: Path | None = Field(
         default=None,
         title="Service key",
-        description="File of 32 random bytes that client secrets come from, the same for all API processes; empty "
-        "means one that is made in the data folder.",
+        description="File with 32 random bytes from which client secrets are derived. Empty: a file that is created in "
+        "the data folder. Set it if API processes have different data folders: all need the same key.",
     )
     encryption_keys_file: Path | None = Field(
         default=None,
         title="Encryption keys",
-        description="File of keys that seal evidence and case store, one a line as id:base64 of 32 random bytes, the "
-        "same for all API processes; the first one seals, the others only open. Empty means one that is made in the "
-        "data folder.",
+        description="File with the keys that encrypt evidence and case store, one per line as id:base64 of 32 random "
+        "bytes. The first key encrypts, the others only decrypt. Empty: a file that is created in the data folder. Set "
+        "it to rotate keys, or if API processes have different data folders: all need the same file.",
     )
-    host: str = Field(default="127.0.0.1", title="Address to bind", description="An IP address, or localhost.")
-    port: int = Field(default=8080, ge=0, le=65535, title="Port to bind", description="0 takes a free one.")
+    host: str = Field(
+        default="127.0.0.1",
+        title="Bind address",
+        description="IP address, or localhost. Any other than loopback also needs VERIDASK_ALLOW_REMOTE.",
+    )
+    port: int = Field(default=8080, ge=0, le=65535, title="Bind port", description="TCP port. 0 picks a free one.")
     sandbox: bool = Field(
         default=False,
         title="Sandbox",
-        description="Take cases of sandbox profiles, in which nothing is checked; off where people are verified.",
+        description="Accept cases of sandbox profiles, which check nothing. Set true for integration tests only, never "
+        "where people are verified.",
     )
     allow_remote: bool = Field(
         default=False,
         title="Bind beyond loopback",
-        description="Keys and media would travel in plain text; true says that TLS ends in front of this service.",
+        description="The service speaks plain HTTP. Set true only if a proxy in front of it terminates TLS; otherwise "
+        "API keys and media travel unencrypted.",
     )
     scheduler: str = Field(
         default="",
         title="Dask scheduler",
-        description="Address such as tls://10.0.0.5:8786, or several cells as a=tls://…,b=tls://…; empty means that "
+        description="Address such as tls://10.0.0.5:8786, or several clusters (cells) as a=tls://…,b=tls://…. Empty: "
         "`serve` starts its own cluster on loopback.",
     )
     tls_ca: Path | None = Field(
         default=None,
-        title="CA of the cluster",
-        description="PEM file; a tls:// scheduler wants it, a certificate and its key. `veridask certs` makes them.",
+        title="Cluster CA",
+        description="PEM file of the cluster's certificate authority. A tls:// scheduler needs this, a certificate and "
+        "its key; `veridask certs` makes all three.",
     )
     tls_cert: Path | None = Field(
-        default=None, title="Certificate towards the cluster", description="PEM file of this process."
+        default=None,
+        title="Cluster certificate",
+        description="PEM file of the certificate that this process presents to the cluster. Needed for tls://.",
     )
     tls_key: Path | None = Field(
-        default=None, title="Key of that certificate", description="PEM file; must not be readable by everyone."
+        default=None,
+        title="Cluster key",
+        description="PEM file of the key of that certificate; not readable by everyone. Needed for tls://.",
     )
     allow_plaintext: bool = Field(
         default=False,
         title="Scheduler without TLS",
-        description="Join a tcp:// scheduler beyond loopback; true says that everyone on that network is trusted.",
+        description="Allow a tcp:// scheduler beyond loopback. Set true only if you trust everyone on that network: "
+        "anyone who reaches the scheduler can read cases and run code.",
     )
     cluster_timeout_s: float = Field(
-        default=30.0, gt=0, le=600, title="Cluster time-out", description="Longest wait for an answer of the scheduler."
+        default=30.0,
+        gt=0,
+        le=600,
+        title="Cluster timeout",
+        description="Longest wait for an answer of the scheduler, in seconds. Raise it for a slow network.",
     )
     cpu_threads: int = Field(
-        default=2, ge=1, le=256, title="Threads of the embedded CPU worker", description="One per core."
+        default=2,
+        ge=1,
+        le=256,
+        title="Embedded CPU worker threads",
+        description="Tasks that each CPU worker of the embedded cluster runs at once. Set it to the number of cores.",
     )
     gpu_threads: int = Field(
         default=2,
         ge=1,
         le=256,
-        title="Threads of the embedded GPU worker",
-        description="Bounds the batch across cases.",
+        title="Embedded GPU worker threads",
+        description="Tasks that each GPU worker of the embedded cluster runs at once; limits batches across cases. "
+        "Raise it if a GPU is not fully used.",
     )
     max_cpu_workers: int = Field(
         default=1,
         ge=1,
         le=64,
-        title="Most CPU workers of the embedded cluster",
-        description="Above 1, workers are started and retired by load. Each takes about 0.5 to 1.2 GiB.",
+        title="Embedded CPU workers",
+        description="Most CPU workers of the embedded cluster. Above 1, they start and stop with the load. Each needs "
+        "about 0.5 to 1.2 GiB of memory.",
     )
     max_gpu_workers: int = Field(
-        default=1, ge=1, le=64, title="Most GPU workers of the embedded cluster", description="As for CPU workers."
+        default=1,
+        ge=1,
+        le=64,
+        title="Embedded GPU workers",
+        description="Most GPU workers of the embedded cluster, with the same rules as for CPU workers.",
     )
     scale_wait_s: float = Field(
         default=2.0,
         gt=0,
         le=600,
-        title="Wait that scales up",
-        description="One more worker when the oldest task that could run has waited longer.",
+        title="Scale-up wait",
+        description="Start another worker when the oldest runnable task has waited longer than this, in seconds. Lower "
+        "it for faster decisions under load.",
     )
     scale_quiet_s: float = Field(
         default=60.0,
         gt=0,
         le=86400,
-        title="Quiet time that scales down",
-        description="One idle worker less after each such time in which one less would have done.",
+        title="Scale-down time",
+        description="Stop an idle worker after each period in which one fewer would have been enough, in seconds. "
+        "Raise it if workers start and stop too often.",
     )
     max_upload_bytes: int = Field(
         default=64 * 1024 * 1024,
         ge=1024,
         le=WIDEST.max_bytes,
         title="Largest upload",
-        description="More is answered with 413.",
+        description="In bytes. Larger uploads are answered with 413. Raise it for cameras with a high bit rate.",
     )
     max_media_seconds: float = Field(
         default=30.0,
         gt=0,
         le=WIDEST.max_seconds,
         title="Longest video",
-        description="By the container's header; more is answered with 413.",
+        description="In seconds, by the container's header. Longer videos are answered with 413.",
     )
     max_media_side: int = Field(
         default=4096,
         ge=64,
         le=WIDEST.max_side,
         title="Largest width or height",
-        description="In pixels; more is answered with 413.",
+        description="Of pictures and videos, in pixels. Larger media are answered with 413.",
     )
     cors_origins: tuple[str, ...] = Field(
         default=(),
         max_length=64,
-        title="Web pages that may ask",
-        description='Origins of pages whose scripts may ask from a browser, as a JSON list: ["https://app.example"]; '
-        "none by default. http is for this machine alone.",
+        title="CORS origins",
+        description='Origins whose pages may call the API from a browser, as a JSON list: ["https://app.example"]. '
+        "http:// is allowed for this machine only. Set it if your own web page calls the API.",
     )
     public_origin: str = Field(
         default="",
         title="Public origin",
-        description="Where persons' devices reach this service, such as https://verify.example: links to the capture "
-        "page begin with it. Empty: links are given only to who asks on loopback.",
+        description="Origin at which people's devices reach this service, such as https://verify.example. Links to the "
+        "capture page begin with it. Empty: only requests on loopback get a link. Set it to send people links.",
     )
     client_secret_s: int = Field(
         default=3600,
         ge=60,
         le=86400,
-        title="Life of a client secret",
-        description="Another one can be had with an API key.",
+        title="Client secret lifetime",
+        description="In seconds. An API key can create another secret later. Raise it if people need longer.",
     )
     key_rate: float = Field(
         default=100.0,
         gt=0,
         le=100_000,
-        title="Requests a second of an API key",
-        description="Ten times as many for a moment; more is answered with 429. Counted in each API process.",
+        title="Rate limit of an API key",
+        description="Requests per second; short bursts may be ten times as large. More are answered with 429. Each API "
+        "process counts on its own.",
     )
     case_rate: float = Field(
         default=20.0,
         gt=0,
         le=100_000,
-        title="Requests a second about one case",
-        description="As for keys.",
+        title="Rate limit of a case",
+        description="Requests per second about one case, with any credential; the same rules as for API keys.",
     )
     upload_timeout_s: float = Field(
         default=300.0,
         gt=0,
         le=3600,
-        title="Upload time-out",
-        description="From the request to the last byte of its body.",
+        title="Upload timeout",
+        description="Longest time from request to last byte of its body, in seconds. Raise it for slow networks.",
     )
     resumable_s: int = Field(
         default=3600,
         ge=1,
         le=604_800,
-        title="Life of an unfinished resumable upload",
-        description="From its last bytes on; then they are removed.",
+        title="Resumable upload lifetime",
+        description="An unfinished upload is removed this long after its last bytes, in seconds.",
     )
     min_free_bytes: int = Field(
         default=256 * 1024 * 1024,
         ge=0,
         title="Disk reserve",
-        description="With less free, uploads are answered with 503.",
+        description="Free space to keep on the disk of the data folder, in bytes. With less, uploads are answered with "
+        "503.",
     )
     max_decoding: int = Field(
         default=16,
         ge=1,
         le=4096,
-        title="Uploads on their way",
-        description="Handed to one cell at once by this process; each takes up to 100 MB until its quality is known.",
+        title="Uploads on a cluster",
+        description="Uploads that this process hands to one cluster at once. Each needs up to 100 MB of worker memory "
+        "until its quality is known: lower it if workers run out of memory.",
     )
     max_backlog: int = Field(
         default=1000,
         ge=1,
         le=1_000_000,
-        title="Longest backlog",
-        description="Cases that may wait for their decision; with more, new ones are answered with 503.",
+        title="Largest backlog",
+        description="Cases that may wait for a decision. With more, new cases are answered with 503. Lower it to keep "
+        "waits short.",
     )
     probe_processes: int = Field(
         default=2,
         ge=1,
         le=16,
         title="Probe processes",
-        description="Child processes that look at media before they are taken.",
+        description="Child processes that open media before an upload is accepted. Raise it if uploads wait for them.",
     )
     probe_timeout_s: float = Field(
         default=10.0,
         gt=0,
         le=120,
-        title="Probe time-out",
-        description="Media that takes longer to open is undecodable.",
+        title="Probe timeout",
+        description="In seconds. Media that takes longer to open is rejected as undecodable.",
     )
     probe_memory_bytes: int = Field(
         default=512 * 1024 * 1024,
         ge=256 * 1024 * 1024,
         le=2**34,
-        title="Memory of a probe process",
-        description="Beside twice the media itself; media that takes more to open is undecodable. The first frame of "
-        "16 megapixels takes up to 360 MB.",
+        title="Probe memory",
+        description="Memory of a probe process in bytes, in addition to twice the size of the media. Media that needs "
+        "more is rejected as undecodable. The first frame of 16 megapixels needs up to 360 MB.",
     )
     decision_timeout_s: float = Field(
         default=300.0,
         gt=0,
         le=86400,
         title="Decision deadline",
-        description="From the last upload; past it a human reviews.",
+        description="Longest time from the last upload to the decision, in seconds. After it the case goes to review.",
     )
     sweep_interval_s: float = Field(
-        default=5.0, gt=0, le=3600, title="Sweep interval", description="How often expiry and deadlines are looked at."
+        default=5.0,
+        gt=0,
+        le=3600,
+        title="Sweep interval",
+        description="Time between two checks of expiry and deadlines, in seconds. Rarely needs a change.",
     )
     event_ping_s: float = Field(
         default=15.0,
         gt=0,
         le=300,
         title="Event stream ping",
-        description="Silence after which a comment keeps a stream open.",
+        description="A comment keeps an event stream open after this many seconds of silence. Keep it below the idle "
+        "timeout of your proxy.",
     )
     drain_s: float = Field(
         default=0.0,
         ge=0,
         le=300,
         title="Drain time",
-        description="After SIGTERM, `/readyz` says 503 for so long before the port closes, and all else goes on.",
+        description="After SIGTERM, `/readyz` answers 503 for this many seconds while everything else works, then the "
+        "port closes. Set it to the time that your load balancer needs to notice.",
     )
     stop_s: float = Field(
         default=10.0,
         gt=0,
         le=600,
-        title="Time to finish",
-        description="For requests that are under way then, such as uploads; what takes longer is broken off.",
+        title="Stop time",
+        description="Seconds that running requests, such as uploads, have to finish after the port closes; then "
+        "they are aborted.",
     )
     webhook_allow_private: bool = Field(
         default=False,
         title="Webhooks into private networks",
-        description="Let webhook URLs name hosts that are not on the public Internet; true says that all who may make "
-        "endpoints are trusted.",
+        description="Allow webhook URLs whose host is not on the public Internet. Set true only if you trust everyone "
+        "who can create endpoints: they could reach hosts in your network.",
     )
     webhook_timeout_s: float = Field(
-        default=10.0, gt=0, le=60, title="Webhook time-out", description="For one attempt, from look-up to answer."
+        default=10.0,
+        gt=0,
+        le=60,
+        title="Webhook timeout",
+        description="Longest time of one attempt in seconds, from the DNS lookup to the end of the answer.",
     )
     webhook_retries_s: tuple[Annotated[float, Field(gt=0, le=86400)], ...] = Field(
         default=(5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800),
         min_length=1,
         max_length=32,
         title="Webhook retries",
-        description="Waits before each further attempt, a fifth more or less, as a JSON list; then it is given up.",
+        description="Waits before each retry in seconds, ±20 %, as a JSON list. After the last retry the delivery has "
+        "failed.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", title="Log level", description="Of the JSON lines on standard error."
+        default="info",
+        title="Log level",
+        description="Lowest level of the JSON log lines on standard error. Set debug to find an error.",
     )
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
         if len(self.cells) != len(self.scheduler.split(",")) or not all(map(_CELL.fullmatch, self.cells)):
             raise ValueError(
-                "scheduler is one address, or name=address,name=address with a different name for each cell, "
-                "of small letters, digits and hyphens"
+                "VERIDASK_SCHEDULER cannot be read. Write one address, or name=address,name=address with a different "
+                "name for each cell, in lower-case letters, digits and hyphens."
             )
         if not self.allow_remote and not self.binds_loopback:
             raise ValueError(
-                f"host {self.host} can be reached from other machines, and keys and media would travel in plain text; "
-                "bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if TLS ends in front"
+                f"The host {self.host} can be reached from other machines, and API keys and media would travel in "
+                "plain text. Bind 127.0.0.1, or set VERIDASK_ALLOW_REMOTE=true if a proxy in front terminates TLS."
             )
         for address in self.cells.values() if self.scheduler else ():
             require_safe_scheduler(
@@ -327,7 +379,8 @@ class Settings(BaseSettings):
             require_readable("VERIDASK_SERVICE_KEY_FILE", self.service_key_file, secret=True)
             if self.service_key_file.stat().st_size != SERVICE_KEY_BYTES:
                 raise ValueError(
-                    f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} has not {SERVICE_KEY_BYTES} bytes"
+                    f"VERIDASK_SERVICE_KEY_FILE: {self.service_key_file} must have exactly {SERVICE_KEY_BYTES} bytes. "
+                    "Write that many random bytes into it."
                 )
         if self.encryption_keys_file is not None:
             try:
@@ -336,33 +389,33 @@ class Settings(BaseSettings):
                 raise ValueError(f"VERIDASK_ENCRYPTION_KEYS_FILE: {error.detail}") from error
         if self.scheduler and max(self.max_cpu_workers, self.max_gpu_workers) > 1:
             raise ValueError(
-                "VERIDASK_MAX_CPU_WORKERS and VERIDASK_MAX_GPU_WORKERS are for the cluster that `serve` starts; "
-                "the workers of the scheduler named are scaled by `veridask autoscale`"
+                "VERIDASK_MAX_CPU_WORKERS and VERIDASK_MAX_GPU_WORKERS only apply to the cluster that `serve` starts, "
+                "but VERIDASK_SCHEDULER names another one. Unset them and scale its workers with `veridask autoscale`."
             )
         return self
 
     @property
     def cluster_tls(self) -> TlsFiles | None:
-        """The certificate files for the schedulers; None where they are reached without TLS."""
+        """The certificate files for the schedulers; None without TLS."""
         if self.tls_ca and self.tls_cert and self.tls_key:
             return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
         return None
 
     @property
     def media_limits(self) -> MediaLimits:
-        """The bounds that the probe holds media to."""
+        """The limits that the probe enforces on media."""
         return MediaLimits(
             max_bytes=self.max_upload_bytes, max_seconds=self.max_media_seconds, max_side=self.max_media_side
         )
 
     @property
     def binds_loopback(self) -> bool:
-        """Whether nobody on another machine reaches the service."""
+        """Whether only this machine can reach the service."""
         return is_loopback(self.host)
 
     @property
     def cells(self) -> dict[str, str]:
-        """Addresses of the schedulers by the names of their cells. One without a name is the cell `main`."""
+        """Addresses of the schedulers by the name of their cell. A single address without a name is the cell `main`."""
         named = (part.strip().rpartition("=") for part in self.scheduler.split(","))
         return {name.strip() or MAIN_CELL: address.strip() for name, _, address in named}
 

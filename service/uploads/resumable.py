@@ -1,12 +1,13 @@
-"""Uploads that go on after a lost connection: their bytes are kept piece by piece, and the whole becomes the upload of
-its step in the one way there is (`service.cases.commands`).
+"""Uploads that continue after a lost connection: their bytes are stored in pieces, and the complete media is then
+uploaded to its step like any other (`service.cases.commands`).
 
-What has come is cut into pieces of 4 MiB, and of what is left when a request ends. Each is sealed as an entry of its
-own (`service.evidence.evidence`), so that nothing is sealed twice, and counts once it is durable and its row is
-(`service.store.resumable`). The last bytes, 4 MiB at most, stay in memory until the whole media is stored: so an offset
-that has reached the length always says that the upload was accepted, and whatever fails before leaves bytes to send.
+Received bytes are cut into pieces of 4 MiB; the last piece of a request may be shorter. Each piece is encrypted as an
+entry of its own (`service.evidence.evidence`), so that nothing is encrypted twice, and counts once both the file and
+its row (`service.store.resumable`) are durable. The last bytes of the upload, at most 4 MiB, stay in memory until the
+whole media is stored. So an offset equal to the length always means that the upload was accepted, and after any earlier
+failure there are still bytes to send.
 
-What the requests look like says `service.uploads.tus_protocol`.
+`service.uploads.tus_protocol` parses the requests.
 """
 
 from __future__ import annotations
@@ -44,15 +45,17 @@ from service.uploads.tus_protocol import Checksum
 log = structlog.get_logger()
 
 _PIECE = 4 * 1024 * 1024
-"""What a killed process loses at most, and what a sender's bytes take of memory; a piece costs some milliseconds."""
+"""Bytes of a full piece: the most that a killed process loses, and the memory per sender. Storing a piece takes some
+milliseconds.
+"""
 _SMALL_PIECES = 1000
-"""Pieces beyond those of full size: requests that brought less. Each is a file."""
+"""Most pieces below full size, from short requests. Each is a file."""
 _SILENCE_S = 15.0
-"""After so long without a byte the sender is believed to be gone, and its next request is not kept waiting."""
+"""After this long without a byte the sender counts as gone, so that its next request need not wait."""
 
 
 class ResumableUploads:
-    """All that can be asked of resumable uploads. Each call raises StoreUnavailableError."""
+    """Creates, continues and ends resumable uploads. Each method may raise StoreUnavailableError."""
 
     def __init__(
         self, settings: Settings, store: CaseStore, rows: ResumableStore, evidence: Evidence, cases: Cases
@@ -63,7 +66,7 @@ class ResumableUploads:
         self._evidence = evidence
         self._cases = cases
         self._telemetry = cases.telemetry
-        self._written: set[str] = set()
+        self._locked: set[str] = set()
 
     async def create(self, case: Case, step_name: str, media_type: str, length: int) -> Resumable:
         """Begin an upload of that many bytes.
@@ -81,7 +84,7 @@ class ResumableUploads:
         return upload
 
     async def get(self, case: Case, step_name: str, upload_id: str) -> Resumable:
-        """How far an upload has come. Raises UnknownUploadError, UploadEndedError."""
+        """The upload with its current offset. Raises UnknownUploadError, UploadEndedError."""
         upload = await self._rows.get(upload_id, datetime.now(UTC))
         if upload is None or (upload.case_id, upload.step) != (case.id, step_name):
             raise UnknownUploadError("This step has no upload with this id.")
@@ -112,9 +115,9 @@ class ResumableUploads:
         UploadPiecesError, ChecksumError, MediaTooLargeError for more bytes than the upload has. An upload that is
         refused has ended.
         """
-        if upload_id in self._written:
+        if upload_id in self._locked:
             raise UploadBusyError("Another request is writing to this upload. Try again when it has ended.")
-        self._written.add(upload_id)
+        self._locked.add(upload_id)
         try:
             upload = await self.get(case, step_name, upload_id)
             if upload.offset != offset:
@@ -133,19 +136,19 @@ class ResumableUploads:
                 await self._complete(upload, tail, by)
             return await self.get(case, step_name, upload_id)
         finally:
-            self._written.discard(upload_id)
+            self._locked.discard(upload_id)
 
     async def end(self, case: Case, step_name: str, upload_id: str) -> None:
         """Throw an upload away. Raises as `get`, UploadBusyError, and StepTakenError when it was accepted."""
         upload = await self.get(case, step_name, upload_id)
-        if upload_id in self._written:
+        if upload_id in self._locked:
             raise UploadBusyError("Another request is writing to this upload. Try again when it has ended.")
         if upload.accepted:
             raise StepTakenError("The upload was accepted and belongs to the case. It cannot be deleted.")
         await self._end(upload)
 
     async def sweep(self, now: datetime) -> None:
-        """End overdue uploads, and remove the pieces that are not needed any more.
+        """End expired uploads and remove pieces that are no longer needed.
 
         Raises EvidenceUnavailableError, StoreUnavailableError.
         """
@@ -168,7 +171,7 @@ class ResumableUploads:
         try:
             await self._cases.upload(case, upload.step, upload.media_type, upload.length, body, by, upload.id)
         except (StepTakenError, ConflictError):
-            # Another request, perhaps at another process, may have brought the last bytes of this same upload.
+            # Another request, perhaps to another process, may have sent the last bytes of this same upload.
             again = await self._rows.get(upload.id, datetime.now(UTC))
             if again is None or not again.accepted:
                 await self._end(upload)
@@ -178,7 +181,7 @@ class ResumableUploads:
             raise
         else:
             self._telemetry.resumable(upload.step, "accepted")
-        with contextlib.suppress(ServiceError):  # the sweep comes by
+        with contextlib.suppress(ServiceError):  # the next sweep removes them
             await self._remove(keys)
 
     async def _whole(self, keys: Sequence[str], tail: bytes, length: int) -> AsyncIterator[bytes]:
@@ -195,7 +198,7 @@ class ResumableUploads:
         await self._rows.end(upload.id, datetime.now(UTC))
         self._telemetry.resumable(upload.step, "ended")
         log.info("resumable_upload_ended", case_id=upload.case_id, upload_id=upload.id)
-        with contextlib.suppress(ServiceError):  # the sweep comes by
+        with contextlib.suppress(ServiceError):  # the next sweep removes them
             await self._remove(await self._rows.pieces(upload.id))
 
     async def _remove(self, keys: Sequence[str]) -> None:
@@ -205,8 +208,8 @@ class ResumableUploads:
 
 
 class Arrival:
-    """The bytes that one request brings to an upload. until: when the upload's time is over, from a moment on; counted:
-    bytes that count by now.
+    """Receives the bytes that one request sends to an upload. until: computes the expiry from the time of the last
+    bytes. counted: bytes of this request that are durable.
     """
 
     def __init__(
@@ -223,12 +226,12 @@ class Arrival:
         self._checksum = checksum
         self._until = until
         self.counted = 0
-        self._kept: list[Piece] = []
+        self._uncounted: list[Piece] = []
         self._end = upload.offset
         self._pending = bytearray()
 
     async def all_of(self, body: AsyncIterator[bytes], within_s: float) -> bytes:
-        """Take a body. Gives the upload's last bytes when it has come to its end, and nothing else."""
+        """Receive a body. Returns the last bytes of the upload if it is complete now, otherwise nothing."""
         try:
             try:
                 async for chunk in _in_time(body, within_s):
@@ -250,7 +253,7 @@ class Arrival:
 
     @property
     def _missing(self) -> int:
-        """Bytes of the upload that no piece has."""
+        """Bytes of the upload that are in no piece yet."""
         return self._upload.length - self._end
 
     async def _take(self, chunk: bytes) -> None:
@@ -267,31 +270,31 @@ class Arrival:
     async def _cut(self, size: int) -> None:
         if size > 0:
             key = await self._evidence.store_piece(self._upload.case_id, bytes(self._pending[:size]))
-            self._kept.append(Piece(self._end, self._end + size, key))
+            self._uncounted.append(Piece(self._end, self._end + size, key))
             self._end += size
             del self._pending[:size]
         if self._checksum is None:
             await self._count()
 
     async def _count(self) -> None:
-        if self._kept:
+        if self._uncounted:
             most, now = self._upload.length // _PIECE + _SMALL_PIECES, datetime.now(UTC)
-            await self._rows.append(self._upload.id, self._kept, most, now, self._until(now))
+            await self._rows.append(self._upload.id, self._uncounted, most, now, self._until(now))
             self.counted = self._end - self._upload.offset
-            self._kept = []
+            self._uncounted = []
 
     async def _discard(self) -> None:
-        # A store that is away leaves the files; they are removed at the next start if no row points to them.
+        # If the store does not answer, the files stay. The next start removes those that no row points to.
         with contextlib.suppress(ServiceError):
-            if self._kept:
+            if self._uncounted:
                 known = set(await self._rows.pieces(self._upload.id))
-                for piece in self._kept:
+                for piece in self._uncounted:
                     if piece.key not in known:
                         await self._evidence.remove(piece.key)
 
 
 async def _in_time(body: AsyncIterator[bytes], within_s: float) -> AsyncIterator[bytes]:
-    """A body as it comes. Raises UploadTimeoutError when it is silent for long, or has not come after `within_s`."""
+    """The chunks of a body as they arrive. Raises UploadTimeoutError after a long silence, or `within_s` in all."""
     coming, loop = aiter(body), asyncio.get_running_loop()
     deadline = loop.time() + within_s
     while True:

@@ -1,6 +1,6 @@
-"""The words of tus 1.0 (https://tus.io/protocols/resumable-upload): what a request says, strictly read, and what an
-answer says. Core, creation, creation-with-upload, termination, expiration, checksum. No I/O: see
-`service.uploads.resumable`.
+"""The headers of tus 1.0 (https://tus.io/protocols/resumable-upload): strict parsing of requests, and what answers
+contain. Core, creation, creation-with-upload, termination, expiration, checksum. It does no I/O:
+`service.uploads.resumable` receives the bytes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CHECKSUMS: Mapping[str, Callable[[], Any]] = {
     "sha1": partial(hashlib.sha1, usedforsecurity=False),  # every server of the extension must know it
     "sha256": hashlib.sha256,
 }
-ASKED = (
+REQUEST_HEADERS = (
     "Tus-Resumable",
     "Upload-Length",
     "Upload-Metadata",
@@ -34,8 +34,8 @@ ASKED = (
     "Upload-Checksum",
     "X-HTTP-Method-Override",
 )
-"""The headers that a request may have."""
-ANSWERED = (
+"""The tus headers of requests."""
+RESPONSE_HEADERS = (
     "Tus-Resumable",
     "Tus-Version",
     "Tus-Extension",
@@ -45,7 +45,7 @@ ANSWERED = (
     "Upload-Offset",
     "Upload-Expires",
 )
-"""The headers that an answer may have."""
+"""The tus headers of answers."""
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _KEY = re.compile(r"[!-+\--~]{1,64}")
 _MOST_METADATA = 4096
@@ -53,7 +53,7 @@ Headers = Mapping[str, str]
 
 
 def require_version(headers: Headers) -> None:
-    """Raises TusVersionError when the request does not say that it is of tus 1.0.0."""
+    """Raises TusVersionError if the request does not name tus 1.0.0."""
     if headers.get("tus-resumable") != VERSION:
         raise TusVersionError(f"Set the header Tus-Resumable to {VERSION}.")
 
@@ -66,19 +66,19 @@ def length_of(headers: Headers) -> int:
 
 
 def offset_of(headers: Headers) -> int:
-    """The byte from which on the body goes on. Raises TusRequestError."""
+    """The position in the upload of the body's first byte. Raises TusRequestError."""
     return _number(headers, "Upload-Offset")
 
 
 def content_length_of(headers: Headers) -> int | None:
-    """The length in bytes of the body, where it is said."""
+    """The length of the body in bytes; None if the request does not say it."""
     return int(given) if _NUMBER.fullmatch(given := headers.get("content-length", "")) else None
 
 
 def media_type_of(headers: Headers) -> str:
-    """The media type, without parameters, that `filetype` in the metadata names; empty when it names none.
+    """The media type named by `filetype` in the metadata, without parameters; empty if there is none.
 
-    Everything else in the metadata, such as the name of a file, is checked and thrown away. Raises TusRequestError.
+    Everything else in the metadata, such as a file name, is validated and discarded. Raises TusRequestError.
     """
     text = headers.get("upload-metadata", "")
     if len(text) > _MOST_METADATA:
@@ -99,14 +99,14 @@ def media_type_of(headers: Headers) -> str:
 
 @dataclass(frozen=True)
 class Checksum:
-    """What the bytes of a request must come to."""
+    """The expected checksum of a request's bytes, and the digest computed so far."""
 
     expected: bytes
     _digest: Any = field(repr=False)
 
     @classmethod
     def of(cls, headers: Headers) -> Checksum | None:
-        """The one that came with the request. Raises TusRequestError."""
+        """The checksum sent with the request; None if there is none. Raises TusRequestError."""
         if (text := headers.get("upload-checksum")) is None:
             return None
         algorithm, _, encoded = text.strip().partition(" ")
@@ -122,17 +122,17 @@ class Checksum:
         return cls(expected, digest)
 
     def update(self, content: bytes) -> None:
-        """More bytes of the request."""
+        """Add bytes of the request."""
         self._digest.update(content)
 
     def require(self) -> None:
-        """Raises ChecksumError when all bytes came to something else."""
+        """Raises ChecksumError if the bytes do not match the expected checksum."""
         if not hmac.compare_digest(self._digest.digest(), self.expected):
             raise ChecksumError("The checksum does not match these bytes, so they were discarded. Send them again.")
 
 
 def discovery(max_size: int) -> dict[str, str]:
-    """The headers that say what this server can do. max_size: of an upload in bytes."""
+    """The headers that describe this server's abilities. max_size: largest upload in bytes."""
     return {
         "Tus-Version": VERSION,
         "Tus-Extension": EXTENSIONS,
@@ -142,7 +142,7 @@ def discovery(max_size: int) -> dict[str, str]:
 
 
 def http_date(moment: datetime) -> str:
-    """A moment in UTC as HTTP writes it (RFC 9110)."""
+    """A UTC time as an HTTP date (RFC 9110)."""
     return format_datetime(moment, usegmt=True)
 
 

@@ -1,4 +1,4 @@
-"""What callers of the API see of cases, shadows and webhooks: records of the server in, API models out. Pure.
+"""Turns records of the server into API models: cases, reviews, shadows, webhooks. Pure functions.
 
-What the models are is in `service.schemas`, which the client shares. Who may see which view is for `service.http`.
+It does not define the models (`service.schemas`, shared with the client) or decide who may see them (`service.http`).
 """

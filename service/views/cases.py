@@ -1,4 +1,4 @@
-"""Cases, uploads and profiles as the API shows them."""
+"""Views of cases, uploads and profiles."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from service.store.rows import StoredEvent, Upload
 
 
 def reason_view(reason: Reason) -> ReasonView:
-    """A reason."""
+    """The view of a reason."""
     return ReasonView(**vars(reason))
 
 
 def step_view(step: Step, state: StepState, case: Case) -> StepView:
-    """A step of a case, with the kinds of media that its profile accepts."""
-    known = profiles().get(case.profile)  # a build may come without a profile that older cases have
+    """The view of a step, with the kinds of media that its profile accepts."""
+    profile = profiles().get(case.profile)  # this build may lack the profile of an old case
     return StepView(
         step=step,
-        accepts=list(known.accepts.get(step, ())) if known else [],  # type: ignore[arg-type]
+        accepts=list(profile.accepts.get(step, ())) if profile else [],  # type: ignore[arg-type]
         state=state.state,
         attempts=state.attempts,
         attempts_left=case.max_attempts - state.attempts,
@@ -46,12 +46,12 @@ def step_view(step: Step, state: StepState, case: Case) -> StepView:
 
 
 def check_view(check: CheckResult) -> CheckView:
-    """A check with everything that it found."""
+    """The view of a check with everything that it found."""
     return CheckView.model_validate(jsonable(check))
 
 
 def checks_so_far(events: Sequence[StoredEvent]) -> list[CheckView]:
-    """The checks that have ended in a case without a decision, from its events; an upload undoes those of its step."""
+    """The checks finished so far in a case without a decision, from its events. An upload removes those of its step."""
     known: dict[str, CheckView] = {}
     for event in events:
         if event.type == "step" and event.data["state"] == "received":
@@ -63,7 +63,7 @@ def checks_so_far(events: Sequence[StoredEvent]) -> list[CheckView]:
 
 
 def decision_view(recorded: Recorded) -> DecisionView:
-    """A recorded decision, with the review that it comes from, if any."""
+    """The view of a recorded decision, with its review if a person decided."""
     decision, review = recorded.decision, recorded.review
     return DecisionView(
         outcome=decision.outcome,
@@ -82,7 +82,7 @@ def _review_view(review: Review) -> PersonsReview:
 
 
 def case_view(case: Case, so_far: Sequence[StoredEvent] = ()) -> CaseView:
-    """A whole case. so_far: its events, for the checks that are shown while there is no decision."""
+    """The view of a case. so_far: its events, from which the checks are shown until there is a decision."""
     recorded = case.recorded
     checks = checks_so_far(so_far) if recorded is None else [check_view(check) for check in case.checks]
     redacted = case.status == "redacted"
@@ -106,7 +106,7 @@ def case_view(case: Case, so_far: Sequence[StoredEvent] = ()) -> CaseView:
 
 
 def _timings_view(case: Case) -> TimingsView:
-    """Times of the automatic decision; a review does not change how long the person waited for it."""
+    """The times of the automatic decision. A review does not change how long the person waited for it."""
     recorded = case.recorded
     reviewed = recorded is not None and recorded.review is not None
     automatic = recorded.review.replaced if recorded and recorded.review else recorded
@@ -122,19 +122,19 @@ def _timings_view(case: Case) -> TimingsView:
 
 
 def without_review(view: CaseView) -> CaseView:
-    """The same case for the person's device: what reviewers write is not for it."""
+    """The same view for the person's device: without what reviewers wrote."""
     if view.decision is None:
         return view
     return view.model_copy(update={"decision": view.decision.model_copy(update={"review": None})})
 
 
 def upload_view(upload: Upload) -> UploadView:
-    """An accepted upload."""
+    """The view of an accepted upload."""
     return UploadView(**{name: getattr(upload, name) for name in UploadView.model_fields})
 
 
 def case_page(cases: Sequence[ListedCase], more: bool) -> CasePage:
-    """A page of the list of cases. more: whether there are older ones."""
+    """The view of one page of cases. more: whether there are older ones."""
     return CasePage(
         data=[ListedCaseView.model_validate(vars(case)) for case in cases],
         next_cursor=cases[-1].id if more else None,
@@ -142,7 +142,7 @@ def case_page(cases: Sequence[ListedCase], more: bool) -> CasePage:
 
 
 def profile_view(profile: Profile) -> ProfileView:
-    """A profile that cases can be created with."""
+    """The view of a profile."""
     return ProfileView(
         name=profile.name,
         title=profile.title,

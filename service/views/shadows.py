@@ -1,4 +1,4 @@
-"""Shadows beside their live policies as the API shows them."""
+"""View of the comparison between shadow policies and the live policy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.store.shadows import Comparison
 
 
 def shadow_view(one: Comparison) -> ShadowView:
-    """What a shadow came to, beside the live policy."""
+    """The view of one shadow's comparison with the live policy."""
     agreement = Rate(one.agreeing, one.compared).interval() if one.compared else None
     return ShadowView.model_validate(
         {

@@ -1,4 +1,4 @@
-"""Webhook endpoints and their deliveries as the API shows them."""
+"""Views of webhook endpoints and their deliveries."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from service.store.webhooks import Delivery, Endpoint
 
 
 def endpoint_view(endpoint: Endpoint) -> EndpointView:
-    """An endpoint, without its secret."""
+    """The view of an endpoint, without its secret."""
     return EndpointView.model_validate(vars(endpoint))
 
 
 def endpoint_secret_view(endpoint: Endpoint, secret: str) -> EndpointSecretView:
-    """An endpoint with its signing secret, which is shown this once."""
+    """The view of an endpoint with its signing secret, which is shown only once."""
     return EndpointSecretView.model_validate({**vars(endpoint), "secret": secret})
 
 
 def delivery_view(delivery: Delivery) -> DeliveryView:
-    """One delivery, with the body as it is sent."""
+    """The view of a delivery, with its body parsed."""
     return DeliveryView.model_validate({**vars(delivery), "payload": json.loads(delivery.body)})

@@ -1,8 +1,8 @@
-"""Which URLs webhooks may go to. A customer names them, so without these rules an API key would be a way into the
-network that the service runs in: to metadata services, databases, the scheduler.
+"""Decides which URLs webhooks may be sent to (protection against SSRF). Customers choose these URLs, so without rules
+an API key would give access to the network of the service: metadata services, databases, the scheduler.
 
-A host is resolved when an endpoint is made and again at each sending, which then connects to the address that was
-looked at (`service.webhooks.sender`): a name that changes its mind in between gains nothing.
+A host is resolved when an endpoint is created and again for each delivery, which connects to exactly the address that
+was checked (`service.webhooks.sender`). So a name that resolves differently in between (DNS rebinding) gains nothing.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from service.errors import WebhookUrlError
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _TEXT = re.compile(r"https?://[!-\[\]-~]{1,2000}", re.IGNORECASE)
-"""Printable ASCII without a backslash, which some programs read as a slash. Other names are written in punycode."""
+"""Printable ASCII without a backslash, which some programs read as a slash. Write other names in punycode."""
 _NAME = re.compile(r"(?!.*\.\.)[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _NEVER_PUBLIC = tuple(
     ipaddress.ip_network(net) for net in ("168.63.129.16/32", "192.0.0.0/24", "fec0::/10", "64:ff9b:1::/48")
 )
-"""Azure's and Oracle's metadata services and others that Python's `ipaddress` takes for public."""
+"""Azure's and Oracle's metadata services and other networks that Python's `ipaddress` considers public."""
 _LOOKUPS = 64
-"""Names looked up at once, in threads of their own: a slow name server holds up nothing else."""
+"""Most DNS lookups at once, in their own threads, so that a slow name server delays nothing else."""
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public Internet; those that carry another one inside are judged by that."""
+    """Whether an IP address is on the public Internet. An address that embeds another one is judged by that one."""
     ip: IpAddress = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         inside = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
@@ -45,8 +45,8 @@ def is_public(address: str) -> bool:
 
 
 class Destinations:
-    """The rules of one service. allow_private: addresses that are not public may be named; allow_loopback: this machine
-    may be, also without TLS.
+    """The rules of one service. allow_private: allow addresses that are not public. allow_loopback: allow this machine,
+    also without TLS.
     """
 
     def __init__(self, *, allow_private: bool, allow_loopback: bool) -> None:
@@ -55,11 +55,11 @@ class Destinations:
         self._threads = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="webhook-names")
 
     def close(self) -> None:
-        """Start no more look-ups."""
+        """Start no more lookups."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def parsed(self, text: str) -> httpx.URL:
-        """The URL that a text is. Raises WebhookUrlError for one that no webhook goes to, whatever its host is."""
+        """Parse a URL. Raises WebhookUrlError if no webhook may be sent to it, whatever its host resolves to."""
         if not _TEXT.fullmatch(text):
             raise WebhookUrlError("A webhook URL must be printable ASCII of at most 2,000 characters.")
         try:
@@ -80,7 +80,7 @@ class Destinations:
         return url
 
     async def addresses(self, url: httpx.URL) -> list[str]:
-        """The addresses of the URL's host. Raises WebhookUrlError when there are none or one is not allowed."""
+        """The addresses of the URL's host. Raises WebhookUrlError if there are none or one is not allowed."""
         host = url.raw_host.decode()
         look_up = asyncio.get_running_loop().run_in_executor(
             self._threads, socket.getaddrinfo, host, _port(url), socket.AF_UNSPEC, socket.SOCK_STREAM
@@ -91,8 +91,8 @@ class Destinations:
             raise WebhookUrlError("The host of the webhook URL cannot be found. Check its name.") from error
         if not found or not all(self._allowed(address, url) for address in found):
             raise WebhookUrlError(
-                "the host of the webhook URL is not on the public Internet; "
-                "VERIDASK_WEBHOOK_ALLOW_PRIVATE=true allows it"
+                "The host of the URL is not on the public Internet. Use a public host; the operator can allow others "
+                "with VERIDASK_WEBHOOK_ALLOW_PRIVATE=true."
             )
         return found
 

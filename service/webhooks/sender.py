@@ -1,9 +1,9 @@
-"""Sends the webhooks that are due: signed by the Standard Webhooks scheme, at least once, in order for each case and
-endpoint, with retries over about a day. Each API process runs one of these on the store that they share.
+"""Sends webhooks: signed by the Standard Webhooks scheme, delivered at least once, in order for each case and endpoint,
+with retries over about a day. Each API process runs one sender on the shared store.
 
-A delivery is claimed before it is sent, and its outcome recorded after; a process that dies in between leaves it to the
-next one when the claim is over, so a receiver may see one twice, with the same `webhook-id`. What is due, and to whom,
-is not decided here (`service.store.outbox`), nor which URLs are safe (`service.webhooks.destinations`).
+A sender claims a delivery before it sends it and records the result afterwards. If the process dies in between, another
+one sends it again when the claim expires, so a receiver may get a delivery twice, with the same `webhook-id`. The
+sender does not decide what is due (`service.store.outbox`) or which URLs are safe (`service.webhooks.destinations`).
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from service.webhooks.destinations import Destinations
 
 log = structlog.get_logger()
 
-_OTHERS_S = 1.0
-"""How often it is looked what other processes left, and what is due for another attempt."""
+_POLL_S = 1.0
+"""Time between polls of the store for expired claims of other processes and retries that are due."""
 _AT_ONCE = 4
-"""Deliveries under way to one endpoint. Endpoints have places of their own, so that none waits for a slow one."""
+"""Most concurrent deliveries to one endpoint. Each endpoint has its own limit, so none waits for a slow one."""
 _RECORDING_S = 5.0
-"""What a claim outlasts its attempt by."""
+"""A claim lasts this much longer than its attempt may, so that the result can be recorded."""
 _CLOSING_S = 2.0
 _ANSWER_BYTES = 64 * 1024
 _JITTER = 0.2
-_KEPT = timedelta(days=30)
+_RETENTION = timedelta(days=30)
 _TIDY_S = 3600.0
 _GONE = 410
 
 
 class WebhookSender:
-    """The sender of one API process. news: is set when something may be due; retries_s: the waits between attempts;
-    timeout_s: the longest attempt.
+    """The sender of one API process. news: set when a delivery may be due; retries_s: waits between attempts;
+    timeout_s: longest duration of one attempt.
     """
 
     def __init__(
@@ -61,19 +61,19 @@ class WebhookSender:
         self._news = news
         self._retries_s = retries_s
         self._timeout_s = timeout_s
-        # The transport alone: no redirects, no cookies that one endpoint leaves for another, no proxy that would
-        # connect where it likes. No connection is kept, because hosts that share an address would share it.
+        # Only the transport: no redirects, no cookies shared between endpoints, and no proxy, which would choose its
+        # own address. Connections are not reused, because hosts with the same address would share them.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.AsyncHTTPTransport(verify=httpx.create_ssl_context(), trust_env=False, limits=limits)
         self._under_way: dict[asyncio.Task[None], Claim] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to send."""
+        """Start sending."""
         self._tasks = [asyncio.create_task(self._send_due(), name="webhooks"), asyncio.create_task(self._tidy())]
 
     async def close(self) -> None:
-        """Claim nothing more, give what is under way a moment, and leave the rest to other processes."""
+        """Claim nothing more, wait shortly for running attempts, and release the rest to other processes."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -104,13 +104,13 @@ class WebhookSender:
                 self._under_way[task] = claim
                 task.add_done_callback(self._ended)
             with contextlib.suppress(TimeoutError):
-                # Not wait_for: in Python 3.11 it swallows a cancellation that comes with the news (cpython 86296).
-                async with asyncio.timeout(_OTHERS_S):
+                # Not wait_for: in Python 3.11 it swallows a cancellation that coincides with the event (cpython 86296).
+                async with asyncio.timeout(_POLL_S):
                     await self._news.wait()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._under_way[task]
-        self._news.set()  # there is a place, and the case's next may be due
+        self._news.set()  # a slot is free, and the case's next delivery may be due
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("webhook_attempt_broke", exc_info=error)
 
@@ -121,18 +121,18 @@ class WebhookSender:
             now = datetime.now(UTC)
             outcome = judged(status, error, claim.tries, self._retries_s, now, random.uniform(-_JITTER, _JITTER))
             ended(outcome.state, status)
-        said = {"delivery_id": sent.id, "endpoint_id": sent.endpoint_id, "case_id": sent.case_id, "try": claim.tries}
+        context = {"delivery_id": sent.id, "endpoint_id": sent.endpoint_id, "case_id": sent.case_id, "try": claim.tries}
         try:
             recorded = await self._store.record(claim, outcome, now)
-        except ServiceError as failure:  # the claim ends, and the delivery is sent again
-            log.warning("webhook_not_recorded", error=type(failure).__name__, **said)
+        except ServiceError as failure:  # the claim will expire, and the delivery is sent again
+            log.warning("webhook_not_recorded", error=type(failure).__name__, **context)
             return
-        log.info("webhook_attempt", state=outcome.state, status=status, error=error, recorded=recorded, **said)
+        log.info("webhook_attempt", state=outcome.state, status=status, error=error, recorded=recorded, **context)
         if outcome.disables:
             log.warning("webhook_endpoint_disabled", endpoint_id=sent.endpoint_id)
 
     async def _answer(self, claim: Claim) -> tuple[int | None, str | None]:
-        """The status of the endpoint's answer, or why there is none."""
+        """The HTTP status of the endpoint's answer, or the reason why there is none."""
         status = None
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -146,13 +146,13 @@ class WebhookSender:
             return status, None if status else "timeout"
         except (httpx.HTTPError, OSError):
             return status, None if status else "no_connection"
-        except Exception:  # a fault of ours, or of a library: it counts as an attempt, or it would be tried for ever
+        except Exception:  # an error of the service or a library counts as an attempt, or it would be retried forever
             log.exception("webhook_attempt_broke", delivery_id=claim.delivery.id)
             return status, None if status else "broke"
         return status, None
 
     async def _sent(self, url: httpx.URL, claim: Claim) -> httpx.Response:
-        """Send to the first address of the URL's host that takes a connection; gives the answer, its body unread."""
+        """Send to the first address of the URL's host that accepts a connection. Returns the answer, body unread."""
         addresses = await self._destinations.addresses(url)
         connect_s = self._timeout_s / len(addresses)
         for address in addresses[:-1]:
@@ -172,18 +172,18 @@ class WebhookSender:
         }
         extensions = {
             "timeout": httpx.Timeout(self._timeout_s, connect=connect_s).as_dict(),
-            # The connection goes to the address that was looked at, the certificate is checked against the name.
+            # The connection goes to the address that was checked; the certificate is verified against the name.
             "sni_hostname": url.raw_host.decode(),
         }
         to, body = url.copy_with(host=address), message.body.encode()
         return httpx.Request("POST", to, headers=headers, content=body, extensions=extensions)
 
     async def _tidy(self) -> None:
-        """For ever: let go of what ended long ago."""
+        """Delete old finished deliveries, forever."""
         while True:
             await asyncio.sleep(_TIDY_S)
             try:
-                await self._store.delete_ended(datetime.now(UTC) - _KEPT)
+                await self._store.delete_ended(datetime.now(UTC) - _RETENTION)
             except ServiceError as error:
                 log.warning("webhooks_not_tidied", error=type(error).__name__)
 
@@ -191,7 +191,7 @@ class WebhookSender:
 def judged(
     status: int | None, error: str | None, tries: int, retries_s: Sequence[float], now: datetime, jitter: float
 ) -> AttemptResult:
-    """What an attempt comes to. tries: attempts so far, this one among them; jitter: part of the wait that is added."""
+    """The result of an attempt. tries: attempts so far, including this one; jitter: fraction of the wait to add."""
     if status is not None and 200 <= status < 300:
         return AttemptResult("delivered", status)
     if status == _GONE:
@@ -202,7 +202,7 @@ def judged(
 
 
 async def _read_some(answer: httpx.Response) -> None:
-    """Let the endpoint end its answer, within bounds. Nothing that it says but the status matters."""
+    """Read the answer's body up to a limit and discard it: only the status matters."""
     size = 0
     async for part in answer.aiter_raw():
         size += len(part)

@@ -48,14 +48,14 @@ class Device:
     def films(self) -> None:
         """Press the button, wait for the time of the film, and send it."""
         self.page.get_by_role("button", name="Film", exact=True).click()
-        self.waits_for("Can everything be seen?")
-        self.page.get_by_role("button", name="Send it").click()
+        self.waits_for("Check your recording")
+        self.page.get_by_role("button", name="Send", exact=True).click()
 
     def chooses(self, *files: Path) -> None:
         """Choose a file instead, and send it."""
         self.page.set_input_files("#file", files)
-        self.waits_for("Can everything be seen?")
-        self.page.get_by_role("button", name="Send it").click()
+        self.waits_for("Check your recording")
+        self.page.get_by_role("button", name="Send", exact=True).click()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The files of the capture page. They hold nothing of a case, so they need no credential."""
+"""Serves the files of the capture page. They contain nothing about a case, so they need no credential."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from fastapi import APIRouter, HTTPException, Response
 from service.pages.capture.page import FILES, HEADERS, PAGE
 
 router = APIRouter(include_in_schema=False)
-"""For people, so not in the document of the API."""
+"""These pages are for people, so they are not in the OpenAPI document."""
 
 
 @router.get("/capture/")
@@ -18,7 +18,7 @@ async def get_capture_page() -> Response:
 
 @router.get("/capture/{name}")
 async def get_capture_file(name: str) -> Response:
-    """A script or the style of the page."""
+    """A script or the stylesheet of the page."""
     file = FILES.get(name)
     if file is None:
         raise HTTPException(404)

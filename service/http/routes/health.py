@@ -44,6 +44,6 @@ async def get_metrics(request: Request, parts: Parts) -> Response:
     """Metrics of this process, the case store and the clusters, in the text format of Prometheus. They contain nothing
     about a person or a single case.
     """
-    await request.app.state.gauges.look()
+    await request.app.state.gauges.update()
     encode, media_type = choose_encoder(request.headers.get("accept", ""))
     return Response(encode(parts.metrics.registry), media_type=media_type)

@@ -1,8 +1,7 @@
-"""The page on which a person films card and face: still files, and the link that opens it for one case.
+"""The page on which a person records ID card and face: its static files, and the link that opens it for one case.
 
-The link carries the case's client secret in its fragment, which browsers send to nobody: neither a request nor a log
-nor a referrer holds it. All that the page does afterwards it does with that secret, through the same API as everybody
-(decision 28).
+The link contains the case's client secret in its fragment. Browsers do not send fragments, so the secret appears in no
+request, log or referrer. With it the page uses the same API as every other client (decision 28).
 """
 
 from __future__ import annotations
@@ -26,33 +25,33 @@ HEADERS: Mapping[str, str] = {
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-"""Nothing runs on the page but its own files, it asks nobody but this service, and nobody frames it."""
+"""Only the page's own files run, it connects only to this service, and no site can frame it."""
 
 
-class StillFile(NamedTuple):
+class StaticFile(NamedTuple):
     """A file of the page with its media type."""
 
     content: bytes
     media_type: str
 
 
-def _read() -> dict[str, StillFile]:
-    kinds = {".js": "text/javascript"}  # what a system's own table says of .js differs
+def _read() -> dict[str, StaticFile]:
+    kinds = {".js": "text/javascript"}  # the media type of .js differs between systems
     return {
-        path.name: StillFile(path.read_bytes(), kinds.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "")
+        path.name: StaticFile(path.read_bytes(), kinds.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "")
         for path in sorted(FOLDER.iterdir())
     }
 
 
-FILES: Mapping[str, StillFile] = _read()
+FILES: Mapping[str, StaticFile] = _read()
 """The files of the page by name; `PAGE` is the page itself."""
 
 
 def capture_url(request: Request, public_origin: str, case_id: str, secret: str) -> str | None:
-    """The link to the page for that case; None where it is not known how a person's device reaches this service.
+    """The link to the page for a case; None if it is unknown how the person's device reaches this service.
 
-    public_origin: from the settings; empty: as the request was sent, if that was to this machine. What any other
-    request says of its host is not believed: it would choose where a secret goes.
+    public_origin: from the settings. If it is empty, the origin of the request is used, but only on loopback: any other
+    Host header is not trusted, because it would choose where the secret goes.
     """
     origin = public_origin
     if not origin and is_loopback(request.url.hostname or ""):

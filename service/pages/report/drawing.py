@@ -1,5 +1,5 @@
-"""The drawings of a report as numbers: where a score lies against its threshold, and when each check ran. The template
-draws them as SVG, so that the page needs no script.
+"""The numbers behind a report's drawings: a score against its threshold, and when each check ran. The template draws
+them as SVG, so the page needs no script.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from service.pages.report.words import check_title
 from service.schemas.cases import CheckView
 
 WIDTH = 160.0
-"""Of a score's drawing, in CSS pixels."""
+"""Width of a score's drawing, in CSS pixels."""
 BARS = 420.0
-"""Of a timeline's bars, in CSS pixels."""
+"""Width of a timeline's bars, in CSS pixels."""
 TITLES = 340.0
-"""Of what stands left of the bars: the longest title of a check and its step."""
+"""Width left of the bars, in CSS pixels: room for the longest title of a check and its step."""
 _ROOM = 1.25
-"""A drawing ends so far beyond what it shows."""
+"""The axis ends at this multiple of the largest value."""
 _GAP_S = 5.0
-"""Silence that begins another timeline: a check of yesterday's upload would squeeze today's into a line."""
+"""A gap of this many seconds starts another timeline; otherwise a day between two uploads would squeeze all bars."""
 _LEAST = 2.0
 
 Wanted = Literal["at least", "at most"]
@@ -31,8 +31,8 @@ Wanted = Literal["at least", "at most"]
 
 @dataclass(frozen=True)
 class Gauge:
-    """A score beside its threshold. score_x, threshold_x: in CSS pixels from the left; good_x, good_width: where a
-    score is good, None when that is not known; text: the same in words.
+    """A score and its threshold. score_x, threshold_x: CSS pixels from the left; good_x, good_width: the range of good
+    scores, None if it is unknown; text: the same in words.
     """
 
     score_x: float
@@ -43,8 +43,8 @@ class Gauge:
 
 
 def gauge(check: CheckView, policy: CheckPolicy | None) -> Gauge | None:
-    """How a check's score lies against its threshold; None for a check without either. policy: what the profile says of
-    it, for which side of the threshold is good.
+    """A check's score against its threshold; None if the check lacks one of them. policy: the check's policy, which
+    tells the good side of the threshold.
     """
     score, threshold = check.score, check.threshold
     if score is None or threshold is None or not (math.isfinite(score) and math.isfinite(threshold)):
@@ -60,12 +60,12 @@ def gauge(check: CheckView, policy: CheckPolicy | None) -> Gauge | None:
 
 
 def number(value: float) -> str:
-    """A score in a few digits."""
+    """A score with few digits."""
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def _wanted(threshold: float, policy: CheckPolicy | None) -> Wanted | None:
-    """The side of a threshold that is good, as the name of the threshold in the policy says."""
+    """The good side of a threshold, from the prefix of its name in the policy: `min_` or `max_`."""
     for name, value in policy.thresholds.items() if policy else ():
         if value == threshold:
             return "at least" if name.startswith("min_") else "at most" if name.startswith("max_") else None
@@ -86,7 +86,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Checks that ran close to each other, the first one first. span_ms: until the last one has ended."""
+    """Checks that ran close to each other, in order of their start. span_ms: until the last one ended."""
 
     began_at: datetime
     span_ms: float
@@ -94,7 +94,7 @@ class Timeline:
 
 
 def timelines(checks: Sequence[CheckView]) -> list[Timeline]:
-    """When the checks ran, in one timeline for each burst of them. Those that did not run have no time."""
+    """When the checks ran: one timeline for each burst. Checks that did not run are left out."""
     ran = [check for check in checks if check.started_at and check.duration_ms is not None]
     return [_timeline(burst) for burst in _bursts(sorted(ran, key=lambda check: check.started_at or 0.0))]
 
@@ -135,7 +135,7 @@ def _timeline(checks: Sequence[CheckView]) -> Timeline:
 
 
 def flat(checks: Sequence[CheckView], depth: int = 0) -> Iterator[tuple[int, CheckView]]:
-    """The tree of checks as lines, each with its depth."""
+    """The tree of checks as a flat sequence, each with its depth."""
     for check in checks:
         yield depth, check
         yield from flat(check.breakdown, depth + 1)

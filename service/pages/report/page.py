@@ -1,7 +1,7 @@
-"""The case as a page that a person can read: one HTML file that needs nothing else and runs nothing.
+"""The report of a case: one HTML file that loads nothing and runs no script.
 
-Pictures are inside it as JPEGs, drawings as SVG, the style as one block whose digest the page's policy names. Nothing
-that came from outside is trusted: the template escapes all of it, and the policy would run no script all the same.
+It embeds pictures as JPEG, drawings as SVG, and one style block whose digest is in the page's Content-Security-Policy.
+No outside text is trusted: the template escapes it, and the policy blocks scripts in any case.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     import zarr
 
 _AT_ONCE = 2
-"""Reports that are made at once: each has a case's findings in memory, some tens of megabytes."""
+"""Most reports rendered at once: each holds a case's findings in memory, some tens of megabytes."""
 _STYLE = (files("service.pages.report") / "templates" / "report.css").read_text("utf-8")
 _DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _INSIDE = f"default-src 'none'; img-src data:; style-src 'sha256-{_DIGEST}'; base-uri 'none'; form-action 'none'"
 POLICY = f"{_INSIDE}; frame-ancestors 'none'"
-"""The page's Content-Security-Policy, also once it was saved to a file, where only what its head says holds."""
+"""The Content-Security-Policy of the answer. The page repeats it in its head, so that it also applies to a saved file.
+"""
 
 
 def _moment(at: datetime) -> str:
@@ -61,7 +62,7 @@ def _environment() -> Environment:
         outcome_words=words.outcome_words,
         results=words.RESULTS,
         step_titles=words.STEPS,
-        style=Markup(_STYLE),  # noqa: S704  ours, and what its digest is of
+        style=Markup(_STYLE),  # noqa: S704  our own file, and the digest is of exactly this text
         policy=_INSIDE,
         gauge_width=WIDTH,
         titles_width=TITLES,
@@ -74,7 +75,7 @@ _TEMPLATE = _environment().get_template("report.html")
 
 
 class Reports:
-    """Makes reports of cases. What is opened for one is written to the audit log first."""
+    """Renders reports of cases. The audit log records the access before any evidence is opened."""
 
     def __init__(self, store: CaseStore, evidence: AuditedEvidence) -> None:
         self._store = store
@@ -82,9 +83,9 @@ class Reports:
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     async def page(self, case: Case, reader: str) -> str:
-        """The report of a case as HTML. reader: id of an API key.
+        """The report of a case as HTML. reader: id of the API key that reads it.
 
-        Raises ForgottenError for a case that is redacted meanwhile, StoreUnavailableError, EvidenceUnavailableError,
+        Raises ForgottenError if the case is redacted meanwhile, StoreUnavailableError, EvidenceUnavailableError,
         SealBrokenError.
         """
         events = await self._store.events(case.id)
@@ -95,24 +96,24 @@ class Reports:
     async def _findings(self, case_id: str, reader: str) -> zarr.Group | None:
         try:
             return await self._evidence.findings(case_id, reader, part="report")
-        except FileNotFoundError:  # they are kept once there is a decision
+        except FileNotFoundError:  # findings are stored only after a decision
             return None
 
 
 def page_of(view: CaseView, events: Sequence[StoredEvent], findings: zarr.Group | None) -> str:
-    """The report of a case as HTML. events: all of it, oldest first. Blocks."""
+    """The report of a case as HTML. events: all events of the case, oldest first. Blocks."""
     decision = view.decision
     title, sentence = words.headline(view.status, decision.outcome if decision else None)
     if decision is not None and decision.review is not None:
-        sentence = "A person decided so."
-    held = profiles().get(view.profile)
-    policies = held.policy.checks if held else {}
+        sentence = "A reviewer made this decision."
+    profile = profiles().get(view.profile)
+    policies = profile.policy.checks if profile else {}
     pictures: list[Shown] = shown(findings) if findings is not None else []
     return _TEMPLATE.render(
         case=view,
         title=title,
         sentence=sentence,
-        profile_title=held.title if held else "",
+        profile_title=profile.title if profile else "",
         reasons=_reasons(view),
         checks=[(depth, check, gauge(check, policies.get(check.name))) for depth, check in flat(view.checks)],
         pictures=[part for part in pictures if part.pictures],
@@ -123,18 +124,18 @@ def page_of(view: CaseView, events: Sequence[StoredEvent], findings: zarr.Group 
 
 
 def _reasons(view: CaseView) -> list[Any]:
-    """Those of the decision; without one, those for which steps are asked for again."""
+    """The reasons of the decision; without a decision, those of the steps to be retaken."""
     if view.decision is not None:
         return list(view.decision.reasons)
     return [reason for step in view.steps for reason in step.reasons]
 
 
 def _history(view: CaseView, events: Sequence[StoredEvent]) -> list[tuple[datetime, str]]:
-    told = [(event.at, words.event_sentence(event.type, event.data)) for event in events]
+    sentences = [(event.at, words.event_sentence(event.type, event.data)) for event in events]
     history = [(view.created_at, "Created")]
-    history += [(at, sentence) for at, sentence in told if sentence is not None]
+    history += [(at, sentence) for at, sentence in sentences if sentence is not None]
     if view.redaction is not None:
         history.append((view.redaction.requested_at, "Redacted"))
         if view.redaction.completed_at is not None:
-            history.append((view.redaction.completed_at, "Nothing of the person is left"))
+            history.append((view.redaction.completed_at, "All personal data is removed"))
     return history

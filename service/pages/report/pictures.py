@@ -1,4 +1,4 @@
-"""The pictures of a report: from the findings of a case to JPEGs inside the page. Blocks; call it in a thread."""
+"""The pictures of a report: converts the findings of a case to JPEGs inside the page. Blocks; call it in a thread."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 _QUALITY = 82
 _SHOWN = 6
-"""Of each kind at most: a page with all face crops of a scan would be several times as large."""
+"""Most pictures of each kind: with all face crops of a scan the page would be several times as large."""
 _KINDS = {
-    "pages": ("Page, made flat", "page"),
+    "pages": ("Document, straightened", "page"),
     "chips": ("Face", "face"),
     "frames": ("Frame of the recording", "frame"),
 }
-"""Arrays that are stacks of pictures: what each is, in the order in which they are shown, and its class of style."""
+"""Arrays that are stacks of pictures, in the order shown: title and CSS class of each."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in the page. uri: a `data:` URI; style: its class; width, height: in pixels."""
+    """A picture in the page. uri: a `data:` URI; style: its CSS class; width, height: in pixels."""
 
     title: str
     uri: str
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Shown:
-    """What was kept of a step: pictures, and the attempt that they are of."""
+    """The stored pictures of a step, and the attempt they are from."""
 
     title: str
     attempt: int | None
@@ -50,15 +50,15 @@ class Shown:
 
 
 def shown(findings: zarr.Group) -> list[Shown]:
-    """The pictures of each step that the findings have any of."""
-    kept = []
+    """The pictures of each step that has any in the findings."""
+    steps = []
     for step in STEPS:
         if step in findings:
             group: Any = findings[step]
             attempt = group.attrs.get("attempt")
             pictures = tuple(_pictures(group, step))
-            kept.append(Shown(STEPS[step], int(attempt) if attempt is not None else None, pictures))
-    return kept
+            steps.append(Shown(STEPS[step], int(attempt) if attempt is not None else None, pictures))
+    return steps
 
 
 def _pictures(group: Any, step: Step) -> Iterator[Picture]:

@@ -1,4 +1,4 @@
-"""What statuses, outcomes, checks and events are called in a report: plain words for who did not build this."""
+"""The words of a report for statuses, outcomes, checks and events: for readers who do not know the system."""
 
 from __future__ import annotations
 
@@ -18,60 +18,60 @@ RESULTS: Mapping[ResultKind, str] = {
     "clear": "Clear",
     "caution": "Doubtful",
     "rejected": "Rejected",
-    "unidentified": "Could not be judged",
-    "error": "Failed",
+    "unidentified": "Inconclusive",
+    "error": "Error",
     "not_run": "Not run",
 }
 _CHECKS: Mapping[str, str] = {
     "quality": "Picture quality",
     "text": "Printed text",
-    "tampering": "Ink of the printed lines",
+    "tampering": "Altered text",
     "portrait": "Portrait on the document",
     "hologram": "Hologram",
-    "recapture": "Original, not a screen or a copy",
+    "recapture": "Original, not a screen or copy",
     "mrz": "Machine-readable zone",
-    "validity": "Validity on the day",
+    "validity": "Validity of the document",
     "barcode": "Barcode",
-    "liveness_active": "Movements asked for",
-    "liveness_geometric": "Head, not a flat picture",
-    "liveness_passive": "Skin, not a screen",
-    "continuity": "One face in one recording",
-    "consistency": "Front, zone and barcode agree",
-    "match": "Face is the one on the document",
-    "case": "The case as a whole",
-    "review": "A person's review",
+    "liveness_active": "Requested movements",
+    "liveness_geometric": "Real head, not a flat picture",
+    "liveness_passive": "Real skin, not a screen",
+    "continuity": "Same face in one recording",
+    "consistency": "Front, back and barcode agree",
+    "match": "Face matches the document",
+    "case": "Whole case",
+    "review": "Review by a person",
 }
 _OUTCOMES: Mapping[Outcome, tuple[str, str]] = {
-    "approved": ("Approved", "Every check that must be clear is clear."),
-    "declined": ("Declined", "Something was found that speaks against this person or document."),
-    "resubmission_requested": ("To be taken again", "Some recordings are not good enough and are asked for again."),
-    "review": ("A person must decide", "The checks alone do not settle this case."),
+    "approved": ("Approved", "Every required check is clear."),
+    "declined": ("Declined", "A check rejected this person or document."),
+    "resubmission_requested": ("Retake requested", "Some recordings are not good enough and must be uploaded again."),
+    "review": ("Needs review", "The checks alone cannot decide this case. A reviewer must decide."),
 }
 _STATUSES: Mapping[Status, tuple[str, str]] = {
-    "requires_input": ("Waiting for recordings", "There is no decision yet: recordings are still wanted."),
-    "processing": ("Being judged", "All recordings are there; the checks are at work."),
+    "requires_input": ("Waiting for recordings", "There is no decision yet: recordings are missing."),
+    "processing": ("Processing", "All recordings were uploaded; the checks are running."),
     "completed": ("Completed", "The case has ended."),
     "in_review": _OUTCOMES["review"],
-    "canceled": ("Canceled", "The case was ended before there was a final decision."),
-    "expired": ("Expired", "The recordings did not come in time."),
-    "redacted": ("Redacted", "All that spoke of the person was erased. What is left is that there was a case."),
+    "canceled": ("Canceled", "The case was canceled before a final decision."),
+    "expired": ("Expired", "The recordings were not uploaded in time."),
+    "redacted": ("Redacted", "All personal data of this case was erased. Only the fact that it existed remains."),
 }
 
 
 def headline(status: Status, outcome: Outcome | None) -> tuple[str, str]:
-    """What has become of a case, in a few words and in a sentence."""
+    """The state of a case as a title and a sentence."""
     if outcome is not None and status in ("completed", "requires_input", "in_review"):
         return _OUTCOMES[outcome]
     return _STATUSES[status]
 
 
 def outcome_words(outcome: Outcome) -> str:
-    """An outcome in a few words."""
+    """The title of an outcome."""
     return _OUTCOMES[outcome][0]
 
 
 def check_title(name: str) -> str:
-    """What a check is called; one that is not known keeps its name."""
+    """The title of a check; an unknown check keeps its name."""
     for step, words in STEPS.items():
         base = name.removesuffix(f"_{step}")
         if base != name:
@@ -80,7 +80,7 @@ def check_title(name: str) -> str:
 
 
 def event_sentence(kind: str, data: Mapping[str, Any]) -> str | None:
-    """What happened, from an event of a case. None for what a report tells elsewhere: the checks."""
+    """A sentence for an event of a case. None for checks, which the report shows elsewhere."""
     match kind:
         case "status":
             return f"Status: {_STATUSES[data['status']][0].lower()}" if data["status"] in _STATUSES else None
@@ -89,9 +89,9 @@ def event_sentence(kind: str, data: Mapping[str, Any]) -> str | None:
             if data["state"] == "received":
                 return f"{words}: uploaded, attempt {data['attempt']}"
             why = " ".join(reason["message"] for reason in data["reasons"])
-            return f"{words}: asked for again. {why}".strip()
+            return f"{words}: retake requested. {why}".strip()
         case "decision":
-            by = "A person decided" if data.get("review") else "Decision"
+            by = "Reviewer's decision" if data.get("review") else "Decision"
             why = " ".join(REASONS.get(code, code) for code in data["reasons"])
             return f"{by}: {outcome_words(data['outcome']).lower()}. {why}".strip()
     return None

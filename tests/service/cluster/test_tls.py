@@ -200,7 +200,7 @@ def test_tls_wants_all_three_files(made: Made) -> None:
 
 
 def test_certificates_and_a_plain_address_contradict_each_other(made: Made) -> None:
-    with pytest.raises(ValidationError, match=r"name it tls://127\.0\.0\.1:8786"):
+    with pytest.raises(ValidationError, match=r"Set VERIDASK_SCHEDULER=tls://127\.0\.0\.1:8786"):
         Settings(**given(made.folder, "tcp://127.0.0.1:8786"))
     with pytest.raises(ValidationError, match="must begin with tls:// or tcp://"):
         Settings(scheduler="ws://127.0.0.1:8786")

@@ -35,7 +35,7 @@ MOVES = {
     "turn_right": "Turn your head to the right →",
     "look_up": "↑ Look up",
     "look_down": "↓ Look down",
-    "move_closer": "Come closer to the camera",
+    "move_closer": "Move closer to the camera",
 }
 
 
@@ -112,7 +112,7 @@ def test_a_step_is_asked_for_again_with_its_reason(client: VeridaskClient, film:
         begins(phone, case)
         for title in TITLES:
             phone.waits_for(title)
-            phone.page.get_by_text("The camera cannot be used here.").wait_for()
+            phone.page.get_by_text("The camera cannot be used.").wait_for()
             assert not phone.page.get_by_role("button", name="Film", exact=True).is_visible()
             phone.chooses(film)
         phone.waits_for("Back of your ID card")
@@ -152,11 +152,11 @@ def test_a_picture_is_looked_at_where_the_profile_takes_pictures(
         phone.waits_for(TITLES[0])
         assert not phone.page.get_by_role("button", name="Film", exact=True).is_visible()
         phone.page.set_input_files("#file", path)
-        phone.waits_for("Can everything be seen?")
+        phone.waits_for("Check your recording")
         still = phone.page.get_by_role("img", name="Your picture")
         still.wait_for()
         assert still.evaluate("image => image.decode().then(() => image.naturalWidth)") == 64
-        phone.page.get_by_role("button", name="Send it").click()
+        phone.page.get_by_role("button", name="Send", exact=True).click()
         phone.waits_for(TITLES[1])
         assert phone.wrong == []
 
@@ -223,7 +223,7 @@ def test_a_link_that_opens_nothing(server: Running, client: VeridaskClient, serv
         phone.page.goto(f"{server.url}/capture/#{case.id}/<img src=x onerror=alert(1)>")
         phone.waits_for("This link is not complete")
         phone.page.goto(f"{server.url}/capture/#{case.id}/{over}")
-        phone.waits_for("This link has run out")
+        phone.waits_for("This link has expired")
 
 
 @needs_browser
@@ -267,8 +267,8 @@ def test_everybody_can_read_every_screen(client: VeridaskClient, film: Path, dar
         for title in (*TITLES, TITLES[2]):  # at last with a reason
             seen(title)
             phone.page.set_input_files("#file", film)
-            seen("Can everything be seen?")
-            phone.page.get_by_role("button", name="Send it").click()
+            seen("Check your recording")
+            phone.page.get_by_role("button", name="Send", exact=True).click()
         seen("Done")
 
 

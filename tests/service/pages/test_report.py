@@ -113,10 +113,10 @@ def test_undecided_canceled_expired_and_redacted_cases_say_what_is_there() -> No
     case = new_case()
     open_one = page(case, started).text
     assert all(
-        words in open_one for words in ("Waiting for recordings", "no decision yet", "asked for again. Too dark.")
+        words in open_one for words in ("Waiting for recordings", "no decision yet", "retake requested. Too dark.")
     )
     assert "Picture quality · Front of the document quality_front Rejected" in open_one
-    assert "Being judged" in page(complete()).text
+    assert "Processing" in page(complete()).text
     assert "Canceled" in page(cancel(case, NOW).case).text
     over = expire(case, case.expires_at)
     assert over is not None
@@ -124,20 +124,29 @@ def test_undecided_canceled_expired_and_redacted_cases_say_what_is_there() -> No
     gone = redact(cancel(case, NOW).case, NOW)
     assert gone is not None
     redacted = page(replace(gone.case, erased_at=NOW)).text
-    assert all(words in redacted for words in ("Redacted", "They were erased.", "Nothing of the person is left"))
+    assert all(
+        words in redacted
+        for words in (
+            "Redacted",
+            "The pictures were erased.",
+            "The results were erased.",
+            "All personal data is removed",
+        )
+    )
     assert "person 7" not in redacted
 
 
 def test_a_review_is_shown_with_what_it_took_the_place_of() -> None:
     doubt = Verdict(Decision("review", (reason("no_hologram_seen", "hologram_front", "front"),), "standard-2"), ())
     case = decided(doubt)
-    assert "A person must decide" in page(case).text
+    assert "Needs review" in page(case).text
     opinion = Opinion("approved", "Seen in daylight.\nTwice.", "by phone")
     text = page(review(case, opinion, "key_a", NOW, NOW).case).text
     assert all(
-        words in text for words in ("Approved A person decided so.", "by key_a", "Seen in daylight. Twice.", "by phone")
+        words in text
+        for words in ("Approved A reviewer made this decision.", "by key_a", "Seen in daylight. Twice.", "by phone")
     )
-    assert f"Before the review A person must decide, {NOW + timedelta(seconds=2):%Y-%m-%d}" in text
+    assert f"Before the review Needs review, {NOW + timedelta(seconds=2):%Y-%m-%d}" in text
     assert REASONS["no_hologram_seen"] in text
 
 
@@ -257,7 +266,7 @@ def test_the_report_of_a_genuine_person(
         while pictured(shown := Page(looking.report(case.id))) != pictures:
             time.sleep(0.2)
     assert (unsafe(shown), unreadable(shown), shown.wrong) == ([], [], [])
-    assert shown.text.count("page, made flat") >= 4
+    assert shown.text.count("document, straightened") >= 4
     assert len(shown.of("svg")) > 8, "scores and at least one timeline"
     assert EVIL[0] in shown.text
     answer = http.get(f"/v1/cases/{case.id}/report")
@@ -269,7 +278,7 @@ def test_the_report_of_a_genuine_person(
     redacted = http.post(f"/v1/cases/{case.id}/redact")
     assert redacted.status_code == 200
     after = client.report(case.id)
-    assert "They were erased." in Page(after).text
+    assert "The pictures were erased." in Page(after).text
     assert not Page(after).of("img")
     log = [(entry.action, entry.details.get("part")) for entry in audited(server_folder, case.id)]
     assert log.count(("evidence.read", "report")) >= 2

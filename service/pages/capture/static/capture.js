@@ -1,39 +1,39 @@
-/** A person's way through a case: which step is wanted, film it, look at it, send it; until the case has ended. */
+/** Guides the person through a case: record the next step, check the recording, send it, until the case has ended. */
 
-import { closed, opened, recorded } from "./camera.js";
+import { closeCamera, openCamera, record } from "./camera.js";
 import { Case, pause, ProblemError } from "./case.js";
 import { send } from "./upload.js";
-import { BROKEN, CAMERA_GONE, ending, LINK_OVER, LOST, NO_CAMERA, NOT_A_LINK, script, STEPS } from "./words.js";
+import { CAMERA_STOPPED, DISCONNECTED, ending, LINK_EXPIRED, NO_CAMERA, NOT_A_LINK, script, SERVICE_ERROR, STEPS } from "./words.js";
 
-const KEPT = "veridask.link";
+const LINK_KEY = "veridask.link";
 const ENDED = new Set(["completed", "in_review", "canceled", "expired", "redacted"]);
 const $ = (id) => document.getElementById(id);
 
-/** The first event to come, of pairs of an element and a type. */
-function first(...sources) {
-  return new Promise((come) => {
-    const over = new AbortController();
+/** Resolves with the first event of these pairs of an element and an event type. */
+function firstEvent(...sources) {
+  return new Promise((resolve) => {
+    const listeners = new AbortController();
     for (const [element, type] of sources) {
-      element.addEventListener(type, (event) => (over.abort(), come(event)), { signal: over.signal });
+      element.addEventListener(type, (event) => (listeners.abort(), resolve(event)), { signal: listeners.signal });
     }
   });
 }
 
-/** Id and secret out of the link, which leaves the address bar: it would show on photos of the screen and in the
- * browser's history. The tab keeps it for when it is loaded again. */
+/** Case id and secret from the link. They are removed from the address bar, where they would show on photos of the
+ * screen and in the browser's history; the tab's session storage keeps them for a reload. */
 function link() {
   if (location.hash.length > 1) {
-    sessionStorage.setItem(KEPT, location.hash.slice(1));
+    sessionStorage.setItem(LINK_KEY, location.hash.slice(1));
     history.replaceState(null, "", location.pathname);
   }
-  return /^(case_[0-9a-z]{26})\/(secret_[\w-]+)$/.exec(sessionStorage.getItem(KEPT) ?? "");
+  return /^(case_[0-9a-z]{26})\/(secret_[\w-]+)$/.exec(sessionStorage.getItem(LINK_KEY) ?? "");
 }
 
 function show(name) {
   for (const section of document.querySelectorAll("[data-screen]")) section.hidden = section.dataset.screen !== name;
   const heading = document.querySelector(`[data-screen="${name}"] h1`);
   heading.tabIndex = -1;
-  heading.focus(); // so that who does not see the page hears what it shows now
+  heading.focus(); // so that a screen reader announces the new screen
 }
 
 function text(id, words) {
@@ -46,7 +46,7 @@ function list(id, lines) {
   $(id).hidden = !lines.length;
 }
 
-const wanted = (view) => (view.status === "requires_input" ? view.steps.find((one) => one.state !== "received") : undefined);
+const nextStep = (view) => (view.status === "requires_input" ? view.steps.find((one) => one.state !== "received") : undefined);
 
 function drawSteps(view, current) {
   list("steps", view.steps.map((one) => STEPS[one.step].name));
@@ -58,12 +58,12 @@ function drawSteps(view, current) {
   $("sandbox").hidden = view.livemode;
 }
 
-/** Shows what is asked, one after the other, with the time that has gone. */
-async function prompted(lines) {
+/** Shows one prompt after the other, with the elapsed time. */
+async function showPrompts(lines) {
   const all = lines.reduce((sum, [, seconds]) => sum + seconds, 0);
   const began = performance.now();
   $("time").hidden = false;
-  $("film-how").hidden = true; // it has been read: what is asked now stands in its place, near the camera
+  $("film-how").hidden = true; // the prompt takes its place, near the camera
   const clock = setInterval(() => ($("time").value = (performance.now() - began) / 1000 / all), 100);
   try {
     for (const [words, seconds] of lines) {
@@ -77,22 +77,23 @@ async function prompted(lines) {
   }
 }
 
-// The frame around what is filmed lies over the picture itself, whichever way the device is held.
+// The outline lies over the picture itself, whichever way the device is held.
 for (const type of ["loadedmetadata", "resize"]) {
   $("preview").addEventListener(type, ({ target }) => {
     $("stage").style.setProperty("--ratio", target.videoWidth / target.videoHeight);
   });
 }
 
-/** What the person films or chooses for a step: a Blob. A file may be chosen while the camera is asked for. */
-async function taken(step, challenge, notice) {
+/** Lets the person record a step or choose a file; returns a Blob. A file can be chosen while the browser asks for
+ * access to the camera. */
+async function capture(step, challenge, notice) {
   const words = STEPS[step.step];
-  const films = step.accepts.includes("video");
+  const isVideo = step.accepts.includes("video");
   let stream = null;
   let over = false;
   text("film-title", words.title);
   list("film-reasons", step.reasons.map((reason) => reason.message));
-  text("film-how", films ? words.how : words.still);
+  text("film-how", isVideo ? words.how : words.still);
   text("film-notice", notice);
   $("stage").className = step.step === "face" ? "face mirrored" : "card";
   $("stage").hidden = $("record").hidden = true;
@@ -100,14 +101,14 @@ async function taken(step, challenge, notice) {
   $("file").accept = step.accepts.map((kind) => `${kind}/*`).join(",");
   $("file").capture = step.step === "face" ? "user" : "environment";
   $("file").value = "";
-  const chosen = first([$("record"), "click"], [$("file"), "change"]);
-  if (films) {
-    opened(step.step).then((seen) => {
-      if (over) return closed(seen);
-      stream = seen;
-      $("preview").srcObject = seen;
-      $("stage").hidden = $("record").hidden = !seen;
-      if (!seen) text("film-notice", [notice, NO_CAMERA].filter(Boolean).join(" "));
+  const chosen = firstEvent([$("record"), "click"], [$("file"), "change"]);
+  if (isVideo) {
+    openCamera(step.step).then((opened) => {
+      if (over) return closeCamera(opened);
+      stream = opened;
+      $("preview").srcObject = opened;
+      $("stage").hidden = $("record").hidden = !opened;
+      if (!opened) text("film-notice", [notice, NO_CAMERA].filter(Boolean).join(" "));
     });
   }
   show("film");
@@ -115,49 +116,49 @@ async function taken(step, challenge, notice) {
     const event = await chosen;
     if (event.type === "change") return $("file").files[0];
     $("record").disabled = $("file-label").hidden = true;
-    return await recorded(stream, step.step, () => prompted(script(step.step, challenge)));
+    return await record(stream, step.step, () => showPrompts(script(step.step, challenge)));
   } finally {
     over = true;
     $("record").disabled = false;
     $("preview").srcObject = null;
-    closed(stream);
+    closeCamera(stream);
   }
 }
 
-/** Whether the person wants to send it. */
-async function lookedAt(step, blob) {
+/** Shows the recording; returns whether the person wants to send it. */
+async function confirmed(step, blob) {
   const url = URL.createObjectURL(blob);
-  const film = !blob.type.startsWith("image/");
+  const isVideo = !blob.type.startsWith("image/");
   try {
-    $("playback").hidden = !film;
-    $("still").hidden = film;
-    $(film ? "playback" : "still").src = url;
+    $("playback").hidden = !isVideo;
+    $("still").hidden = isVideo;
+    $(isVideo ? "playback" : "still").src = url;
     text("look-how", STEPS[step.step].look);
     show("look");
-    if (film) $("playback").play().catch(() => {}); // where a browser wants a press first, the controls are there
-    const event = await first([$("send"), "click"], [$("again"), "click"]);
+    if (isVideo) $("playback").play().catch(() => {}); // if the browser does not start it, the person can use the controls
+    const event = await firstEvent([$("send"), "click"], [$("again"), "click"]);
     return event.target === $("send");
   } finally {
     for (const id of ["playback", "still"]) $(id).removeAttribute("src");
-    $("playback").load(); // or it goes on asking for what is revoked below
+    $("playback").load(); // otherwise it keeps loading the URL that is revoked below
     URL.revokeObjectURL(url);
   }
 }
 
-/** Films, shows and sends one step; gives what to tell the person when it has to be done again, or nothing. */
-async function done(theCase, step, challenge, notice) {
+/** Records, confirms and sends one step. Returns a message for the person if it must be repeated, otherwise "". */
+async function completeStep(theCase, step, challenge, notice) {
   let blob;
   try {
-    blob = await taken(step, challenge, notice);
+    blob = await capture(step, challenge, notice);
   } catch {
-    return CAMERA_GONE;
+    return CAMERA_STOPPED;
   }
-  if (!(await lookedAt(step, blob))) return "";
+  if (!(await confirmed(step, blob))) return "";
   show("sending");
   try {
     await send(theCase, step.step, blob, (part, lost) => {
       $("sent").value = part;
-      text("sending-notice", lost ? LOST : "");
+      text("sending-notice", lost ? DISCONNECTED : "");
     });
   } catch (error) {
     if (!(error instanceof ProblemError) || [401, 403].includes(error.status)) throw error;
@@ -166,34 +167,35 @@ async function done(theCase, step, challenge, notice) {
   return "";
 }
 
-/** The case once it wants something of the person or has ended. */
-async function settled(theCase) {
+/** Waits until the case needs another upload or has ended, and returns it. */
+async function waitForResult(theCase) {
   show("waiting");
-  for await (const _ of theCase.news()) {
+  for await (const _ of theCase.events()) {
     const view = await theCase.view();
-    if (ENDED.has(view.status) || wanted(view)) return view;
+    if (ENDED.has(view.status) || nextStep(view)) return view;
   }
   return theCase.view();
 }
 
-async function walked(theCase) {
+/** Runs a case to its end; returns title and text of the last screen. */
+async function run(theCase) {
   let view = await theCase.view();
-  if (wanted(view)) {
+  if (nextStep(view)) {
     list("wanted", view.steps.map((one) => STEPS[one.step].wanted));
     text("host", location.host);
     drawSteps(view);
     show("intro");
-    await first([$("start"), "click"]);
+    await firstEvent([$("start"), "click"]);
   }
   for (let notice = ""; !ENDED.has(view.status); ) {
-    const step = wanted(view);
+    const step = nextStep(view);
     drawSteps(view, step);
     if (step) {
-      notice = await done(theCase, step, view.challenge, notice);
+      notice = await completeStep(theCase, step, view.challenge, notice);
       view = await theCase.view();
-      if (wanted(view)?.step !== step.step) notice = ""; // another device may have sent it meanwhile
+      if (nextStep(view)?.step !== step.step) notice = ""; // another device may have sent it meanwhile
     } else {
-      view = await settled(theCase);
+      view = await waitForResult(theCase);
     }
   }
   drawSteps(view);
@@ -205,10 +207,10 @@ async function main() {
   let words = NOT_A_LINK;
   let again = false;
   try {
-    if (secret) words = await walked(new Case(id, secret));
+    if (secret) words = await run(new Case(id, secret));
   } catch (error) {
     const refused = error instanceof ProblemError && [401, 403, 404].includes(error.status);
-    words = refused ? LINK_OVER : BROKEN;
+    words = refused ? LINK_EXPIRED : SERVICE_ERROR;
     again = !refused;
   }
   text("ended-title", words[0]);

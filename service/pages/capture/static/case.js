@@ -1,9 +1,9 @@
-/** The REST API as a person's device uses it: one case, opened by its client secret. */
+/** Client of the REST API for the person's device: one case, with its client secret. */
 
 const LONGEST_WAIT_S = 8;
-const PASSING = new Set([429, 502, 503, 504]);
+const TEMPORARY = new Set([429, 502, 503, 504]);
 
-/** A problem document (RFC 9457): what the service answers where something is wrong with the request. */
+/** A problem document (RFC 9457): the service's answer to a request that failed. */
 export class ProblemError extends Error {
   constructor(status, problem) {
     super(problem.detail ?? "");
@@ -11,9 +11,9 @@ export class ProblemError extends Error {
     this.code = problem.code ?? "";
   }
 
-  /** Whether the same request may be answered otherwise in a while. */
-  get passes() {
-    return PASSING.has(this.status);
+  /** Whether the same request may succeed later. */
+  get isTemporary() {
+    return TEMPORARY.has(this.status);
   }
 
   static async of(response) {
@@ -29,33 +29,33 @@ export class Case {
     this.headers = { Authorization: `Bearer ${secret}` };
   }
 
-  /** The answer to a request that may be repeated, for as long as it takes. Throws a ProblemError where it is refused. */
-  async ask(url, options = {}) {
+  /** Sends a repeatable request until it succeeds. Throws a ProblemError if the service refuses it. */
+  async request(url, options = {}) {
     for (let wait = 0.5; ; wait = Math.min(2 * wait, LONGEST_WAIT_S)) {
       let answer = null;
       try {
         answer = await fetch(url, { ...options, headers: { ...this.headers, ...options.headers }, cache: "no-store" });
       } catch {
-        // The network is away. It comes back, or the person goes.
+        // The network is down: try again until it is back.
       }
       if (answer?.ok) return answer;
       const problem = answer && (await ProblemError.of(answer));
-      if (problem && !problem.passes) throw problem;
+      if (problem && !problem.isTemporary) throw problem;
       await pause(Number(answer?.headers.get("Retry-After")) || wait);
     }
   }
 
-  /** The case as it is now. */
+  /** The current state of the case. */
   async view() {
-    return (await this.ask(this.url)).json();
+    return (await this.request(this.url)).json();
   }
 
-  /** Comes up each time that something has happened to the case, until it is closed: server-sent events, read by hand
-   * because the browser's own EventSource cannot send a credential. */
-  async *news() {
+  /** Yields the id of each event of the case until it is closed. Reads the server-sent events itself, because the
+   * browser's EventSource cannot send a credential. */
+  async *events() {
     let last = "0";
     for (;;) {
-      const answer = await this.ask(`${this.url}/events`, { headers: { "Last-Event-ID": last } });
+      const answer = await this.request(`${this.url}/events`, { headers: { "Last-Event-ID": last } });
       if (answer.status === 204) return;
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       try {
@@ -71,7 +71,7 @@ export class Case {
           }
         }
       } catch {
-        await pause(0.5); // the connection broke: ask again for what came after the last one
+        await pause(0.5); // the connection was lost: continue after the last event
       } finally {
         reader.cancel().catch(() => {});
       }

@@ -1,40 +1,40 @@
-/** Sends a recording by tus 1.0: what has arrived once is not sent again after a lost connection. */
+/** Sends a recording over tus 1.0: after a lost connection, only the missing bytes are sent. */
 
 import { pause, ProblemError } from "./case.js";
 
 const VERSION = { "Tus-Resumable": "1.0.0" };
 const BUSY = new Set(["upload_busy", "upload_offset"]);
-/** Of problems that pass: an earlier connection still writes, or wrote more than its answer said. */
+/** Codes of temporary problems: an earlier connection is still writing, or wrote more than its answer said. */
 
-/** Sends `blob` for a step. told(part, lost): how much of it has arrived, 0 to 1, and whether the connection is lost.
- * Throws a ProblemError where the service refuses it. */
-export async function send(theCase, step, blob, told) {
+/** Sends `blob` for a step. onProgress(part, lost): the share that has arrived, 0 to 1, and whether the connection is
+ * lost. Throws a ProblemError if the service rejects it. */
+export async function send(theCase, step, blob, onProgress) {
   const begin = `${theCase.url}/uploads/${step}/tus`;
   const type = blob.type.split(";")[0];
   const metadata = type ? { "Upload-Metadata": `filetype ${btoa(type)}` } : {};
-  const made = await theCase.ask(begin, {
+  const made = await theCase.request(begin, {
     method: "POST",
     headers: { ...VERSION, "Upload-Length": String(blob.size), ...metadata },
   });
   const url = new URL(made.headers.get("Location"), begin).href;
   for (let offset = 0, wait = 0.5; offset < blob.size; ) {
-    told(offset / blob.size, false);
+    onProgress(offset / blob.size, false);
     try {
       const headers = { ...VERSION, ...theCase.headers, "Upload-Offset": String(offset) };
-      await patch(url, headers, blob.slice(offset), (bytes) => told((offset + bytes) / blob.size, false));
+      await patch(url, headers, blob.slice(offset), (bytes) => onProgress((offset + bytes) / blob.size, false));
       return;
     } catch (error) {
-      if (error instanceof ProblemError && !error.passes && !BUSY.has(error.code)) throw error;
-      told(offset / blob.size, true);
+      if (error instanceof ProblemError && !error.isTemporary && !BUSY.has(error.code)) throw error;
+      onProgress(offset / blob.size, true);
       await pause(wait);
       wait = Math.min(2 * wait, 8);
     }
-    const seen = await theCase.ask(url, { method: "HEAD", headers: VERSION });
+    const seen = await theCase.request(url, { method: "HEAD", headers: VERSION });
     offset = Number(seen.headers.get("Upload-Offset"));
   }
 }
 
-/** One request with the rest of the bytes. XMLHttpRequest, because fetch tells nothing of the progress of a body. */
+/** One request with the remaining bytes. XMLHttpRequest, because fetch does not report upload progress. */
 function patch(url, headers, body, progress) {
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();
@@ -48,11 +48,11 @@ function patch(url, headers, body, progress) {
       try {
         problem = JSON.parse(request.responseText);
       } catch {
-        // Not from the service: a proxy's own page.
+        // Not an answer of the service but a proxy's own page.
       }
       failed(new ProblemError(request.status, problem));
     };
-    request.onerror = request.onabort = request.ontimeout = () => failed(new Error("the connection was lost"));
+    request.onerror = request.onabort = request.ontimeout = () => failed(new Error("The connection was lost."));
     request.send(body);
   });
 }
