@@ -1,4 +1,4 @@
-"""The graph of a case without a cluster: how it is wired, keyed, and what a node does when something breaks."""
+"""The graph of a case without a cluster: wiring, keys, and what happens when a node fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPEC = CaseSpec("case_01", "standard", {"front": 1, "back": 1, "face": 1}, ("tur
 
 
 def test_every_task_has_exactly_one_resource() -> None:
-    """A task without one may land on a GPU worker; one with two would never run."""
+    """A task without a label could run on any worker; one with both labels would never run."""
     graph = build(SPEC)
     seen: set[str] = set()
     for layer in graph.layers.values():
@@ -101,7 +101,7 @@ def test_a_check_that_raises_is_an_error_and_quotes_nobody(caplog: pytest.LogCap
 
 
 def test_a_check_gives_only_the_reasons_that_it_declares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documentation, sandbox and policies read the declaration: a reason beside it would surprise all three."""
+    """Documentation, sandbox and policies rely on the declared reasons, so an undeclared one is an error."""
 
     def stray(text_lines: object) -> CheckResult:
         return judged("rejected", {"gray_copy": "front"})
@@ -122,7 +122,7 @@ def test_a_check_cannot_declare_a_reason_without_a_sentence() -> None:
 
 
 def test_a_check_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function's own thread goes on, here until the event is set; the case does not wait for it."""
+    """The function keeps running in its thread until the event is set, but the case does not wait for it."""
     stuck = threading.Event()
 
     def never(text_lines: object) -> CheckResult:
