@@ -184,7 +184,7 @@ def test_what_was_freed_goes_back_while_there_is_nothing_to_do() -> None:
 
 
 def test_a_child_keeps_freed_memory_for_the_next_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regression: with the nanny's malloc settings, memory for each frame came from the system and returned to it."""
+    """Regression: with the nanny's malloc settings, each frame's memory was allocated anew from the system."""
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     decoders = Decoders()
     decoders.warm(1)
