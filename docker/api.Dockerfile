@@ -1,10 +1,10 @@
-# API and scheduler: everything but the models. No torch, no cv2. Build in the repository's root:
+# API and scheduler: everything except the models; no torch, no cv2. Build it in the root of the repository:
 #   docker build --file docker/api.Dockerfile --tag veridask-api:0.1.0 .
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv --without-pip /opt/veridask
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CONSTRAINT=/src/constraints.txt
-# The libraries first, with no package in the folder: a layer that a change of the code leaves alone.
+# Install the libraries first, without the code, so that a change of the code does not rebuild this layer.
 COPY constraints.txt pyproject.toml README.md LICENSE NOTICE ./
 RUN pip --python /opt/veridask/bin/python install ".[api,postgres,tracing]"
 COPY models models
@@ -22,7 +22,7 @@ ENV PATH=/opt/veridask/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     VERIDASK_DATA_DIR=/data \
-    # Of the scheduler's pages only /health is served: the others show keys and logs, as plain HTTP, to everyone.
+    # The scheduler serves only /health: its other pages show keys and logs to everyone, over plain HTTP.
     DASK_DISTRIBUTED__SCHEDULER__HTTP__ROUTES="['distributed.http.health']"
 WORKDIR /data
 USER 10001:10001

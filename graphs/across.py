@@ -5,27 +5,22 @@ Vision code is imported inside the functions, for the reason given in `document.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from graphs.back import licence_of
 from graphs.face import distance_limit
-from graphs.judge import judged
+from graphs.judge import clear_unless, judged
 from graphs.nodes import check
 from graphs.records import CheckResult, Step
 from workers.placement import CPU
 
 if TYPE_CHECKING:
     from models.barcode.symbols import Barcode
+    from models.face.faces import Face, FaceTrack
     from models.mrz.reader import MrzReading
     from models.text.reader import Text
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from graphs.back import licence_of
-from graphs.judge import clear_unless
-
-if TYPE_CHECKING:
-    from models.face.faces import Face, FaceTrack
 
 
 @check(CPU, reasons={"data_mismatch": "rejected", "data_not_found": "caution"})

@@ -102,9 +102,9 @@ def _call(node: Node, spec: CaseSpec, inputs: Mapping[str, Any], policy: Policy)
         return _with_timeout(node, {**inputs, **constants_of(node, spec, policy), **extra})
     except MemoryError:
         raise
-    except MediaError as error:
-        return Failed(error.code, node.name, broken_media=True)
     except Exception as error:
+        if isinstance(error, MediaError) and not node.placement.is_check:
+            return Failed(error.code, node.name, broken_media=True)
         where = traceback.extract_tb(error.__traceback__)[-1]
         logger.error("%s failed with %s at %s:%s", node.name, type(error).__name__, where.name, where.lineno)
         if node.placement.is_check:

@@ -106,18 +106,18 @@ def shadow_verdict(
 ) -> ShadowVerdict:
     """Decide under both policies. live: the results that decide the case. own: those of the shadow's own checks."""
     profile = get_profile(spec.profile)
-    other = profile.shadows[shadow]
+    shadow_policy = profile.shadows[shadow]
     known: Mapping[str, CheckResult] = {result.name: result for result in live}
     mixed = {**known, **{result.name: result for result in own}}
-    decision = decide(combine(live, profile.policy), profile.policy, spec.attempts)
-    beside = decide(combine(mixed.values(), other), other, spec.attempts)
+    live_decision = decide(combine(live, profile.policy), profile.policy, spec.attempts)
+    shadow_decision = decide(combine(mixed.values(), shadow_policy), shadow_policy, spec.attempts)
     return ShadowVerdict(
         shadow,
-        other.version,
-        decision.outcome,
-        tuple(dict.fromkeys(found.code for found in decision.reasons)),
-        beside.outcome,
-        tuple(dict.fromkeys(found.code for found in beside.reasons)),
+        shadow_policy.version,
+        live_decision.outcome,
+        tuple(dict.fromkeys(found.code for found in live_decision.reasons)),
+        shadow_decision.outcome,
+        tuple(dict.fromkeys(found.code for found in shadow_decision.reasons)),
         tuple(
             Difference(result.name, known[result.name].result, result.result)
             for result in own

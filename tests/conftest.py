@@ -1,4 +1,4 @@
-"""Shared by the tests that speak HTTP: one real cluster and one real server for the whole session, and small media."""
+"""Fixtures for the whole session: one real cluster, one real server, HTTP clients, and small media."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ pytest_plugins = [
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with clusters first: they take longest, and where files run side by side none is then left for the end."""
+    """Run files with cluster tests first. They take longest, so in a parallel run none is left for the end."""
     slow = {item.path for item in items if item.get_closest_marker("cluster")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedCluster, str]]:
-    """One CPU-labelled and one GPU-labelled worker and their scheduler, real processes on loopback; its address."""
+    """A scheduler with one CPU and one GPU worker, real processes on loopback; and the scheduler's address."""
     embedded = EmbeddedCluster(cpu_threads=2, gpu_threads=2, folder=tmp_path_factory.mktemp("cluster"))
     yield embedded, embedded.start()
     embedded.stop()
@@ -71,7 +71,9 @@ def client(server: Running) -> Iterator[VeridaskClient]:
 
 @pytest.fixture
 def http(server: Running) -> Iterator[httpx.Client]:
-    """Plain HTTP to the session's server, with a key for everything, for what the typed client would not send."""
+    """Plain HTTP to the session's server, with an API key for all scopes: for requests that the typed client cannot
+    send.
+    """
     headers = {"Authorization": f"Bearer {server.key}"}
     with httpx.Client(base_url=server.url, headers=headers, timeout=30) as http:
         yield http
@@ -79,7 +81,7 @@ def http(server: Running) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The evaluation data beside the checkout; tests that need it skip when it is absent."""
+    """The evaluation data beside the checkout. Tests that need it skip if it is missing."""
     folder = SHARED_DATA
     if not folder.is_dir():
         pytest.skip("the evaluation data is not beside this checkout")

@@ -1,1 +1,1 @@
-"""Where and how tasks run: placement, model pool, upload events. Knows nothing of `graphs` and `service`."""
+"""Where and how tasks run: placement, model pool, upload events. Does not import `graphs` or `service`."""

@@ -1,9 +1,11 @@
-"""Scaling by load, by label: a pure policy, and the loop that reads the load, asks the policy, and acts.
+"""Scales the workers of each label by load: a pure policy, and the loop that reads the load and applies the policy.
 
-The policy sees numbers and gives a number; `tests/test_autoscale.py` tests it as tables. Up goes at once and as far as
-the backlog wants. Down goes after a quiet time, one worker at a time, and only a worker without tasks is retired: it
-is emptied first, so no upload and no intermediate result is lost. How workers are started and ended is not known here,
-but to `Groups`: the embedded cluster's below, Kubernetes worker groups in `service.cluster.kubernetes`.
+The policy takes numbers and gives a number; `tests/workers/test_autoscale.py` tests it as tables. It scales up at once,
+as far as the backlog needs. It scales down after a quiet time, one worker at a time. Only a worker without tasks is
+retired, and its data is moved to others first, so no upload and no intermediate result is lost.
+
+How workers are started and stopped is up to a `Groups`: `EmbeddedGroups` below, or the Kubernetes worker groups in
+`service.cluster.kubernetes`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ RETRY_S = 2.0
 
 @dataclass(frozen=True)
 class Bounds:
-    """Least and most workers of a label, 0 <= least <= most, most >= 1. Raises ValueError."""
+    """Minimum and maximum number of workers of a label: 0 <= least <= most, most >= 1. Raises ValueError."""
 
     least: int
     most: int
@@ -47,10 +49,10 @@ class Bounds:
 class Rules:
     """When to scale. Times in seconds.
 
-    wait_s: one more worker when the oldest waiting task is older. factor: as many more as it takes when there are more
-    than this many runnable tasks a slot. pause_s: least time between two orders for the sake of `wait_s`, for the first
-    to take effect. quiet_s: how long one worker less must have been enough before one is retired. start_s: an ordered
-    worker that has not come after this time is no longer counted on.
+    wait_s: order one more worker if the oldest waiting task is older than this. factor: order enough workers to have at
+    most this many runnable tasks per slot. pause_s: minimum time between two orders because of `wait_s`, so that the
+    first can take effect. quiet_s: how long one worker less must have been enough before one is retired. start_s: an
+    ordered worker that has not connected after this time is no longer expected.
     """
 
     wait_s: float = 2.0
@@ -62,10 +64,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Past:
-    """What the policy remembers of a label. Times as the caller's clock gives them.
+    """What the policy remembers about a label. Times are in seconds, by the caller's clock.
 
-    quiet_since: since when one worker less would do; short_since: since when fewer are there than ordered;
-    ordered_at: when workers were last ordered.
+    quiet_since: since when one worker less would be enough. short_since: since when fewer workers are connected than
+    ordered. ordered_at: when workers were last ordered.
     """
 
     quiet_since: float | None = None
@@ -75,7 +77,7 @@ class Past:
 
 @dataclass(frozen=True)
 class ScalingStep:
-    """What to do for a label: have this many workers. retire: the worker to end when that is one less than now."""
+    """The next step for a label. workers: how many it should have. retire: the worker to stop if that is one less."""
 
     workers: int
     past: Past
@@ -83,7 +85,7 @@ class ScalingStep:
 
 
 def decide(load: LabelLoad, ordered: int, bounds: Bounds, rules: Rules, past: Past, now: float) -> ScalingStep:
-    """The next step for one label. ordered: workers that are there or on their way, 0 or more; now: in seconds."""
+    """The next step for one label. ordered: workers that run or are starting, 0 or more. now: in seconds."""
     short_since = None if load.workers >= ordered else now if past.short_since is None else past.short_since
     past = replace(past, short_since=short_since)
     wanted = min(max(_wanted(load, ordered, rules, past, now), bounds.least), bounds.most)
@@ -99,13 +101,13 @@ def decide(load: LabelLoad, ordered: int, bounds: Bounds, rules: Rules, past: Pa
 
 
 def _wanted(load: LabelLoad, ordered: int, rules: Rules, past: Past, now: float) -> int:
-    """How many workers the work asks for, at least as many as ordered: going down is not decided here."""
+    """How many workers the load needs, at least `ordered`: scaling down is decided elsewhere."""
     if not load.runnable:
         return ordered
     starting = ordered - load.workers if past.short_since is not None and now - past.short_since < rules.start_s else 0
     counted_on = load.workers + starting
     if not counted_on:
-        return ordered + 1  # how many slots a worker has is not known before the first one came
+        return ordered + 1  # the slots of a worker are unknown until the first one connects
     if load.slots:
         enough = math.ceil(load.runnable * load.workers / (rules.factor * load.slots))
         if enough > counted_on:
@@ -123,23 +125,23 @@ def _would_do_with_one_less(load: LabelLoad, ordered: int) -> bool:
 
 
 class Groups(Protocol):
-    """The workers of one cluster, by label: how many are ordered, and how one more or one less comes about."""
+    """The workers of one cluster, by label: how many are ordered, and how to add or stop one."""
 
     async def ordered(self, label: Label) -> int:
-        """Workers that are there, being started, or about to be started again. Raises ClusterError."""
+        """How many workers run, are starting, or are about to be restarted. Raises ClusterError."""
         ...
 
     async def grow(self, label: Label, workers: int) -> None:
-        """Have this many, more than `ordered`; does not wait until they are there. Raises ClusterError."""
+        """Order this many workers, more than `ordered`. Does not wait for them to connect. Raises ClusterError."""
         ...
 
     async def end(self, label: Label, name: str) -> None:
-        """End a worker that takes no more tasks and holds no data alone, for good. Raises ClusterError."""
+        """Stop a retired worker for good: it takes no tasks and holds no unique data. Raises ClusterError."""
         ...
 
 
 class EmbeddedGroups:
-    """The worker processes of the embedded cluster."""
+    """The worker processes of the embedded cluster, as `Groups`."""
 
     def __init__(self, cluster: EmbeddedCluster) -> None:
         self._cluster = cluster
@@ -154,14 +156,15 @@ class EmbeddedGroups:
             await asyncio.to_thread(self._cluster.add_worker, label)
 
     async def end(self, label: Label, name: str) -> None:  # noqa: ARG002  the name says the label
-        """As in `Groups`. Waits until the process has ended, which takes a second."""
+        """As in `Groups`. Waits until the process has ended, which takes about a second."""
         await asyncio.to_thread(self._cluster.end_worker, name)
 
 
 class Autoscaler:
-    """Holds the workers of a cluster to its load. address: of its scheduler; bounds: by label, others are left alone.
+    """Adapts the number of workers of a cluster to its load.
 
-    seen is called with each load that was read and the workers ordered then, both by label. tls: for a `tls://`
+    address: of the scheduler. groups: None only reads the load. bounds: by label; labels without bounds are not scaled.
+    seen: called after each turn with the load and the number of ordered workers, both by label. tls: for a `tls://`
     address.
     """
 
@@ -183,7 +186,7 @@ class Autoscaler:
         self._past = dict.fromkeys(bounds, Past())
 
     async def run(self) -> None:
-        """Go on until cancelled; a scheduler or an API server that is away is tried again."""
+        """Run until cancelled. Retries if the scheduler or the Kubernetes API server is unreachable."""
         while True:
             client: Client | None = None
             try:
@@ -193,7 +196,7 @@ class Autoscaler:
                     await asyncio.sleep(LOOK_S)
             except (ClusterError, OSError, TimeoutError) as error:
                 logger.warning("scaling is suspended: %s", error)
-            except Exception:  # whatever it is, the workers that there are go on, and so does this
+            except Exception:  # keep running whatever happens; the present workers are not affected
                 logger.exception("scaling failed")
             finally:
                 if client is not None:
@@ -217,16 +220,16 @@ class Autoscaler:
         self._seen(loads, ordered)
 
     async def _retire(self, client: Client, groups: Groups, label: Label, worker: IdleWorker) -> None:
-        """Empty a worker, then end it. What cannot be moved keeps its worker."""
+        """Move the data of a worker to others, then stop it. A worker whose data cannot be moved stays."""
         emptied = await client.retire_workers([worker.address], close_workers=False, remove=False)
         if worker.address not in emptied:
-            logger.warning("%s: worker %s holds data that no other can take; it stays", label, worker.name)
+            logger.warning("%s: worker %s holds data that no other worker can take; it stays", label, worker.name)
             return
-        logger.info("%s: worker %s was idle for %.0f s and is retired", label, worker.name, worker.idle_s)
+        logger.info("%s: retiring worker %s, idle for %.0f s", label, worker.name, worker.idle_s)
         try:
             await groups.end(label, worker.name)
         except ClusterError:
-            # It takes no more tasks, so it must not stay: closed, its supervisor starts it afresh.
+            # It takes no more tasks, so it must not stay. Close it; its supervisor then starts it afresh.
             await client.retire_workers([worker.address], close_workers=True)
             raise
 
@@ -237,6 +240,6 @@ async def _disconnect(client: Client) -> None:
     except (OSError, TimeoutError):
         pass
     except asyncio.CancelledError:
-        # It cancels tasks of its own, and may pass that on. Only a request to end this task is one.
+        # `close` cancels its own tasks and may let that escape. Raise only if this task itself is cancelled.
         if (task := asyncio.current_task()) is None or task.cancelling():
             raise

@@ -1,12 +1,12 @@
-"""One forward pass for calls of several tasks: the tasks of a worker process are its threads.
+"""Joins the model calls of several tasks into one forward pass. The tasks of a worker process are its threads.
 
-There is no thread for it. The first caller of a batch leads it: it waits for its turn, runs the pass and hands out the
-results. One pass runs at a time for each model, so whoever calls meanwhile forms the next batch; that is where most of
-the joining comes from. Beyond that a leader waits only for threads that are known to be preparing a call, and only for
-a bounded time. What cannot be joined (another key) is a batch of its own, and batches run in the order they were begun.
+There is no extra thread. The first caller of a batch leads it: it waits for its turn, runs the pass and hands out the
+results. Each model runs one pass at a time, so the calls that arrive during a pass form the next batch; most joining
+comes from this. Apart from that, a leader waits only for threads that are known to be preparing a call, and only for a
+bounded time. Calls with different keys are never joined. Batches run in the order in which they were begun.
 
-This knows nothing of networks: arrays are joined and cut along their first axis. What may be joined is said by the key
-(`joined_models`); whether to join at all by `settings`.
+This module knows nothing about networks: it joins and splits arrays along their first axis. The key says which calls
+may be joined (`joined_models`); `settings` says whether to join at all.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 Forward = Callable[[Array], Array]
-"""Gives one row of results for each row of its input, no row depending on the others."""
+"""Gives one row of results for each row of its input. No row depends on the others."""
 
 
 @dataclass(frozen=True)
 class BatchFigures:
-    """What a batcher did since its start. All numbers, so that they travel as JSON or msgpack.
+    """What a batcher has done since its start. All values are numbers, so that they travel as JSON or msgpack.
 
-    calls: inputs handed in; items: their rows; passes: forward passes, those of fallbacks included; fallbacks: joined
-    passes that raised; mean_batch: rows of a pass, likewise max_batch; wait_s: seconds from a call to the start of its
-    pass, all calls together, and longest_wait_s of one call.
+    calls: number of calls. items: their rows in total. passes: forward passes, including those of fallbacks. fallbacks:
+    joined passes that raised, after which each call ran alone. mean_batch, max_batch: rows per pass. wait_s: seconds
+    from a call to the start of its pass, summed over all calls; longest_wait_s: the longest of one call.
     """
 
     calls: int
@@ -56,7 +56,7 @@ class _Input:
 
 @dataclass
 class _Batch:
-    """Inputs that go into one pass. closed: nothing is added any more."""
+    """Inputs of one pass. closed: no more inputs are added."""
 
     key: Hashable
     inputs: list[_Input] = field(default_factory=list)
@@ -70,8 +70,9 @@ class _Batch:
 class Batcher:
     """Joins the calls of one model. Thread-safe.
 
-    max_items: rows in a joined pass, 1 or more; a single call with more of them runs alone, uncut. wait_s: seconds that
-    a call waits at most for others that are on their way, 0 or more; waiting for the pass before is not bounded by it.
+    max_items: maximum rows of a joined pass, 1 or more; a call with more rows runs alone, in one pass. wait_s: maximum
+    seconds that a call waits for other calls that are being prepared, 0 or more. It does not limit the wait for the
+    previous pass.
     """
 
     def __init__(self, max_items: int, wait_s: float) -> None:
@@ -80,10 +81,10 @@ class Batcher:
         self._changed = threading.Condition()
         self._open: dict[Hashable, _Batch] = {}
         self._turns: deque[_Batch] = deque()
-        """Batches whose pass has not begun, the next one first."""
+        """Batches whose pass has not begun, the next first."""
         self._busy = False
         self._coming: set[int] = set()
-        """Threads between `expected` and their `run`."""
+        """Threads that have entered `expected` but not yet called `run`."""
         self._begin()
 
     def _begin(self) -> None:
@@ -92,20 +93,20 @@ class Batcher:
 
     @contextmanager
     def expected(self) -> Iterator[None]:
-        """Around a thread's preparation of a call, the call included: others may wait for it."""
+        """Wrap the preparation of a call and the call itself in this, so that other calls may wait for it."""
         me = threading.get_ident()
         with self._changed:
             self._coming.add(me)
         try:
             yield
         finally:
-            self._arrived(me)  # when preparing raised, or found that there is nothing to run
+            self._arrived(me)  # if the preparation raised, or there was nothing to run
 
     def run(self, key: Hashable, rows: Array, forward: Forward) -> Array:
-        """What `forward(rows)` gives, computed together with the rows of other threads.
+        """The result of `forward(rows)`, computed together with the rows of other threads.
 
-        key: calls with equal keys may be joined: their arrays are alike but for the first axis, and their `forward`
-        does the same. Raises what `forward` raises for these rows alone.
+        key: calls with equal keys may be joined. Their arrays must differ in the first axis only, and their `forward`
+        must do the same. Raises what `forward` raises for these rows alone.
         """
         mine = _Input(rows, time.monotonic())
         with self._changed:
@@ -132,7 +133,7 @@ class Batcher:
         return mine.result.result()
 
     def figures(self) -> BatchFigures:
-        """What was done so far."""
+        """The figures since the start, or since `forget`."""
         with self._changed:
             return BatchFigures(
                 calls=self._calls,
@@ -146,7 +147,7 @@ class Batcher:
             )
 
     def forget(self) -> None:
-        """Begin the figures anew: warming up is no work."""
+        """Reset the figures, so that they do not count the warm-up."""
         with self._changed:
             self._begin()
 
@@ -161,7 +162,7 @@ class Batcher:
             del self._open[batch.key]
 
     def _wait_for_turn(self, batch: _Batch) -> None:
-        """Return when the pass of this batch is the one to run; the batch is closed then."""
+        """Wait until this batch may run its pass, and close it."""
         with self._changed:
             while self._busy or self._turns[0] is not batch:
                 self._changed.wait()
@@ -176,7 +177,7 @@ class Batcher:
             self._longest = max(self._longest, *waits)
 
     def _pass(self, inputs: list[_Input], forward: Forward) -> None:
-        """Run the inputs and give each its result or its error."""
+        """Run the inputs and give each its result or error."""
         try:
             rows = inputs[0].rows if len(inputs) == 1 else np.concatenate([one.rows for one in inputs])
             results = self._counted(rows, forward)
@@ -185,7 +186,7 @@ class Batcher:
                 one.result.set_result(results[start : start + len(one.rows)])
                 start += len(one.rows)
         except BaseException as error:
-            # An input at fault, or too many of them for the memory: each alone, and only who is at fault hears of it.
+            # One input is at fault, or all together need too much memory: run each alone, so that only that one fails.
             if len(inputs) == 1 or not isinstance(error, Exception):
                 for one in inputs:
                     one.result.set_exception(error)

@@ -1,7 +1,7 @@
-"""Which build this is: the service, and every worker of its cluster, must be of the same one.
+"""Identifies the build. The service and all workers of its cluster must run the same build.
 
-Tasks carry the names of nodes and a case's few facts; code and policy are those of the worker that runs them. A worker
-of another build would judge by other rules, and nobody would see it.
+Tasks carry only the names of nodes and a few facts of the case; the code and the policy are those of the worker. A
+worker of another build would judge by other rules, unnoticed.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 METRIC = "veridask_build"
-"""Name under which a worker tells its build to the scheduler, with its heartbeat."""
+"""Name of the worker metric that reports its build to the scheduler, with each heartbeat."""
 _PACKAGES = ("models", "workers", "graphs")
 _KINDS = (".py", ".json")
 
 
 @cache
 def build() -> str:
-    """Version and a digest of all code and data that decides, such as `0.2.0+3f9a1c0b2d4e`."""
+    """The version and a digest of all code and data that can affect a decision, such as `0.2.0+3f9a1c0b2d4e`."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         for path, content in _contents(files(package), package):

@@ -1,6 +1,6 @@
-"""Child processes that are started again when they die: one process each, its log, and when it may start again.
+"""Child processes that are restarted when they die: the process, its log, and when to restart it.
 
-Does not watch: `workers.cluster` looks at them and decides what a death means for the others.
+Does not watch them: `workers.cluster` does, and decides what a death means for the other processes.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from workers.orphan import PARENT
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 STEADY_S = 60.0
-"""A process that lived this long died of something new: it starts again at once."""
+"""A process that ran at least this long is restarted without delay."""
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 30.0
 END_S = 10.0
 
 
 def delay_s(deaths: int) -> float:
-    """Seconds to wait before the next start after so many early deaths in a row: 0, then 0.5 doubled up to 30."""
+    """Seconds to wait before a restart, by the number of early deaths in a row: 0, then 0.5, doubling up to 30."""
     return min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** (min(deaths, 16) - 1)) if deaths else 0.0
 
 
 class Child:
-    """One `dask` command as a child process. log: a file that is written anew at first and added to from then on.
+    """One `dask` command as a child process.
 
-    due: when it is to be started (again), None while it runs. Times are those of the caller's monotonic clock.
+    log: its log file, removed at creation; restarts append to it. due: when to start it next, None while it runs. All
+    times are those of the caller's monotonic clock.
     """
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
@@ -46,24 +47,24 @@ class Child:
         log.unlink(missing_ok=True)
 
     def start(self, now: float) -> None:
-        """Start it. It ends with this process, its own children included, even when this process is killed."""
+        """Start the process. It and its own children end when this process ends, even if this process is killed."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "dask", *self.command],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **ONE_THREAD, PARENT: str(os.getpid())},
-                start_new_session=True,  # Ctrl-C reaches the parent alone, which stops its children in order
+                start_new_session=True,  # Ctrl-C reaches only the parent, which stops its children in order
             )
         self._started = now
         self.due = None
 
     def status(self) -> int | None:
-        """Exit status of a process that has ended, negative for a signal; None while it runs."""
+        """Exit status of the ended process, negative for a signal; None while it runs."""
         return None if self._process is None else self._process.poll()
 
     def died(self, now: float) -> float:
-        """Take note of a death; gives the seconds until the next start is due. A worker goes with its nanny."""
+        """Record a death and schedule the restart; returns its delay in seconds. Kills the worker of a dead nanny."""
         if self._worker is not None:
             _kill(self._worker)
             self._worker = None
@@ -74,7 +75,7 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        """Process id: a worker's own rather than its nanny's, once there is one; None while nothing runs."""
+        """Process id, of the worker rather than its nanny once the worker exists; None while nothing runs."""
         if self._process is None or self._process.poll() is not None:
             return None
         if self._worker is None or not _alive(self._worker):
@@ -88,7 +89,7 @@ class Child:
             self._process.terminate()
 
     def wait(self) -> None:
-        """Wait until a process that was asked has ended; kill it and its children after ten seconds."""
+        """Wait for the process to end after `ask_to_end`; after END_S, kill it and its children."""
         if self._process is not None:
             try:
                 self._process.wait(timeout=END_S)
@@ -96,7 +97,7 @@ class Child:
                 self.kill()
 
     def kill(self) -> None:
-        """Kill it and its children, and wait until it is gone."""
+        """Kill the process and its children, and wait until it is gone."""
         if self._process is not None:
             if self._process.poll() is None:
                 for orphan in psutil.Process(self._process.pid).children(recursive=True):
@@ -105,14 +106,14 @@ class Child:
             self._process.wait()
 
     def reason(self) -> str:
-        """Why it ended: the line in which it refuses to start, else the last lines of its log."""
+        """Why it ended: the log line in which a worker refuses to start, otherwise the end of its log."""
         log = self.log.read_text("utf-8", "replace")
         return next((line for line in log.splitlines() if REFUSAL in line), log[-2000:])
 
 
 def _alive(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # its nanny has not looked yet
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE  # a zombie until its nanny reaps it
     except psutil.NoSuchProcess:
         return False
 

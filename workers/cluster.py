@@ -1,8 +1,8 @@
-"""The embedded cluster: the standard commands as child processes of one machine, and the connection to any cluster.
+"""The embedded cluster: the standard Dask commands as child processes on one machine. Also connects to any cluster.
 
-What `veridask serve` starts here is what an operator starts by hand on several machines: `dask scheduler`,
-`dask worker --resources "CPU=…" --preload workers.preload` and the same with GPU. Keeps these processes up; how many
-workers there should be is said by `workers.autoscale`.
+`veridask serve` starts here what an operator would start on several machines: `dask scheduler`,
+`dask worker --resources "CPU=…" --preload workers.preload` and the same with GPU. This module keeps the processes
+running; `workers.autoscale` decides how many workers there should be.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ logger = logging.getLogger(__name__)
 START_SECONDS = 120.0
 LOOK_S = 0.5
 MEMORY_SHARE = 0.8
-"""Of the machine's memory, for all workers together; a nanny restarts a worker that takes more than its part."""
+"""Share of the machine's memory for all workers together. A nanny restarts a worker that exceeds its part."""
 SCHEDULER = "scheduler"
 
 
 class EmbeddedCluster:
-    """Scheduler and workers of both labels, one of each at first, on loopback, as supervised child processes.
+    """A scheduler and at first one worker of each label, on loopback, as supervised child processes.
 
-    cpu_threads, gpu_threads: tasks at once on each worker of the label, 1 or more. folder: for the scheduler's address
-    file, the workers' folders and the logs; made when absent. most_workers: for how many the memory must do.
+    cpu_threads, gpu_threads: concurrent tasks on each worker of the label, 1 or more. folder: for the scheduler's
+    address file, the workers' folders and the logs; created if missing. most_workers: how many workers share the
+    memory.
 
-    A process that dies is started again, sooner the longer it lived, at most every 30 s (`workers.children`). A
-    scheduler comes back at the same port and takes all workers with it: what they hold belongs to the old one, and a
-    worker that loses its scheduler takes its time to end. `changed` is called, from a thread, after a process id has
-    changed. All methods may be called from any thread.
+    A process that dies is restarted, with a delay of at most 30 s if it dies early (`workers.children`). A scheduler
+    restarts at the same port, and all workers are restarted with it: their data belongs to the old scheduler, and a
+    worker without a scheduler takes long to end. `changed` is called from a thread after a process id has changed. All
+    methods may be called from any thread.
     """
 
     def __init__(self, cpu_threads: int, gpu_threads: int, folder: Path, most_workers: int = 2) -> None:
@@ -60,18 +61,18 @@ class EmbeddedCluster:
 
     @property
     def processes(self) -> dict[str, int]:
-        """Process ids by role: `scheduler`, `cpu-0`, `gpu-0`…, those of workers being their own, not their nannies'.
+        """Process ids by role: `scheduler`, `cpu-0`, `gpu-0`… For workers, the ids of the workers, not their nannies.
 
-        A role whose process is about to be started again is missing.
+        A role whose process is about to be restarted is missing.
         """
         with self._lock:
             found = {role: child.pid for role, child in self._children.items()}
         return {role: pid for role, pid in found.items() if pid is not None}
 
     def start(self) -> str:
-        """Start all processes and wait until every worker is warm; gives the scheduler's address.
+        """Start all processes and wait until every worker is warm. Returns the scheduler's address.
 
-        Raises ClusterError with the reason that the process which did not come up gave, else with the tail of its log.
+        Raises ClusterError if a process does not start, with the reason it gave or otherwise the end of its log.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         self._file.unlink(missing_ok=True)
@@ -93,9 +94,9 @@ class EmbeddedCluster:
         return address
 
     def stop(self) -> None:
-        """End all processes, each asked, then killed after ten seconds.
+        """Stop all processes. Those that do not end within ten seconds are killed.
 
-        The workers go first: one that loses its scheduler while it ends waits for it for eight seconds.
+        Workers are stopped first: a worker that loses its scheduler while ending waits eight seconds for it.
         """
         self._ending.set()
         if self._watcher is not None:
@@ -111,19 +112,19 @@ class EmbeddedCluster:
                 child.wait()
 
     def workers(self, label: Label) -> int:
-        """Workers of a label that run or are to be started again."""
+        """How many workers of a label run or are about to be restarted."""
         with self._lock:
             return sum(role.startswith(f"{label.lower()}-") for role in self._children)
 
     def add_worker(self, label: Label) -> str:
-        """Start one more worker; gives its role, which is also its name in the cluster. Does not wait for it."""
+        """Start one more worker. Returns its role, which is also its name in the cluster. Does not wait for it."""
         with self._lock:
             role = self._add(label)
             self._children[role].start(time.monotonic())
             return role
 
     def end_worker(self, role: str) -> None:
-        """End one worker for good and wait until it is gone. Raises ClusterError when there is none of that name."""
+        """Stop one worker for good and wait until it is gone. Raises ClusterError if no worker has this role."""
         with self._lock:
             if role == SCHEDULER or role not in self._children:
                 raise ClusterError(f"the embedded cluster has no worker {role}")
@@ -173,34 +174,34 @@ class EmbeddedCluster:
     # --- supervision ---
 
     def _watch(self) -> None:
-        told = self.processes
+        reported = self.processes
         while not self._ending.wait(LOOK_S):
             try:
                 with self._lock:
                     self._look(time.monotonic())
                     found = self.processes
-                if found != told:
+                if found != reported:
                     self.changed()
-                    told = found
-            except Exception:  # whatever it is, the other processes go on being watched
-                logger.exception("the embedded cluster could not be looked after")
+                    reported = found
+            except Exception:  # keep watching the other processes whatever happens
+                logger.exception("the embedded cluster could not be supervised")
 
     def _look(self, now: float) -> None:
-        """Take note of what died, and start what is due. A worker is due only with a scheduler that runs."""
+        """Record deaths and start the processes that are due. Workers start only when the scheduler runs."""
         scheduler = self._children[SCHEDULER]
         for role, child in self._children.items():
             if child.due is None and (status := child.status()) is not None:
                 delay = child.died(now)
-                logger.warning("process %s ended with status %s and starts again in %.1f s", role, status, delay)
+                logger.warning("process %s ended with status %s; it restarts in %.1f s", role, status, delay)
                 if child is scheduler:
                     self._end_workers(now)
         if scheduler.due is not None and scheduler.due <= now:
-            self._file.unlink(missing_ok=True)  # workers wait for the new one before they connect
+            self._file.unlink(missing_ok=True)  # workers wait for the new file before they connect
             scheduler.start(now)
         for role, child in self._children.items():
             if child.due is not None and child.due <= now and scheduler.due is None:
                 child.start(now)
-                logger.warning("process %s was started again", role)
+                logger.warning("process %s was restarted", role)
 
     def _end_workers(self, now: float) -> None:
         for role, child in self._children.items():
@@ -210,10 +211,10 @@ class EmbeddedCluster:
 
 
 async def labels(client: Client) -> dict[str, str]:
-    """Address → label of the workers connected now that may work for this build; an asynchronous client's
-    `scheduler_info` lists none.
+    """Address → label of the connected workers that may run tasks of this build.
 
-    One that is being retired does not count: what it is given is lost with it.
+    Workers that are being retired are left out, because data given to them would be lost. Asks the scheduler, because
+    `scheduler_info` of an asynchronous client lists no workers.
     """
     scheduler: Any = client.scheduler
     workers = (await scheduler.identity(n_workers=-1))["workers"]
@@ -228,9 +229,10 @@ async def labels(client: Client) -> dict[str, str]:
 
 
 async def connect(address: str, timeout_s: float = 10.0, tls: TlsFiles | None = None) -> Client:
-    """Connect to a cluster and make sure that it has the plugins. tls: for a `tls://` address.
+    """Connect to a cluster and register the scheduler plugins. tls: for a `tls://` address.
 
-    Raises ClusterError when it does not answer or refuses, CertificateError when the files of `tls` cannot be used.
+    Raises ClusterError if the scheduler does not answer or refuses, CertificateError if the files of `tls` cannot be
+    used, UntestedBuildError for an untested version of `distributed`.
     """
     require_tested_build()
     given = None if tls is None else security(tls)

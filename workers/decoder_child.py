@@ -1,8 +1,8 @@
-"""The decoding process: takes media, answers with its frames in shared memory.
+"""The decoding process: receives media and answers with its frames in shared memory.
 
-Run by `workers.decoding` as `python -m workers.decoder_child SOCKET`. Each message is a line of JSON with one file
-descriptor: the media comes as an anonymous file, the frames' arrays go back as another one. Ends when the other end of
-the socket is closed, so it never outlives its worker.
+`workers.decoding` runs it as `python -m workers.decoder_child SOCKET MEMORY_BYTES`. Each message is a JSON object with
+one file descriptor: the media arrives as an anonymous file, and the arrays of the frames return as another one. The
+process ends when the other end of the socket is closed, so it never outlives its worker.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ALIGNED = 64
 
 
 def shared(frames: Frames) -> tuple[dict[str, Any], int]:
-    """A description of the frames that JSON can hold, and the descriptor of the anonymous file with their arrays."""
+    """The frames as a JSON-serialisable description, and the descriptor of an anonymous file with their arrays."""
     arrays: dict[str, npt.NDArray[Any]] = {
         "images": frames.images,
         "timestamps": frames.timestamps,
@@ -48,7 +48,7 @@ def shared(frames: Frames) -> tuple[dict[str, Any], int]:
 
 
 def _write(file: int, array: npt.NDArray[Any], at: int) -> int:
-    """Write one array; gives where the next one begins."""
+    """Write one array at an offset. Returns the offset of the next one."""
     content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     while content:
         written = os.pwrite(file, content, at)
@@ -69,7 +69,7 @@ def _answer(question: Mapping[str, Any], media: int, memory_bytes: int) -> tuple
 
 
 def main(descriptor: int, memory_bytes: int) -> None:
-    """Answer until the other end is closed."""
+    """Answer requests until the other end is closed."""
     confine(memory_bytes, WIDEST.max_bytes)
     with socket.socket(fileno=descriptor) as channel:
         channel.send(b"{}")  # ready

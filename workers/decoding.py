@@ -1,10 +1,11 @@
-"""Decodes media in child processes of the worker: a file that crashes, stalls or bloats a decoder ends a child, never
-the worker and what other cases have on it.
+"""Decodes media in child processes of the worker.
 
-A film of 1.1 MB within all limits (16 megapixels, 10 bits, 4:4:4, 16 reference frames) takes 1.5 GB while it is
-decoded, and a thread that is stuck in a decoder cannot be ended. The probe before the upload was taken has seen the
-first frame alone. A child (`workers.decoder_child`) takes one media at a time and hands the frames over in shared
-memory.
+A file that makes a decoder crash, hang or use too much memory ends a child, never the worker with the data of other
+cases. Such files exist: a film of 1.1 MB within all limits (16 megapixels, 10 bits, 4:4:4, 16 reference frames) takes
+1.5 GB to decode, and a thread that hangs in a decoder cannot be stopped. The probe before an upload is accepted sees
+only the first frame.
+
+A child (`workers.decoder_child`) decodes one media at a time and passes the frames in shared memory.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from workers.confinement import child_environment
 logger = logging.getLogger(__name__)
 
 MEMORY_BYTES = 768 * 1024**2
-"""Of one child, beside the media itself. 16 megapixels in the most common coding, 8 bits and 4:2:0, with 16 reference
-frames take 520 MB.
+"""Memory limit of one child, besides the media itself. A film of 16 megapixels in the most common coding (8 bits,
+4:2:0) with 16 reference frames takes 520 MB.
 """
 LONGEST_S = 45.0
-"""For one media, less than a node's time. Ten seconds of 1920 × 1080 take one to two."""
+"""Time limit for one media, below the time limit of a node. Ten seconds of 1920 × 1080 take one to two seconds."""
 _START_S = 30.0
 _LARGEST_MESSAGE = 64 * 1024
 _ERRORS: Mapping[str, type[MediaError]] = {
@@ -46,8 +47,9 @@ _ERRORS: Mapping[str, type[MediaError]] = {
 
 
 class Decoders:
-    """As many child processes as calls at the same time. memory_bytes, longest_s: what each may take for one media, of
-    memory beside the media itself.
+    """A pool of decoding processes, one for each concurrent call.
+
+    memory_bytes, longest_s: limits for one media: bytes of memory besides the media itself, and seconds.
     """
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, longest_s: float = LONGEST_S) -> None:
@@ -57,7 +59,7 @@ class Decoders:
         self._idle: list[_Child] = []
 
     def warm(self, count: int) -> None:
-        """Have so many children ready."""
+        """Start children until this many are ready."""
         children = [_Child(self._memory_bytes) for _ in range(count - len(self._idle))]
         for child in children:
             child.wait()
@@ -66,15 +68,16 @@ class Decoders:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the children that wait for work."""
+        """Process ids of the idle children."""
         with self._lock:
             return [child.pid for child in self._idle]
 
     def sample_frames(
         self, data: bytes, *, rate_hz: float, max_frames: int, max_side: int, limits: MediaLimits, details: int = 0
     ) -> Frames:
-        """`models.media.decoding.sample_frames` in a child. Raises what that raises; UndecodableMediaError also when
-        the child died or did not end in time.
+        """Run `models.media.decoding.sample_frames` in a child. Raises the same errors.
+
+        Raises UndecodableMediaError also if the child dies or does not finish in time.
         """
         sample = {"rate_hz": rate_hz, "max_frames": max_frames, "max_side": max_side, "details": details}
         question = {"sample": sample, "limits": asdict(limits), "seconds": self._longest_s}
@@ -114,7 +117,7 @@ class Decoders:
 
 
 class _Child:
-    """One process, ended at the latest when nothing refers to it any more."""
+    """One decoding process. It ends at the latest when this object is garbage-collected."""
 
     def __init__(self, memory_bytes: int) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -126,7 +129,7 @@ class _Child:
                 stderr=subprocess.DEVNULL,
                 env=child_environment(),
                 pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for the worker, which ends it
+                start_new_session=True,  # Ctrl-C reaches only the worker, which ends it
             )
         self.end = weakref.finalize(self, _end, self._process, self._channel)
 
@@ -140,13 +143,13 @@ class _Child:
         return self._process.poll()
 
     def wait(self) -> None:
-        """Wait until it can take media. Raises OSError when it does not come up."""
+        """Wait until it is ready. Raises OSError if it does not start."""
         self._channel.settimeout(_START_S)
         if not self._channel.recv(_LARGEST_MESSAGE):
             raise ConnectionError("the decoding process did not start")
 
     def ask(self, question: Mapping[str, Any], media: int, longest_s: float) -> Frames:
-        """The frames of one media. Raises MediaError, OSError, and what broken answers raise."""
+        """The frames of one media. Raises MediaError, OSError, and any error of a malformed answer."""
         self._channel.settimeout(longest_s)
         socket.send_fds(self._channel, [json.dumps(question).encode()], [media])
         message, files, _, _ = socket.recv_fds(self._channel, _LARGEST_MESSAGE, 1)
@@ -164,8 +167,9 @@ class _Child:
 
 @contextlib.contextmanager
 def _in_shared_memory(data: bytes) -> Iterator[int]:
-    """The descriptor of an anonymous file of these bytes. Raises OSError when there is no memory for it, which is not
-    the media's fault.
+    """The descriptor of an anonymous file with these bytes.
+
+    Raises OSError if there is no memory for it, which is not the fault of the media.
     """
     file = os.memfd_create("media")
     try:
@@ -179,8 +183,9 @@ def _in_shared_memory(data: bytes) -> Iterator[int]:
 
 
 def _frames(answer: Mapping[str, Any], file: int) -> Frames:
-    """The frames: images over the shared memory itself, which lives as long as they do; the rest is copied, because
-    who keeps the few times of a film would keep its forty megabytes of images with them.
+    """The frames of an answer. The images use the shared memory itself, which lives as long as they do.
+
+    The other arrays are copied. Otherwise keeping a few timestamps of a film would keep its 40 MB of images in memory.
     """
     memory = mmap.mmap(file, 0, access=mmap.ACCESS_COPY)
     if any(np.dtype(dtype).hasobject for dtype, _, _ in answer["arrays"].values()):

@@ -1,12 +1,12 @@
 """Errors of the worker layer; a branch of the tree in `models.errors`.
 
 VeridaskError
-└── ClusterError            the cluster is away or not ready (REST: 503)
-    ├── UntestedBuildError  a version of `distributed` that the upload plugin was not tested with
-    ├── LabelError          a worker without a label, or with two
+└── ClusterError            the cluster is unreachable or not ready (REST: 503)
+    ├── UntestedBuildError  the upload plugin was not tested with this version of `distributed`
+    ├── LabelError          a worker without a label, or with both
     ├── CertificateError    certificate files that cannot be used
-    ├── GroupError          a group of workers that cannot be read or changed
-    └── WorkerSettingError  a setting of a worker out of bounds, or a device that is not there
+    ├── GroupError          a group of workers cannot be read or changed
+    └── WorkerSettingError  a setting of a worker is out of bounds, or its device is missing
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ from __future__ import annotations
 from models.errors import VeridaskError
 
 REFUSAL = "this worker does not start:"
-"""What a worker's log says before the reason, in one line; a long traceback of its nanny follows it."""
+"""Starts the line of a worker's log that gives the reason. A long traceback of its nanny follows."""
 
 
 class ClusterError(VeridaskError):
-    """The cluster is away or not ready."""
+    """The cluster is unreachable or not ready."""
 
     code = "cluster_unavailable"
 
 
 class UntestedBuildError(ClusterError):
-    """A version of `distributed` that the upload plugin was not tested with: refuse to start."""
+    """The upload plugin was not tested with this version of `distributed`: refuse to start."""
 
     code = "untested_build"
 
 
 class LabelError(ClusterError):
-    """A worker that offers no label, or both: refuse to start."""
+    """A worker offers no label, or both: refuse to start."""
 
     code = "worker_label"
 
 
 class CertificateError(ClusterError):
-    """Certificate files that cannot be read or do not belong together: refuse to start."""
+    """Certificate files cannot be read or do not match: refuse to start."""
 
     code = "certificate_unusable"
 
 
 class GroupError(ClusterError):
-    """A group of workers that cannot be read or changed: scaling is suspended."""
+    """A group of workers cannot be read or changed: scaling is suspended."""
 
     code = "worker_group"
 
 
 class WorkerSettingError(ClusterError):
-    """A setting of a worker that is out of bounds, or names a device that is not there: refuse to start."""
+    """A setting of a worker is out of bounds, or names a missing device: refuse to start."""
 
     code = "worker_setting"

@@ -1,8 +1,8 @@
-"""The models for faces whose forward passes are joined across the tasks of a worker.
+"""Face models whose forward passes are joined across the tasks of a worker.
 
-Each is the model itself with its one step that runs the network handed to a batcher: what comes before (cutting,
-scaling) and after (boxes, suppression) runs in each task's own thread. What may be joined is what that step takes: cuts
-around known faces have one size and always join, whole frames join when they are scaled to one size, chips always.
+Each is the original model, except that the step which runs the network goes through a batcher. The steps before
+(cropping, scaling) and after (boxes, suppression) run in each task's own thread. Inputs of the same size can be joined:
+crops around known faces and chips always, whole frames if they are scaled to the same size.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class JoinedDetector(FaceDetector):
-    """Finds the faces that FaceDetector finds; scores differ by float32 rounding at most."""
+    """Finds the same faces as FaceDetector; scores differ at most by float32 rounding."""
 
     def __init__(self, path: Path, device: str, batcher: Batcher) -> None:
         super().__init__(path, device)
@@ -41,20 +41,20 @@ class JoinedDetector(FaceDetector):
             return super().detect_near(images, boxes)
 
     def scores(self, images: npt.NDArray[np.uint8], tile: Tile) -> npt.NDArray[np.float32]:
-        """See FaceDetector; together with the frames of other threads that have this size and layout."""
+        """See FaceDetector; joined with frames of other threads that have the same size and layout."""
         return self._batcher.run((images.shape[1:], tile), images, partial(super().scores, tile=tile))
 
 
 class JoinedEmbedder(FaceEmbedder):
-    """Gives the embeddings that FaceEmbedder gives, up to float32 rounding."""
+    """Gives the same embeddings as FaceEmbedder, up to float32 rounding."""
 
     def __init__(self, path: Path, device: str, batcher: Batcher) -> None:
         super().__init__(path, device)
         self._batcher = batcher
 
     def embed(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """See FaceEmbedder; together with the chips of other threads."""
-        # What is no chip has another key: it fails alone.
+        """See FaceEmbedder; joined with the chips of other threads."""
+        # An invalid chip has another key, so it fails alone.
         return self._batcher.run((chips.dtype.str, chips.shape[1:]), chips, super().embed)
 
     def embed_both_ways(self, chips: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

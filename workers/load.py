@@ -1,13 +1,13 @@
-"""What the scheduler knows of load, by label: work that could run now, slots, and workers that have nothing to do.
+"""The load of a cluster by label: tasks that could run now, slots, and idle workers. A scheduler plugin counts it.
 
-`distributed`'s own `adaptive_target` counts the placeholder tasks of open cases as work and ignores resources, so it
-would start workers for people who have not filmed yet. Here a task counts from the moment that it could run: in the
-states `queued`, `processing`, or `no-worker` when it asks for a label. A placeholder asks for `UPLOAD`: never counted.
+`adaptive_target` of `distributed` counts the placeholder tasks of open cases as work and ignores resources, so it would
+start workers for people who have not filmed yet. Here a task counts only while it could run: in the states `queued`,
+`processing`, or `no-worker` if it asks for a label. Placeholders ask for `UPLOAD`, so they never count.
 
-Counted as tasks change state, so an answer costs as much as there is work, not as there are open cases. Uses only what
-`distributed` offers to plugins: the transition hook, `handlers`, and attributes of scheduler, tasks and workers without
-an underscore. Which tasks run is known as of the workers' last heartbeats (half a second to a few seconds ago). Does
-not decide anything: `workers.autoscale` does.
+Tasks are counted as they change state, so the cost of an answer grows with the work, not with the number of open cases.
+The plugin uses the transition hook, `handlers`, and attributes without underscore of scheduler, tasks and workers. The
+scheduler knows which tasks run from the workers' last heartbeats, half a second to a few seconds ago. This module
+decides nothing: `workers.autoscale` does.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from distributed.scheduler import TaskState
 
 LOAD = "veridask_load"
-"""Name of the scheduler's handler that answers with the load."""
+"""Name of the scheduler handler that returns the load."""
 BATCHES = "veridask_batches"
-"""Name of the worker metric that tells the scheduler, with each heartbeat, what was joined: `ModelPool.figures`."""
+"""Name of the worker metric that reports joined passes with each heartbeat: `ModelPool.figures`."""
 RUNNABLE = frozenset({"queued", "processing", "no-worker"})
 
 
 @dataclass(frozen=True)
 class IdleWorker:
-    """A worker without a task. idle_s: for how long."""
+    """A worker without a task. idle_s: seconds without one."""
 
     address: str
     name: str
@@ -48,9 +48,10 @@ class IdleWorker:
 class LabelLoad:
     """The load of one label.
 
-    runnable: tasks that run or could; waiting: those of them that do not run; oldest_s: how long ago the oldest of
-    these became runnable, 0 without one. slots: tasks at once on all running workers; busy: slots with a task.
-    workers: those that are connected and not being retired; idle: the longest idle first.
+    runnable: tasks that run or could run. waiting: runnable tasks that do not run. oldest_s: seconds since the oldest
+    waiting task became runnable, 0 if none waits. slots: how many tasks all running workers can run at once. busy:
+    slots with a task. workers: number of connected workers that are not being retired. idle: workers without a task,
+    the longest idle first.
     """
 
     runnable: int = 0
@@ -69,7 +70,7 @@ class LoadPlugin(SchedulerPlugin):
     idempotent = True
 
     async def start(self, scheduler: Scheduler) -> None:
-        """Count what is there already, then follow every transition."""
+        """Count the present tasks, then follow every transition."""
         self.scheduler = scheduler
         self.since: dict[Label, dict[Any, float]] = {label: {} for label in LABELS}  # the oldest first
         self.last_busy: dict[str, float] = {}
@@ -79,7 +80,7 @@ class LoadPlugin(SchedulerPlugin):
         scheduler.handlers[LOAD] = self.load
 
     def transition(self, key: Any, start: str, finish: str, *_args: Any, **kwargs: Any) -> None:
-        """A task that leaves the runnable states and comes back counts as new: its inputs had to be made again."""
+        """Count a task that becomes runnable. One that becomes so again counts as new: its inputs were recomputed."""
         if finish in RUNNABLE:
             if start not in RUNNABLE:
                 self._enter(self.scheduler.tasks[key])
@@ -90,7 +91,7 @@ class LoadPlugin(SchedulerPlugin):
                 self.last_busy[worker] = time.monotonic()
 
     def add_worker(self, scheduler: Scheduler, worker: str) -> None:  # noqa: ARG002  the hook's
-        """A new worker is idle from now on."""
+        """Count a new worker as idle from now on."""
         self.last_busy[worker] = time.monotonic()
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_kwargs: Any) -> None:  # noqa: ARG002  the hook's
@@ -98,12 +99,12 @@ class LoadPlugin(SchedulerPlugin):
         self.last_busy.pop(worker, None)
 
     def restart(self, scheduler: Scheduler) -> None:  # noqa: ARG002  the hook's
-        """The scheduler forgot all tasks without a transition."""
+        """Forget all tasks: the scheduler dropped them without a transition."""
         for keys in self.since.values():
             keys.clear()
 
     def load(self) -> dict[str, dict[str, Any]]:
-        """The load by label, as plain values: the handler's answer."""
+        """The load by label as plain values; the answer of the handler."""
         now = time.monotonic()
         return {label: self._of(label, now) for label in LABELS}
 
@@ -139,7 +140,7 @@ class LoadPlugin(SchedulerPlugin):
         }
 
     def _oldest_waiting(self, label: Label, slots: dict[str, int], now: float) -> float:
-        """Age in seconds of the oldest task that does not run; looks at no more tasks than run, and one."""
+        """Age in seconds of the oldest task that does not run. Looks at one task more than are running, at most."""
         for key, since in self.since[label].items():
             ts = self.scheduler.tasks[key]
             ws = ts.processing_on
@@ -150,14 +151,14 @@ class LoadPlugin(SchedulerPlugin):
 
 
 async def read_load(client: Client, timeout_s: float) -> dict[Label, LabelLoad]:
-    """The load by label now. Raises ClusterError when the scheduler is away, or is one without the plugin."""
+    """The present load by label. Raises ClusterError if the scheduler is unreachable or lacks the plugin."""
     if client.status != "running":
         raise ClusterError("the scheduler is not connected")
     try:
         answer: Any = await asyncio.wait_for(getattr(client.scheduler, LOAD)(), timeout_s)
     except (OSError, TimeoutError) as error:
         raise ClusterError(f"the scheduler does not say its load: {type(error).__name__}") from error
-    if answer is None:  # so it says to a request that it has no handler for
+    if answer is None:  # the answer to a request without a handler
         raise ClusterError("the scheduler lacks the load plugin: it is another one than before")
     return {
         label: LabelLoad(**{**found, "idle": tuple(IdleWorker(*each) for each in found["idle"])})
@@ -167,8 +168,9 @@ async def read_load(client: Client, timeout_s: float) -> dict[Label, LabelLoad]:
 
 @dataclass(frozen=True)
 class Joined:
-    """What the batchers of one model did, on all workers that there are now, each since its start: the sums of their
-    `batching.BatchFigures`, and the largest of their passes.
+    """The sums of `batching.BatchFigures` of one model over all connected workers, each since its start.
+
+    batch_largest: rows of the largest pass.
     """
 
     batch_calls: int = 0
@@ -179,7 +181,7 @@ class Joined:
     batch_wait_seconds: float = 0.0
 
     def and_of(self, figures: Mapping[str, Any]) -> Joined:
-        """Together with one more worker's."""
+        """These figures plus those of one more worker."""
         return Joined(
             self.batch_calls + figures["calls"],
             self.batch_rows + figures["items"],
@@ -191,7 +193,7 @@ class Joined:
 
 
 async def joined_passes(client: Client, timeout_s: float) -> dict[str, Joined]:
-    """What was joined, by model; empty where nothing is. Raises ClusterError when the scheduler is away."""
+    """The figures of joined passes by model; empty if nothing is joined. Raises ClusterError if there is no answer."""
     scheduler: Any = client.scheduler
     try:
         workers = (await asyncio.wait_for(scheduler.identity(n_workers=-1), timeout_s))["workers"]

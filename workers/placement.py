@@ -1,4 +1,4 @@
-"""Where a task runs: its label, said where the function is defined, and the resource annotation made from it."""
+"""Where a task runs: its label, declared at its function, and the resources and priority derived from it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ GPU: Label = "GPU"
 LABELS: tuple[Label, ...] = (CPU, GPU)
 
 UPLOAD_RESOURCE = "UPLOAD"
-"""What an upload's placeholder task asks for. No worker offers it, so the task waits for its scatter."""
+"""Resource that the placeholder task of an upload asks for. No worker offers it, so the task waits for its scatter."""
 
 RETRIES = 2
-"""A task is tried again when it raised, which a node's runner lets happen only for the failures of a system."""
+"""How often a task that raised is retried. The runner of nodes lets only system failures raise."""
 
 LOW_PRIORITY = -10
-"""Priority of work that nobody waits for, below the default 0."""
+"""Priority of work that nobody waits for; the default is 0."""
 
 
 def label_of(resources: dict[str, float]) -> Label:
-    """The one label that a worker offers. Raises LabelError for none, both, or `UPLOAD`.
+    """The label that a worker offers. Raises LabelError if it offers none, both, or `UPLOAD`.
 
-    With both, a CPU task waits behind GPU tasks: a worker looks only at the top of its queue of constrained tasks.
+    With both labels, CPU tasks would wait behind GPU tasks: a worker looks only at the first of its tasks that ask for
+    resources.
     """
     offered = [label for label in LABELS if resources.get(label, 0) > 0]
     if len(offered) != 1 or UPLOAD_RESOURCE in resources:

@@ -1,8 +1,9 @@
-"""The models of one worker process: each loaded once, warmed before the worker takes tasks.
+"""The models of one worker process. Each is loaded once, and warmed before the worker takes tasks.
 
-The first inference of a torch or ONNX model is several times slower than the next; a person would wait for it.
-Says where the networks for faces live and whether tasks share their passes, as `settings` has it. Does not choose what
-runs where (`placement`), does not join calls itself (`batching`) and holds no weights (`models`).
+Warming matters because the first inference of a torch or ONNX model is several times slower than the next, and a person
+would wait for it. `settings` says which device runs the face networks and whether tasks share their passes. The pool
+does not choose where tasks run (`placement`), does not join calls itself (`batching`) and contains no weights
+(`models`).
 """
 
 from __future__ import annotations
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
 DETECTOR, EMBEDDER = "mmod_human_face_detector", "dlib_face_recognition_resnet_model_v1"
 _WARM_FRAMES = (480, 640)
 _WARM_FACE = 120
-"""Pixels: smallest face wanted of a face scan of that size."""
+"""Smallest face to find in a face scan of that size, in pixels."""
 _WARM_COUNTS = (1, 2, 4, 8, 16, 32, 64)
-"""Rows of a pass to warm on a GPU, which chooses and loads kernels for each size of a pass it meets."""
+"""Sizes of passes, in rows, to warm on a GPU: it chooses and loads kernels when it first meets a size."""
 
 
 class ModelPool:
-    """Models by attribute, loaded at first use (functools.cached_property locks in Python 3.11; from 3.12 it does not,
-    so `warm` loads them all before tasks come).
+    """Models by attribute, loaded at first use.
 
-    settings: where the networks for faces live and how their calls are joined; without it, on the CPU and not at all.
+    `functools.cached_property` has no lock from Python 3.12 on, so `warm` loads all models before tasks arrive.
+    settings: the device of the face networks and how their calls are joined; by default the CPU, without joining.
     embedder: a network that compares faces in place of dlib's; its calls are not joined.
     """
 
@@ -55,7 +56,7 @@ class ModelPool:
         self._batchers = {name: Batcher(items, wait_s) for name in joined if items}
 
     def figures(self) -> dict[str, dict[str, Any]]:
-        """What was joined so far by model (`batching.BatchFigures`); empty where nothing is joined."""
+        """Figures of joined passes by model (`batching.BatchFigures`); empty if nothing is joined."""
         return {name: asdict(batcher.figures()) for name, batcher in self._batchers.items()}
 
     @cached_property
@@ -65,7 +66,7 @@ class ModelPool:
 
     @cached_property
     def page_finder(self) -> PageFinder:
-        """The page nets trained here."""
+        """The page networks trained in this project."""
         from models.networks.weights import own
         from models.page.finder import PageFinder
 
@@ -80,7 +81,7 @@ class ModelPool:
 
     @cached_property
     def text_reader(self) -> TextReader:
-        """PP-OCR for the printed front."""
+        """PP-OCR for the printed text of the front."""
         from models.text.reader import TextReader
 
         return TextReader()
@@ -106,7 +107,7 @@ class ModelPool:
 
     @cached_property
     def face_embedder(self) -> Embedder:
-        """dlib's residual network in torch, or the one configured in its place."""
+        """dlib's residual network in torch, or the configured replacement."""
         from models.face.embedder import FaceEmbedder
         from models.face.onnx_embedder import OnnxEmbedder
         from models.networks.weights import dlib_path
@@ -119,9 +120,9 @@ class ModelPool:
         return FaceEmbedder(dlib_path(EMBEDDER), self.settings.device)
 
     def warm(self, label: Label, tasks: int = 1) -> None:
-        """Load the models that tasks of this label use and run each once; tasks: so many are decoded at once.
+        """Load the models that tasks of this label use, and run each once. tasks: concurrent tasks of the worker.
 
-        Raises WeightsError on a wrong digest.
+        Raises WeightsError if weights have the wrong digest.
         """
         if label == CPU:
             self.decoders.warm(min(tasks, os.cpu_count() or 1))
@@ -155,7 +156,7 @@ _pool: ModelPool | None = None
 
 
 def models() -> ModelPool:
-    """The pool of this process, made at first use where no `open_pool` came before."""
+    """The pool of this process. The first call creates one with defaults unless `open_pool` was called before."""
     global _pool
     with _lock:
         if _pool is None:
@@ -164,7 +165,7 @@ def models() -> ModelPool:
 
 
 def open_pool(settings: TorchSettings, embedder: EmbedderWeights | None = None) -> ModelPool:
-    """Make the pool of this process, at its start: tasks get it from `models`."""
+    """Create the pool of this process at its start. Tasks get it from `models`."""
     global _pool
     with _lock:
         _pool = ModelPool(settings, embedder)

@@ -1,7 +1,7 @@
-"""Says which GPUs are there, loads every model as a worker would and times one run of each: `python -m
-workers.selfcheck`, a JSON line each.
+"""Lists the GPUs, loads every model as a worker would, and times runs of each: `python -m workers.selfcheck`.
 
-A process of its own, because the service that asks (`veridask doctor`) never loads torch or cv2.
+Prints one JSON line for the GPUs and one for each model. It is a separate process because `veridask doctor`, which
+calls it, never loads torch or cv2.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RUNS = 3
 
 
 def trials(pool: ModelPool) -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
-    """For each model how it is loaded, and one run on an input of the size it sees in a case."""
+    """For each model, two functions: one loads it, one runs it on an input of the size that it gets in a case."""
     page = np.full((638, 1012, 3), 200, np.uint8)
     scene = np.full((8, 720, 1280, 3), 120, np.uint8)
     people = np.full((8, 480, 640, 3), 120, np.uint8)
@@ -47,7 +47,7 @@ def trials(pool: ModelPool) -> dict[str, tuple[Callable[[], object], Callable[[]
 
 
 def measure(load: Callable[[], object], run: Callable[[], object]) -> dict[str, Any]:
-    """Seconds to load and warm, and the median milliseconds of a run; or the error that a worker would refuse with."""
+    """Seconds to load and warm, and the median ms of RUNS runs; or the error with which a worker would not start."""
     started = time.perf_counter()
     try:
         load()
@@ -64,7 +64,7 @@ def measure(load: Callable[[], object], run: Callable[[], object]) -> dict[str, 
 
 
 def main() -> None:
-    """Print one JSON line for each model as it is done."""
+    """Print the JSON lines, each as soon as it is known."""
     limit_library_threads()
     full_precision()
     settings = torch_settings(os.environ)

@@ -1,14 +1,13 @@
-"""Where a worker's networks for faces live, whether its tasks share their passes, and which network compares faces:
-read from the environment.
+"""Settings of a GPU worker, read from the environment: its device, joined passes, and the network that compares faces.
 
-- `VERIDASK_DEVICE` (auto): of a GPU worker; `auto` is the first GPU that torch sees, else the CPU; or `cpu`, `cuda`,
-  `cuda:N`.
-- `VERIDASK_BATCH_ITEMS` (64 on a GPU, 0 on the CPU): frames or chips in a pass joined across tasks, 2 to 256; 0: each
-  call runs alone.
-- `VERIDASK_BATCH_WAIT_MS` (2): longest wait for calls that are on their way, 0 to 100.
-- `VERIDASK_EMBEDDER` and what belongs to it: the variables of `EMBEDDER_SETTINGS`.
+- `VERIDASK_DEVICE` (auto): `auto`, `cpu`, `cuda` or `cuda:N`. `auto` is the first GPU that torch sees, otherwise the
+  CPU.
+- `VERIDASK_BATCH_ITEMS` (64 on a GPU, 0 on the CPU): maximum frames or chips in a pass joined across tasks, 2 to 256;
+  0 runs each call alone.
+- `VERIDASK_BATCH_WAIT_MS` (2): maximum wait for calls that are being prepared, 0 to 100.
+- `VERIDASK_EMBEDDER` and its companions: the variables of `EMBEDDER_SETTINGS`.
 
-Read by `preload` and `selfcheck`, which are where processes begin. A worker with the label CPU reads none of them.
+Only `preload` and `selfcheck` read them, because processes start there. A worker with the label CPU reads none of them.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ EMBEDDER_SETTINGS = {
     f"{EMBEDDER}_SCALE": "What that is divided by, 1 to 255; by default 127.5.",
     f"{EMBEDDER}_CHANNELS": "RGB, which is the default, or BGR.",
 }
-"""The variables of another embedder, with what they mean. With the first the next four must be set: a distance of one
-network means nothing to another's threshold, and what decides on people must be named.
+"""The variables of another embedder, with their meaning. If the first is set, the next four are required: a threshold
+is valid for one network only, and what decides about people must be named.
 """
 _LONGEST_NAME, _LONGEST_LICENCE = 60, 200
 _ITEMS_ON_CUDA, _WAIT_MS = 64, 2.0
@@ -49,8 +48,10 @@ _ITEMS_ON_CUDA, _WAIT_MS = 64, 2.0
 
 @dataclass(frozen=True)
 class TorchSettings:
-    """device: `cpu`, `cuda` or `cuda:N`. batch_items: frames or chips in a joined pass; 0: each call runs alone.
-    batch_wait_s: seconds that a call waits at most for others on their way.
+    """How a worker runs its face networks.
+
+    device: `cpu`, `cuda` or `cuda:N`. batch_items: maximum frames or chips in a joined pass; 0 runs each call alone.
+    batch_wait_s: maximum seconds that a call waits for other calls that are being prepared.
     """
 
     device: str = "cpu"
@@ -59,14 +60,14 @@ class TorchSettings:
 
     @property
     def on_cuda(self) -> bool:
-        """Whether the networks live on a GPU."""
+        """Whether the networks run on a GPU."""
         return self.device.startswith("cuda")
 
 
 def torch_settings(environment: Mapping[str, str]) -> TorchSettings:
-    """The settings that these variables give; one that is empty counts as absent.
+    """The settings from these variables. An empty variable counts as unset.
 
-    Raises WorkerSettingError for a value out of bounds, or a device that this process does not have.
+    Raises WorkerSettingError for a value out of bounds or a missing device.
     """
     device = _device(environment.get(DEVICE) or "auto", _gpus())
     items = _number(environment, BATCH_ITEMS, _ITEMS_ON_CUDA if device != "cpu" else 0, MOST_ITEMS)
@@ -77,10 +78,10 @@ def torch_settings(environment: Mapping[str, str]) -> TorchSettings:
 
 
 def embedder_settings(environment: Mapping[str, str]) -> EmbedderWeights | None:
-    """The network for faces that these variables name, None where they name none: dlib's is used then.
+    """The face network named by these variables; None if all are unset, in which case dlib's is used.
 
-    Does not read the file: `models.face.onnx_embedder` does and checks its digest. Raises WorkerSettingError for a
-    value that is missing or out of bounds, and for variables of an embedder without `VERIDASK_EMBEDDER`.
+    Does not read the file: `models.face.onnx_embedder` does, and checks its digest. Raises WorkerSettingError if a
+    value is missing or out of bounds, or if other variables of an embedder are set without `VERIDASK_EMBEDDER`.
     """
     given = {name: value.strip() for name in EMBEDDER_SETTINGS if (value := environment.get(name, "")).strip()}
     if not given:
@@ -91,7 +92,7 @@ def embedder_settings(environment: Mapping[str, str]) -> EmbedderWeights | None:
             f"{', '.join(missing)} is not set, but {', '.join(given)} is: another network for faces needs its file, "
             "digest, name, licence and its own threshold; unset all of them to use dlib's"
         )
-    # Imported here because it loads torch and onnxruntime, which processes without this setting do not need from here.
+    # Imported here because it loads torch and onnxruntime, which are not needed without this setting.
     from models.face.onnx_embedder import EmbedderWeights
 
     digest, channels = given[f"{EMBEDDER}_SHA256"].lower(), given.get(f"{EMBEDDER}_CHANNELS", "RGB")
@@ -121,7 +122,7 @@ def embedder_settings(environment: Mapping[str, str]) -> EmbedderWeights | None:
 
 
 def _file(given: str) -> Path:
-    """A path, or that of a file:// URL. Nothing is fetched: a worker must start where there is no network."""
+    """The path of a file or of a file:// URL. Nothing is downloaded: a worker must start without a network."""
     if "://" not in given:
         return Path(given)
     parts = urlsplit(given)

@@ -1,9 +1,10 @@
-"""TLS between the parts of a cluster: what a client needs to join one that asks for certificates.
+"""TLS between the parts of a cluster: what a client needs to join a cluster that requires certificates.
 
-Every part shows a certificate of the cluster's own CA and demands one: the scheduler unpickles what it is sent, so
-whoever may connect may run code. Dask checks the CA and the purpose of a certificate, not its host name: the CA must
-sign for nothing else. Does not make certificates (`service.crypto.cluster_certificates`) nor say when plain text is
-allowed (`service`).
+Each part shows a certificate signed by the cluster's own CA and requires one from the other side. This is essential:
+the scheduler unpickles what it receives, so anyone who can connect can run code. Dask checks the CA and the purpose of
+a certificate but not its host name, so the CA must not sign anything else.
+
+Does not create certificates (`service.crypto.cluster_certificates`) or decide when plain text is allowed (`service`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from workers.errors import CertificateError
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """PEM files of one part: the cluster's CA, the part's own certificate, its private key."""
+    """PEM files of one part: the CA of the cluster, the part's own certificate and its private key."""
 
     ca: Path
     cert: Path
@@ -27,10 +28,10 @@ class TlsFiles:
 
 
 def security(files: TlsFiles) -> Security:
-    """What `distributed.Client` joins a cluster with: TLS 1.3, on every connection it makes.
+    """The `security` argument for `distributed.Client`: TLS 1.3 on every connection.
 
-    Raises CertificateError when the files do not belong together or cannot be read: told at start, because a
-    connection that fails for this reason only looks like a scheduler that is away.
+    Raises CertificateError if the files do not match or cannot be read. They are checked here because a connection that
+    fails for this reason looks the same as an unreachable scheduler.
     """
     made = Security(
         require_encryption=True,

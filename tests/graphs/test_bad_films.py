@@ -1,5 +1,6 @@
-"""Videos as odd as people send them, through the real nodes: sizes that change, times that stand still, few or no
-frames; faces at the edge, from the side, and one that is drawn.
+"""Unusual videos through the real nodes: sizes that change, timestamps that do not advance, few or no frames.
+
+Also faces at the edge, faces from the side, and a drawn face.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def webm(images: Sequence[Image]) -> bytes:
 
 
 def repacked(sources: Sequence[bytes], times: Sequence[int]) -> bytes:
-    """WebM files' packets one after the other in one file. times: of each packet, in milliseconds."""
+    """The packets of several WebM files in one file. times: of each packet, in milliseconds."""
     buffer, waiting = io.BytesIO(), iter(times)
     with av.open(buffer, "w", format="webm") as out:
         stream = None
@@ -96,7 +97,7 @@ def test_a_size_that_changes_on_the_way(
 
 
 def test_a_film_whose_frames_all_come_at_once_is_no_recording(back: list[Image]) -> None:
-    """Without times nothing says that it was filmed in one go; its pictures can be judged all the same."""
+    """Without timestamps nothing shows that the film is uncut, but its pictures can still be judged."""
     data = repacked([webm(back)], [0] * len(back))
     assert probe(data, LIMITS).duration_s < 0.1
     found = results({"back": data, "face": data}, PROFILE)
@@ -164,14 +165,14 @@ SWAY = 3 * np.sin(np.arange(12))
     ids=["half beyond the side", "half beyond the top", "in profile", "between"],
 )
 def test_a_face_at_the_edge_or_from_the_side_is_asked_for_again(poses: list[Pose]) -> None:
-    """Continuity was clear where no face was seen at all: nobody who changes counted as one person throughout."""
+    """Regression: `continuity` was clear when no face was found at all, because then no face changed."""
     found = results({"face": filmed(poses)}, PROFILE)
     assert codes(found["quality_face"]) == ["no_face_in_video"]
     assert not clear(found) & {*LIVE, "quality_face", "continuity_face"}
 
 
 def doll(shift: float, scale: float) -> Image:
-    """A face as a child draws it, which the detector takes for one: uint8 (480, 640, 3)."""
+    """A childlike drawing of a face, which the detector accepts as a face: uint8 (480, 640, 3)."""
     picture = np.full((480, 640, 3), (150, 170, 180), np.uint8)
 
     def oval(x: float, y: float, wide: float, high: float, colour: tuple[int, int, int], stop: int = 360) -> None:

@@ -1,5 +1,7 @@
-"""Pictures and videos as odd as people send them, through the real nodes: refused with a code, or judged without an
-error and without passing for what they are not. Whole ones are decoded to the pixels that they hold.
+"""Unusual and broken pictures and videos through the real nodes.
+
+They are refused with a code, or judged without an error and without passing as something else. Intact pictures of any
+coding are decoded to the right pixels.
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ def test_black_and_white_pictures_hold_no_document(level: int) -> None:
 
 
 def huge_png() -> bytes:
-    """Signature and header alone: 20,000 × 20,000 pixels of which not one is there to be decoded."""
+    """Only signature and header: 20,000 × 20,000 pixels, but no pixel data."""
     header = b"IHDR" + struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
@@ -87,7 +89,7 @@ def huge_jpeg() -> bytes:
 
 @pytest.mark.parametrize("data", [huge_png(), huge_jpeg()], ids=["png", "jpeg"])
 def test_a_huge_picture_is_refused_by_its_header(data: bytes) -> None:
-    """Decoding would say undecodable: there is nothing behind the headers."""
+    """Decoding would call it undecodable, because nothing follows the headers."""
     with pytest.raises(MediaTooLargeError):
         probe(data, LIMITS)
     with pytest.raises(MediaTooLargeError):
@@ -105,7 +107,7 @@ def sixteen_bits(image: U8) -> bytes:
 
 
 def with_alpha(image: U8) -> U8:
-    """Alpha from 0 at the left to 255 at the right: what a picture holds must not depend on it."""
+    """Alpha from 0 at the left to 255 at the right. It must not change the decoded pixels."""
     alpha = np.broadcast_to(np.linspace(0, 255, image.shape[1]).astype(np.uint8), image.shape[:2])
     return np.dstack([image, alpha])
 
@@ -205,7 +207,7 @@ def test_front_and_back_exchanged(photos: dict[Step, U8]) -> None:
 
 
 def test_two_documents_in_one_picture(specimen: Specimen) -> None:
-    """Side by side on a desk, the same card or not: which of them is meant, nobody can know."""
+    """Two cards side by side on a desk, the same or different: it is unknown which one is meant."""
     cards = {"front": render_front(specimen), "back": render_back(specimen)}
     pairs: dict[Step, bytes] = {}
     for step in ("front", "back"):

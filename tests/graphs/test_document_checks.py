@@ -1,4 +1,4 @@
-"""Checks of the document on pages as they come out of bad outlines; real readers, rendered specimens."""
+"""Checks of the document on badly outlined pages, with the real readers and rendered specimens."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pages_of(image: U8) -> Pages:
 
 @pytest.mark.parametrize("lost", [0.06, 0.115])
 def test_a_zone_cut_off_with_its_page_accuses_nobody(specimen: Specimen, pool: ModelPool, lost: float) -> None:
-    """A page outlined too narrow once lost columns of its zone: no digit fitted, a genuine card was declined."""
+    """Regression: a page outlined too narrowly lost columns of its zone, so a genuine card was declined."""
     back = render_back(specimen)
     pages = pages_of(back[:, round(lost * back.shape[1]) :])
     reading = back_side.mrz_lines(pages, pool)
@@ -64,7 +64,7 @@ def test_a_whole_zone_is_clear(specimen: Specimen, pool: ModelPool) -> None:
 
 
 def test_a_zone_on_a_scan_that_lies_on_its_side_is_read(specimen: Specimen, pool: ModelPool) -> None:
-    """What fills the picture lies any way round in it; the reader looks at level lines only unless it is told."""
+    """A document that fills the picture can have any orientation; by default the reader only finds level lines."""
     upright = np.asarray(cv2.resize(np.rot90(render_back(specimen)), (900, 1428), interpolation=cv2.INTER_AREA))
     page = Page(np.asarray(upright, np.uint8), 0, Quad(np.zeros((4, 2), np.float32), 1.0, whole=True), 100.0)
     pages = Pages((page,), np.zeros((0, 319, 506, 3), np.uint8), (page.quad,), (), 0.0)

@@ -1,4 +1,4 @@
-"""Along every edge of the graph, what a node gives is what the next one takes."""
+"""Along every edge of the graph, the type that a node returns matches the parameter that receives it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EDGES = [(node, parameter, source) for node in NODES.values() for parameter, sou
 
 @cache
 def names_in(module: ModuleType) -> dict[str, Any]:
-    """A module's names, with those that it imports for type checkers alone."""
+    """The names in a module, including those imported only for type checkers."""
     found = dict(vars(module))
     for statement in ast.parse(inspect.getsource(module)).body:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
@@ -44,12 +44,12 @@ def types_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def members(kind: Any) -> set[Any]:
-    """The types of a union; a type alone is a union of itself."""
+    """The types of a union; a single type counts as a union of one."""
     return set(get_args(kind)) if get_origin(kind) in (Union, UnionType) else {kind}
 
 
 def given_by(source: str) -> set[Any]:
-    """What comes along an edge: an upload's bytes, or what the node's function returns."""
+    """The types that an edge carries: bytes for an upload, otherwise the return type of the node's function."""
     return {bytes} if source.startswith("upload_") else members(types_of(NODES[source].function)["return"])
 
 

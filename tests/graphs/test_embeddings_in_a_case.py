@@ -1,4 +1,4 @@
-"""Embeddings carry their network through a case: it has its own threshold, and those of two are never compared."""
+"""Embeddings carry the identity of their network: each network has its own threshold, and two are never mixed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_dlibs_threshold_is_the_policys(dlibs: ModelPool) -> None:
 
 
 def test_distances_of_two_networks_are_an_error_of_the_system(brought_pool: ModelPool, dlibs: ModelPool) -> None:
-    """The scan on a worker with the one, the portrait on a worker with the other: neither a match nor a mismatch."""
+    """Scan and portrait embedded by workers with different networks: neither a match nor a mismatch."""
     for one, other in ((brought_pool, dlibs), (dlibs, brought_pool)):
         scan, face = scan_of("astronaut", one), face_of("astronaut", other)
         with pytest.raises(EmbeddingError, match="configure all GPU workers alike"):

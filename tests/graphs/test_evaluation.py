@@ -1,4 +1,4 @@
-"""Accuracy: rates, thresholds, what each suite makes of its items, and the command on a real cluster."""
+"""Measuring accuracy: rates, thresholds, the reports of each suite, and the command on a real cluster."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_interval_holds_the_share(errors: int, of: int) -> None:
 
 
 def test_intervals_as_published() -> None:
-    """Wilson's interval of 0 of 6 and 5 of 100, by the formula worked out by hand."""
+    """Wilson's interval for 0 of 6 and 5 of 100, computed by hand from the formula."""
     assert Rate(0, 6).interval() == pytest.approx((0.0, 0.3903), abs=1e-3)
     assert Rate(5, 100).interval() == pytest.approx((0.0215, 0.1118), abs=1e-3)
     assert Rate(0, 0).interval() == (0.0, 1.0)
@@ -69,7 +69,7 @@ def test_a_missed_face_is_a_false_non_match_at_any_threshold() -> None:
     assert min(false_non_match) == 0.5
 
 
-# --- suites, on what jobs gave ---
+# --- suites, on given results of jobs ---
 
 
 def mrz_item(item: str, group: str, read: str, *, accepted: bool, valid: bool = True) -> Measured:
@@ -84,8 +84,8 @@ def test_a_text_is_exact_only_when_each_of_its_pictures_is() -> None:
             mrz_item("3", "b", "AB<", accepted=True),
             mrz_item("4", "b", "AC<", accepted=False),
             mrz_item("5", "c", "AC<", accepted=True),
-            mrz_item("6", "d", "AB<", accepted=False, valid=False),  # printed with wrong check digits, and told so
-            mrz_item("7", "e", "AB<", accepted=True, valid=False),  # the same, not told
+            mrz_item("6", "d", "AB<", accepted=False, valid=False),  # printed with wrong check digits, and reported so
+            mrz_item("7", "e", "AB<", accepted=True, valid=False),  # the same, not reported
             Measured("8", "f", (("AB<",), True), 0.0, {}, "UndecodableMediaError"),
         ]
     )
@@ -209,7 +209,7 @@ def test_tables_that_cannot_be_used_say_why(tmp_path: Path) -> None:
 
 @pytest.mark.cluster
 def test_the_command_measures_a_folder_on_a_cluster(tmp_path: Path) -> None:
-    """One picture as it should be, one upside down, one that is no picture at all."""
+    """One upright picture, one upside down, and one file that is no picture."""
     back = render_back(SPECIMEN)
     (tmp_path / "level.png").write_bytes(encoded(back))
     (tmp_path / "turned.png").write_bytes(encoded(np.ascontiguousarray(back[::-1, ::-1])))

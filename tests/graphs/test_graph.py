@@ -1,4 +1,4 @@
-"""The graph of a case without a cluster: how it is wired, keyed, and what a node does when something breaks."""
+"""The graph of a case without a cluster: wiring, keys, and what happens when a node fails."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from graphs.judge import judged
 from graphs.nodes import check, placement_of, wire
 from graphs.records import CaseSpec, CheckResult, Failed
 from graphs.run import run_node
+from models.errors import UndecodableMediaError
 from workers.placement import CPU, GPU, LABELS, UPLOAD_RESOURCE
 
 SPEC = CaseSpec("case_01", "standard", {"front": 1, "back": 1, "face": 1}, ("turn_left",), date(2026, 11, 22))
 
 
 def test_every_task_has_exactly_one_resource() -> None:
-    """A task without one may land on a GPU worker; one with two would never run."""
+    """A task without a label could run on any worker; one with both labels would never run."""
     graph = build(SPEC)
     seen: set[str] = set()
     for layer in graph.layers.values():
@@ -100,8 +101,19 @@ def test_a_check_that_raises_is_an_error_and_quotes_nobody(caplog: pytest.LogCap
     assert "ERIKSSON" not in caplog.text
 
 
+def test_a_check_that_raises_for_broken_media_is_an_error_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It once gave a Failed in place of its result, which broke the task itself."""
+
+    def broken(text_lines: object) -> CheckResult:
+        raise UndecodableMediaError("damaged")
+
+    monkeypatch.setattr(run, "NODES", {"text_front": replace(NODES["text_front"], function=broken, constants=())})
+    result = run_node("text_front", SPEC, text_lines=None)
+    assert (result.name, result.result) == ("text_front", "error")
+
+
 def test_a_check_gives_only_the_reasons_that_it_declares(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documentation, sandbox and policies read the declaration: a reason beside it would surprise all three."""
+    """Documentation, sandbox and policies rely on the declared reasons, so an undeclared one is an error."""
 
     def stray(text_lines: object) -> CheckResult:
         return judged("rejected", {"gray_copy": "front"})
@@ -122,7 +134,7 @@ def test_a_check_cannot_declare_a_reason_without_a_sentence() -> None:
 
 
 def test_a_check_that_takes_too_long_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The function's own thread goes on, here until the event is set; the case does not wait for it."""
+    """The function keeps running in its thread until the event is set, but the case does not wait for it."""
     stuck = threading.Event()
 
     def never(text_lines: object) -> CheckResult:

@@ -1,4 +1,4 @@
-"""Mirrored pictures and fronts of other scripts: told as what they are, and nobody accused by what was read of them."""
+"""Mirrored pictures and fronts in other scripts are recognised, and misread text from them accuses nobody."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def pages_of(image: U8) -> Pages:
 
 @pytest.mark.parametrize("flip", FLIPS.values(), ids=FLIPS)
 def test_a_mirrored_barcode_is_not_the_documents(flip: Any) -> None:
-    """Its payload is genuine and agrees with the zone: before, it was clear and confirmed the zone."""
+    """Regression: its payload is genuine and agrees with the zone, so the barcode was clear and confirmed the zone."""
     back = render_back(specimen(957))
     zone = MrzReader().read([back])
     front = Text((), upside_down=False)
@@ -167,7 +167,7 @@ def front_of(lines: list[str], bold: bool) -> U8:
 def test_a_front_of_another_script_is_unidentified_and_accuses_nobody(
     script: str, bold: bool, reader: TextReader
 ) -> None:
-    """The zone is another person's, so that whatever could pass for a contradiction would."""
+    """The zone belongs to another person, so that anything that can contradict it does."""
     zone = MrzReader().read([render_back(specimen(958))])
     assert zone is not None
     assert zone.accepted
@@ -181,7 +181,7 @@ def test_a_front_of_another_script_is_unidentified_and_accuses_nobody(
 
 
 def test_a_front_of_latin_letters_does_contradict(reader: TextReader) -> None:
-    """The guard of the test above: the same, drawn in Latin letters, is read and convicts."""
+    """Control for the test above: the same front in Latin letters is read and rejected."""
     lines = ["IDENTITY CARD", "Surname", "SMIRNOVA", "Given names", "ELENA", "Date of birth", "03.11.1988",
              "Date of expiry", "20.02.2031", "Sex", "F", "Place of birth", "UTOPIA"]  # fmt: skip
     read = reader.read(front_of(lines, bold=False))

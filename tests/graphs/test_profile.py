@@ -1,4 +1,4 @@
-"""Profiles are data: what they say is checked when they are read."""
+"""Profiles are data, validated when they are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STANDARD: dict[str, Any] = json.loads((files("graphs") / "profiles" / "standard.
 
 @pytest.mark.parametrize("name", sorted(profiles()))
 def test_the_policy_names_exactly_the_checks_that_run(name: str) -> None:
-    """A check that the policy forgets could not be judged; one that never runs could never be clear."""
+    """A check missing in the policy would have no thresholds; one that never runs could never be clear."""
     profile = get_profile(name)
     running = {check for check, node in nodes_for(profile).items() if node.placement.is_check}
     assert set(profile.policy.checks) == running
@@ -35,7 +35,7 @@ def test_extending_takes_over_thresholds() -> None:
 
 
 def test_a_still_that_looks_like_a_screen_is_looked_at_by_a_human() -> None:
-    """Of 200 stills of genuine specimens 110 were once declined; what a few dozen show since declines nobody yet."""
+    """Regression: 110 of 200 stills of genuine specimens were declined. Such stills now lead to review."""
     effects = {name: get_profile(name).policy.effects for name in ("standard", "document")}
     assert effects["document"] == {**effects["standard"], "photo_of_screen": "review"}
     assert effects["standard"]["photo_of_screen"] == "decline"

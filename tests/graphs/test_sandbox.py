@@ -1,4 +1,4 @@
-"""The sandbox: every outcome and every reason can be had, by the graph and the service as they are, and there alone."""
+"""The sandbox: every outcome and reason can be produced with the real graph and service, in sandbox profiles only."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BY_EFFECT = {
 
 
 def judged(marker: str, attempt: int = 1) -> tuple[Decision, dict[str, CheckResult]]:
-    """What the nodes of the graph and its last task make of a marker. They are given nothing to look at."""
+    """The verdict and results for a marker, from the nodes of the graph without any media."""
     spec = CaseSpec("case_s", "sandbox", dict.fromkeys(PROFILE.steps, attempt), (), date(2026, 7, 1), marker)
     checks = [run_node(name, spec) for name, node in nodes_for(PROFILE).items() if node.placement.is_check]
     found = verdict(checks, spec)
@@ -53,7 +53,7 @@ def judged(marker: str, attempt: int = 1) -> tuple[Decision, dict[str, CheckResu
 
 
 def test_a_sandbox_check_can_say_what_the_check_itself_can_say() -> None:
-    """Read from the checks: a reason that one learns must be had in the sandbox as well."""
+    """Reasons are read from the checks' code: the sandbox must offer every reason that a check can give."""
     assert set(POSSIBLE_REASONS) == set(POLICY.checks)
     for name, says in POSSIBLE_REASONS.items():
         source = inspect.getsource(NODES[name].function)
@@ -148,7 +148,7 @@ def codes(view: CaseView) -> list[str]:
 @pytest.mark.cluster
 @pytest.mark.timeout(300)
 def test_every_reason_comes_out_of_the_running_service(client: VeridaskClient, video: bytes) -> None:
-    """All of one effect in a case, sixteen at most; those of retakes are shown at the steps or by the decision."""
+    """All reasons of one effect in one case, at most sixteen. Those to retake are at the steps or in the decision."""
     groups = {
         "declined": [BY_EFFECT["decline"]],
         "review": [BY_EFFECT["review"]],
@@ -181,7 +181,7 @@ def test_every_reason_comes_out_of_the_running_service(client: VeridaskClient, v
 @pytest.mark.cluster
 @pytest.mark.timeout(300)
 def test_an_integrators_test_of_the_whole_way(client: VeridaskClient, http: httpx.Client, video: bytes) -> None:
-    """A retake that is asked for at once, one that a reviewer asks for, approval; and what the webhooks tell of it."""
+    """A retake requested at once, a retake requested by a reviewer, an approval; and the webhooks for each."""
     with Receiver() as receiver:
         endpoint = client.create_webhook_endpoint(receiver.url)
         case = client.create("sandbox", metadata={MARKER: "dark_photo@quality_back, no_hologram_seen*1"})
@@ -258,7 +258,7 @@ def test_a_marker_in_a_case_of_another_profile_is_metadata(client: VeridaskClien
     ],
 )
 def test_a_marker_that_means_nothing_is_refused(http: httpx.Client, marker: str) -> None:
-    """A misspelt one would be approved otherwise, and the integrator's test with it."""
+    """Otherwise a misspelt marker would be approved, and the integrator's test would pass wrongly."""
     answer = http.post("/v1/cases", json={"profile": "sandbox", "metadata": {MARKER: marker}})
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_sandbox_marker"), answer.text
 

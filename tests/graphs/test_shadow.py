@@ -1,4 +1,4 @@
-"""Shadows: they judge again what their policy changes, decide nothing, and are compared."""
+"""Shadows rerun the checks that their policy changes, decide nothing, and are compared with the live policy."""
 
 from __future__ import annotations
 

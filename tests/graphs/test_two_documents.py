@@ -1,4 +1,4 @@
-"""Two documents in one film: told apart, and asked for again."""
+"""Two documents in one film are detected, and the step is asked for again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPEC = CaseSpec("case_01", "standard", {"front": 1, "back": 1, "face": 1}, (), d
 
 
 def mask_of(*boxes: tuple[int, int, int, int]) -> Mask:
-    """left, top, right, bottom of each part of a mask of 192 × 192."""
+    """Left, top, right and bottom of each part of a mask of 192 × 192."""
     mask = np.zeros((192, 192), np.float32)
     for left, top, right, bottom in boxes:
         mask[top:bottom, left:right] = 1.0

@@ -1,4 +1,4 @@
-"""A network for faces that an operator brings, for the tests of it: its weights, its settings, pictures, faces."""
+"""Test doubles for a face network that an operator provides: its weights and settings, pictures, faces."""
 
 from __future__ import annotations
 

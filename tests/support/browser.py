@@ -1,8 +1,6 @@
-"""A person's device: Debian's Chromium without a window, whose camera shows a film. Tests that want one skip where it
-is not installed.
+"""A person's device: Debian's Chromium, headless, whose camera shows a film. Tests skip if it is not installed.
 
-What goes wrong on a page is not seen by whom it serves, so a device collects it: errors of scripts, lines on the
-console, requests to anybody but the service.
+A device collects errors that the server cannot see: script errors, console messages, requests to other hosts.
 """
 
 from __future__ import annotations
@@ -24,12 +22,12 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: a
 
 _QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
 _MS = 60_000
-"""Longest wait for what a page shall show: it waits for a busy cluster."""
+"""Longest wait for a page to show something; long, because the cluster may be busy."""
 
 
 @dataclass
 class Device:
-    """An open page, and what went wrong on it."""
+    """An open page, and the errors collected on it."""
 
     page: Page
     context: BrowserContext
@@ -37,22 +35,22 @@ class Device:
     wrong: list[str] = field(default_factory=list)
 
     def opened(self, link: str) -> None:
-        """Open a link; what is asked of anybody but its host is wrong from now on."""
+        """Open a link. From now on, requests to any other host count as errors."""
         self.host = urlsplit(link).netloc
         self.page.goto(link)
 
     def waits_for(self, heading: str) -> None:
-        """Wait until a screen with that heading is shown."""
+        """Wait until a screen with this heading is shown."""
         self.page.get_by_role("heading", name=heading, exact=True).wait_for(timeout=_MS)
 
     def films(self) -> None:
-        """Press the button, wait for the time of the film, and send it."""
+        """Press the button, wait until the film is recorded, and send it."""
         self.page.get_by_role("button", name="Film", exact=True).click()
         self.waits_for("Check your recording")
         self.page.get_by_role("button", name="Send", exact=True).click()
 
     def chooses(self, *files: Path) -> None:
-        """Choose a file instead, and send it."""
+        """Choose files instead of filming, and send them."""
         self.page.set_input_files("#file", files)
         self.waits_for("Check your recording")
         self.page.get_by_role("button", name="Send", exact=True).click()
@@ -60,8 +58,8 @@ class Device:
 
 @contextmanager
 def device(film: Path | None = None, *, camera: bool = True, dark: bool = False) -> Iterator[Device]:
-    """A phone held upright. film: what its camera sees, as `filmed` writes it, again from its start when it is over; by
-    default Chromium's test picture. camera: whether pages may use it.
+    """A phone held upright. film: what its camera shows, as written by `filmed`, in a loop; by default Chromium's test
+    picture. camera: whether pages may use the camera.
     """
     assert CHROMIUM is not None
     flags = ["--use-fake-device-for-media-stream"] if camera else []
@@ -90,7 +88,7 @@ def device(film: Path | None = None, *, camera: bool = True, dark: bool = False)
 
 
 def filmed(film: bytes, path: Path) -> Path:
-    """A film for the camera, as uncompressed Y4M at 30 frames a second."""
+    """Write a film for the camera, as uncompressed Y4M at 30 frames a second."""
     with av.open(io.BytesIO(film), "r") as media, path.open("wb") as out:
         (stream,) = media.streams.video
         rate = float(stream.average_rate or 30)

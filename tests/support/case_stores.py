@@ -1,4 +1,4 @@
-"""Empty case stores of each kind of database, as a plugin of fixtures, and a case and a verdict to put into them."""
+"""Fixtures: empty case stores on each kind of database, and a case and a verdict to store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def new_case() -> Case:
 
 
 def bare_case(steps: Mapping[Step, StepState]) -> Case:
-    """One that no store has."""
+    """A case that is in no store."""
     return replace(
         new_case(), id="case_" + "0" * 26, client_reference_id=None, metadata={}, challenge=(), steps=dict(steps)
     )
@@ -62,7 +62,7 @@ def bare_case(steps: Mapping[Step, StepState]) -> Case:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty case store of each kind."""
+    """The URL of an empty case store, once for each kind of database."""
     if request.param == "postgresql":
         made: str = request.getfixturevalue("postgres_database")
         return made

@@ -1,4 +1,4 @@
-"""A collector of traces: a real HTTP server on loopback that takes OTLP as protobuf and keeps every span."""
+"""A trace collector: a real HTTP server on loopback that receives OTLP protobuf and stores every span."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.loopback import Loopback
 
 @dataclass(frozen=True)
 class Told:
-    """A span as it came. Times in seconds; service: the name in its resource."""
+    """A received span. Times in seconds. service: the service name in its resource."""
 
     name: str
     trace: str
@@ -32,7 +32,7 @@ class Told:
 
 
 class Collector(Loopback):
-    """Takes spans at `url`, the base that `OTEL_EXPORTER_OTLP_ENDPOINT` names."""
+    """Receives spans at `url`, the value for `OTEL_EXPORTER_OTLP_ENDPOINT`."""
 
     def __init__(self) -> None:
         self.spans: list[Told] = []
@@ -42,7 +42,7 @@ class Collector(Loopback):
         self.url = f"http://127.0.0.1:{self.port}"
 
     def take(self, body: bytes) -> None:
-        """Keep the spans of a request. Raises for what is no OTLP."""
+        """Store the spans of a request. Raises if the body is not OTLP."""
         request = ExportTraceServiceRequest.FromString(body)
         with self._came:
             self.raw += body
@@ -52,7 +52,7 @@ class Collector(Loopback):
             self._came.notify_all()
 
     def wait(self, holds: Callable[[list[Told]], bool], timeout_s: float = 60) -> list[Told]:
-        """Wait until that holds for all the spans that came; gives them."""
+        """Wait until a condition holds for all received spans, and return them."""
         deadline = time.monotonic() + timeout_s
         with self._came:
             while not holds(self.spans):

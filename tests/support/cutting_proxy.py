@@ -14,8 +14,9 @@ _RESET = struct.pack("ii", 1, 0)
 
 
 class CuttingProxy:
-    """Forwards to a port of this machine, as a context manager. cuts: a connection that brings more bytes than the
-    first of them is reset both ways, and the next one is held to the second.
+    """Forwards to a port of this machine; a context manager.
+
+    cuts: limits in bytes, one for each connection in turn. A connection that sends more is reset in both directions.
     """
 
     def __init__(self, port: int, cuts: Sequence[int]) -> None:

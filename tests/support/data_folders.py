@@ -1,5 +1,7 @@
-"""Services and settings on a data folder, with its case store where `--case-store` says: SQLite in the folder, or for
-each folder a PostgreSQL database of its own. Tests that use these, or the session's server, run on both.
+"""Services and settings on a data folder, on the kind of case store given by `--case-store`.
+
+It is SQLite in the folder, or a separate PostgreSQL database for each folder. Tests that use these, or the session's
+server, run on both.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On PostgreSQL, only what has to do with it and does not take long for another reason: the rest ran on SQLite."""
+    """With PostgreSQL, run only tests that concern it and are not slow for another reason; the rest ran on SQLite."""
     if config.getoption("case_store") == "postgresql":
         concerned = {id(item) for item in items if _concerns(item)}
         config.hook.pytest_deselected(items=[item for item in items if id(item) not in concerned])
@@ -43,7 +45,7 @@ def _concerns(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def case_store(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The PostgreSQL server for the functions below, where it is wanted."""
+    """Start the PostgreSQL server for the functions below, if `--case-store` asks for it."""
     if request.config.getoption("case_store") == "postgresql":
         _server.append(request.getfixturevalue("postgres"))
     yield
@@ -52,7 +54,7 @@ def case_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def database_url(folder: Path) -> str:
-    """As in the settings: empty for SQLite in the folder."""
+    """The database URL for the settings; empty for SQLite in the folder."""
     if not _server:
         return ""
     if folder not in _databases:
@@ -69,7 +71,7 @@ def server_in(folder: Path, scheduler: str, **more: Any) -> LocalServer:
 
 
 def everything_in(folder: Path) -> bytes:
-    """What all rows of the folder's case store say, for a search."""
+    """The content of all rows of the folder's case store as bytes, to search in."""
     engine, tables = create_engine(settings_in(folder).store_url), MetaData()
     try:
         with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""The files of `docker/`, read: images, compose file, Kubernetes manifests."""
+"""Reads the files in `docker/`: images, compose file, Kubernetes manifests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MANIFESTS: list[dict[str, Any]] = [
     for document in yaml.safe_load_all(path.read_text("utf-8"))
 ]
 OPERATORS = {"DaskCluster", "DaskWorkerGroup", "Kustomization"}
-"""Kinds that Kubernetes itself does not know."""
+"""Kinds that are not built into Kubernetes."""
 
 
 def manifest(kind: str, name: str) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def named(document: dict[str, Any]) -> str:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Every pod that the manifests ask for, by part."""
+    """Every pod in the manifests, by part."""
     cluster = manifest("DaskCluster", "veridask")["spec"]
     return {
         "scheduler": cluster["scheduler"]["spec"],
@@ -46,13 +46,13 @@ def pods() -> dict[str, dict[str, Any]]:
 
 
 def instructions(path: Path) -> list[tuple[str, str]]:
-    """Instruction and value of each line, comments left out."""
+    """Instruction and value of each line, without comments."""
     parser = DockerfileParser(fileobj=BytesIO(path.read_bytes()))
     return [(i["instruction"], i["value"]) for i in parser.structure if i["instruction"] != "COMMENT"]
 
 
 def environment_of(path: Path) -> dict[str, str]:
-    """ENV of the final stage."""
+    """The environment variables of the final stage."""
     return dict(DockerfileParser(fileobj=BytesIO(path.read_bytes())).envs)
 
 

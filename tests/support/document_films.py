@@ -1,4 +1,4 @@
-"""Short films of specimen documents for tests: rendered, encoded, decoded, rectified; five frames a second."""
+"""Short films of specimen documents: rendered, encoded, decoded and rectified, at five frames a second."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from models.specimens.video import encode_mp4
 
 TODAY = date(2026, 6, 1)
 _EVERY = 6  # of 30 frames a second
-_ERROR = 1.5  # pixels, standard deviation of the corners that a page finder gives
+_ERROR = 1.5  # pixels, standard deviation of the corners found by a page finder
 
 
 @dataclass(frozen=True)
 class Film:
-    """pages: uint8 (N, 638, 1012, 3); small: uint8 (N, 319, 506, 3)."""
+    """The pages of a film. pages: uint8 (N, 638, 1012, 3); small: uint8 (N, 319, 506, 3)."""
 
     specimen: Specimen
     pages: npt.NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Film:
 
 @cache
 def film(side: str, attack: DocumentAttack | None, seed: int, seconds: float = 2.4) -> Film:
-    """The same arguments give the same film; about two seconds of work."""
+    """Make a film, always the same for the same arguments. Takes about two seconds."""
     specimen = make_specimen(seed, design="azure" if seed % 2 else "ochre", portrait="astronaut", today=TODAY)
     scene = (front_scene if side == "front" else back_scene)(specimen, seed=seed, attack=attack, seconds=seconds)
     lens = replace(

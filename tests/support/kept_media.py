@@ -1,4 +1,4 @@
-"""What the evidence of a data folder holds, opened and compared byte by byte with what the case store says of it."""
+"""Decrypts the evidence of a data folder and compares it byte by byte with the case store."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from tests.support.data_folders import settings_in
 
 
 def kept(folder: Path) -> dict[tuple[str, str], str]:
-    """SHA-256 of the media of each case and step, as it was sent; that of the row is the same. Nothing else is there
-    but pieces of resumable uploads.
+    """SHA-256 of the stored media by case and step.
+
+    Asserts that it equals the digest in the case store, and that the evidence has nothing else except pieces of
+    resumable uploads.
     """
     database = create_engine(settings_in(folder).store_url)
     uploads = select(UploadRow.case_id, UploadRow.step, UploadRow.evidence_key, UploadRow.sha256).order_by(UploadRow.id)

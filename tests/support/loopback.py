@@ -10,7 +10,7 @@ from typing import Self
 
 
 class Loopback:
-    """Serves on `port` while inside; with `tls` over TLS. port: 0 for one that is free."""
+    """Serves on `port` within its context, over TLS if `tls` is given. port: 0 for any free port."""
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)

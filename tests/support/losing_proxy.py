@@ -1,4 +1,4 @@
-"""Stands before a service and loses answers: the service acts on the request, its client sees a broken connection."""
+"""A proxy that loses answers: the service handles the request, but the client sees a broken connection."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PASSED = ("content-type", "authorization", "idempotency-key")
 
 
 class LosingProxy(Loopback):
-    """Passes requests on to the service at `service`. lose: how many of the next answers to `method` are lost.
-    lost: which were, with their status.
+    """Forwards requests to the service at `service`. lose: how many of the next answers to `method` to lose. lost: the
+    lost answers, with their status.
     """
 
     def __init__(self, service: str) -> None:

@@ -1,4 +1,4 @@
-"""Small media made by PyAV for the tests of decoding: containers, orientations and what moves in them."""
+"""Small media for the tests of decoding, made by PyAV: containers, orientations and movement."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""Tiny networks as ONNX files, written field by field (onnx.proto), because the package onnx is no dependency."""
+"""Writes tiny networks as ONNX files, field by field (onnx.proto), because the package `onnx` is no dependency."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 Size = int | str
-"""A size of a tensor, or the name of one that may be any."""
+"""The size of a tensor's axis, or the name of an axis of any size."""
 
 
 def patches(shape: Sequence[Size] = ("N", 3, 112, 112), side: int = 14, then: Sequence[str] = ()) -> bytes:
-    """The mean of each channel over squares of `side` pixels, channel by channel: an embedder of what a picture roughly
-    looks like; with side 0 all pixels as they are. then: operators of one input, or of the same one twice, between this
-    and the output.
+    """A network that gives the mean of each channel over squares of `side` pixels: a rough description of a picture.
+
+    side: 0 gives all pixels unchanged. then: further operators before the output, each with one input or the same input
+    twice.
     """
     pooling = [_node("AveragePool", ["x"], "pooled", kernel_shape=[side, side], strides=[side, side])] if side else []
     nodes = [*pooling, _node("Flatten", ["pooled" if side else "x"], "at0", axis=1)]

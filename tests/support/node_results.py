@@ -1,4 +1,4 @@
-"""What the checks say of media that are handed to the real nodes, without a cluster."""
+"""Runs the real nodes on media without a cluster and gives the results of the checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TODAY = date(2026, 6, 1)
 
 
 def results(uploads: Mapping[Step, bytes], profile: str = "document") -> dict[str, CheckResult]:
-    """What the checks say, none of them an error and no node broken by anything but the media."""
+    """The results of all checks. Asserts that no check is an error and that nodes fail only because of the media."""
     spec = CaseSpec("case_bad", profile, dict.fromkeys(uploads, 1), (), TODAY)
     values = run_here(spec, uploads)
     assert not [value for value in values.values() if isinstance(value, Failed) and not value.broken_media]

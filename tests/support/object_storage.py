@@ -1,4 +1,4 @@
-"""An S3 server of the tests' own on loopback, in memory, by moto: real HTTP, the real client."""
+"""An S3 server for the tests, on loopback and in memory (moto): real HTTP and the real client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def s3_server() -> Iterator[str]:
 
 @pytest.fixture
 def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The same, with credentials in the environment, as operators give them."""
+    """The same URL, with credentials in the environment, as an operator sets them."""
     for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
     return s3_server

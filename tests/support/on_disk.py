@@ -1,4 +1,4 @@
-"""A body in parts, and what a folder's files hold."""
+"""A request body in parts, and a search through the files of a folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ async def body(*parts: bytes) -> AsyncIterator[bytes]:
 
 
 def traces(folder: Path, *markers: bytes) -> list[str]:
-    """The files below a folder that hold one of these."""
+    """The files below a folder that contain one of the markers."""
     found = [path for path in folder.rglob("*") if path.is_file() and any(m in path.read_bytes() for m in markers)]
     return [path.relative_to(folder).as_posix() for path in found]

@@ -1,4 +1,4 @@
-"""A look at an HTML page as a browser's parser and a reader with a screen reader would: for tests of pages."""
+"""Parses an HTML page for tests: what a browser would run or load, and what a screen reader needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ VOID = {"meta", "img", "br", "rect", "line", "circle", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """A page taken apart. tags: each with its attributes, in order; text: all that is shown."""
+    """A parsed page. tags: all tags with their attributes, in order. text: all visible text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Page(HTMLParser):
 
 
 def unsafe(page: Page) -> list[str]:
-    """What could run, load or send something; nothing may, whatever the policy says."""
+    """Everything on the page that could run, load or send something. There must be nothing, whatever the CSP allows."""
     found = [tag for tag, _ in page.tags if tag in ("script", "iframe", "object", "embed", "form", "link", "base", "a")]
     for tag, attributes in page.tags:
         for name, value in attributes.items():
@@ -59,7 +59,7 @@ def unsafe(page: Page) -> list[str]:
 
 
 def unreadable(page: Page) -> list[str]:
-    """What a screen reader would not make sense of."""
+    """Everything on the page that a screen reader could not present."""
     names = [tag for tag, _ in page.tags]
     found = [f"no {tag}" for tag in ("title", "main", "h1") if names.count(tag) != 1]
     if not page.of("html")[0].get("lang"):
@@ -78,7 +78,7 @@ def unreadable(page: Page) -> list[str]:
 
 
 def contrast(one: str, other: str) -> float:
-    """Of two colours `#rrggbb`: WCAG 2.2, relative luminance, 1 to 21."""
+    """Contrast ratio of two colours `#rrggbb` by WCAG 2.2 (relative luminance), 1 to 21."""
     light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 

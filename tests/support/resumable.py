@@ -1,4 +1,4 @@
-"""Resumable uploads over real HTTP, as a person's device sends them."""
+"""Resumable uploads over real HTTP, as the device of a person sends them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BODY = {**VERSION, "Content-Type": "application/offset+octet-stream"}
 
 
 def padded(video: bytes, size: int) -> bytes:
-    """The same film, made that long by a box that players skip (ISO/IEC 14496-12): a marker, then noise."""
+    """The same film, padded to `size` bytes by a box that players skip (ISO/IEC 14496-12): a marker, then noise."""
     noise = random.Random(7).randbytes(size - len(video) - 8 - len(MARKER))
     return video + struct.pack(">I4s", size - len(video), b"free") + MARKER + noise
 
@@ -37,12 +37,12 @@ def created(url: str, key: str) -> CreatedView:
 
 
 def device(url: str, case: CreatedView) -> httpx.Client:
-    """HTTP as the person's device speaks it."""
+    """An HTTP client that acts as the person's device."""
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {case.client_secret}"}, timeout=60)
 
 
 def begun(http: httpx.Client, case: CreatedView, length: int, step: str = "face", kind: str = "video/mp4") -> str:
-    """The path of a new upload."""
+    """Create an upload; gives its path."""
     base = f"/v1/cases/{case.id}/uploads/{step}/tus"
     metadata = (
         f"filename {base64.b64encode(b'ottilie.mp4').decode()},filetype {base64.b64encode(kind.encode()).decode()}"
@@ -67,7 +67,7 @@ def patched(http: httpx.Client, path: str, at: int, content: bytes, **headers: s
 
 
 def half_sent(url: str, case: CreatedView, path: str, content: bytes, announced: int, at: int = 0) -> socket.socket:
-    """A connection on which a PATCH has begun."""
+    """Send the beginning of a PATCH; gives the open connection."""
     connection = socket.create_connection(("127.0.0.1", urlsplit(url).port or 0))
     head = (
         f"PATCH {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {case.client_secret}\r\nTus-Resumable: 1.0.0\r\n"

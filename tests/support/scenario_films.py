@@ -1,4 +1,4 @@
-"""Films of the synthetic people of `models.specimens.scenarios`, for tests of whole cases."""
+"""Films of the synthetic people in `models.specimens.scenarios`, for tests of whole cases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def filmed(scenario: Scenario, step: Step, seed: int = SEED) -> bytes:
 
 
 def holder(scenario: Scenario, seed: int) -> Holder:
-    """Whom the document of those films names."""
+    """The person named on the document in these films."""
     design = next(name for name in DESIGN_NAMES if name == scenario.design)
     portrait = next(name for name in PORTRAITS if name == scenario.portrait)
     return make_specimen(seed, design=design, portrait=portrait, today=datetime.now(UTC).date()).printed
@@ -31,5 +31,5 @@ def holder(scenario: Scenario, seed: int) -> Holder:
 
 @pytest.fixture(scope="session")
 def films() -> dict[Step, bytes]:
-    """A genuine person's films, made once."""
+    """The films of a genuine person, made once per session."""
     return {step: filmed(GENUINE, step) for step in STEPS}

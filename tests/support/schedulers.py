@@ -1,4 +1,4 @@
-"""Schedulers without workers, as real processes, for tests of what becomes of cases when one goes away."""
+"""Schedulers without workers, as real processes, for tests in which a scheduler goes away."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scheduler(port: int) -> Iterator[None]:
 
 
 def until_it_listens(port: int, timeout_s: float = 60) -> None:
-    """Wait until somebody takes connections on that port of loopback."""
+    """Wait until a process accepts connections on this port of loopback."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -48,7 +48,7 @@ async def until(holds: Any, timeout_s: float = 30) -> None:
 
 
 async def states(address: str) -> dict[str, str]:
-    """The state of every task that the scheduler knows."""
+    """The state of every task on the scheduler, by key."""
 
     def tasks(dask_scheduler: Any) -> dict[str, str]:
         return {str(key): task.state for key, task in dask_scheduler.tasks.items()}

@@ -1,4 +1,4 @@
-"""A cluster of one test: a scheduler and a worker of each label, with the settings of the test's environment."""
+"""A cluster for one test: a scheduler and one worker of each label, with the settings in the test's environment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from workers.errors import ClusterError
 
 @contextmanager
 def small_cluster(folder: Path, gpu_threads: int = 1) -> Iterator[Client]:
-    """A client of one, stopped in the end."""
+    """A client of a new cluster, which is stopped at the end."""
     cluster = EmbeddedCluster(cpu_threads=1, gpu_threads=gpu_threads, folder=folder)
     try:
         with Client(cluster.start(), set_as_default=False) as client:
@@ -25,7 +25,7 @@ def small_cluster(folder: Path, gpu_threads: int = 1) -> Iterator[Client]:
 
 
 def fails_to_start(folder: Path, said: str) -> None:
-    """Assert that its GPU worker ends at once, and that the error says why. said: a regular expression."""
+    """Assert that the GPU worker refuses to start, and that the error gives the reason. said: a regular expression."""
     with (
         pytest.raises(ClusterError, match=f"gpu-0 process ended with status 1:\n.*{said}"),
         small_cluster(folder),

@@ -1,4 +1,4 @@
-"""Small media that show nothing, made by PyAV."""
+"""Small media without meaningful content, made by PyAV."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from av.video.stream import VideoStream
 
 
 def encode(container: str, codec: str, frames: int, side: int = 64, pixel_format: str = "yuv420p") -> bytes:
-    """A small media of seeded noise."""
+    """A small media file of seeded noise."""
     file = io.BytesIO()
     noise = np.random.default_rng(7)
     with av.open(file, "w", format=container) as output:
@@ -28,11 +28,11 @@ def encode(container: str, codec: str, frames: int, side: int = 64, pixel_format
 
 @pytest.fixture(scope="session")
 def video() -> bytes:
-    """A decodable MP4 of one second that shows nothing."""
+    """A decodable MP4 of one second without a document or face."""
     return encode("mp4", "libx264", frames=10)
 
 
 @pytest.fixture(scope="session")
 def picture() -> bytes:
-    """A decodable JPEG that shows nothing."""
+    """A decodable JPEG without a document or face."""
     return encode("mjpeg", "mjpeg", frames=1, pixel_format="yuvj420p")

@@ -1,4 +1,4 @@
-"""Waiting for what another process brings about."""
+"""Waits for a condition that another process brings about."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def until(holds: Callable[[], object], timeout_s: float = 30, pause_s: float = 0.05) -> None:
-    """Wait until a condition holds; fails past the time."""
+    """Wait until a condition holds. Fails after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < deadline, "not in time"

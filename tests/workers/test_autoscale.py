@@ -1,4 +1,4 @@
-"""Scaling by load: the policy as tables and properties, and the loop on a real cluster whose workers come and go."""
+"""Scaling by load: the policy by tables and properties, and the loop on a real cluster with changing workers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOW = 1000.0
 
 
 def load(runnable: int, workers: int, *, each: int = 2, oldest_s: float = 0.0, idle: int | None = None) -> LabelLoad:
-    """What the scheduler would say when all slots are used as far as there is work."""
+    """The load that a scheduler reports when as many slots as possible are used."""
     slots = each * workers
     busy = min(runnable, slots)
     free = workers - math.ceil(busy / each) if idle is None else idle
@@ -138,7 +138,7 @@ def test_never_beyond_its_bounds(found: LabelLoad, ordered: int, held: Bounds, p
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 200), st.integers(1, 8), bounds, st.integers(1, 30))
 def test_a_steady_load_is_settled_and_not_chased(runnable: int, each: int, held: Bounds, takes_s: int) -> None:
-    """Simulated: each ordered worker comes after `takes_s`. Up and down never take turns, and in the end it rests."""
+    """Simulated: each ordered worker connects after `takes_s`. Scaling never oscillates and settles in the end."""
     past = Past()
     coming: list[float] = []
     here = 0
@@ -166,7 +166,7 @@ def nap(number: int) -> int:
 
 
 class ThreadGroups:
-    """Groups whose workers are real ones on event loops of this process: what is ordered comes, after a while."""
+    """Groups with real workers on event loops of this process, which connect a while after they were ordered."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -229,7 +229,7 @@ async def test_a_burst_is_met_and_then_given_back_without_losing_a_result(groups
         while groups.workers:
             await asyncio.sleep(0.05)
             if len(groups.workers) == 1 and all(future.done() for future in futures):
-                break  # the last holds the results, and nobody else could take them
+                break  # the last worker holds the results, and no other could take them
         assert [await future for future in futures] == list(range(60))
         await asyncio.sleep(4)
         assert len(groups.workers) == 1, "a worker whose data nobody can take stays"

@@ -1,4 +1,4 @@
-"""Calls of several tasks joined into one pass: everyone gets what they would have got alone."""
+"""Calls of several tasks joined into one pass give the same results as each call alone."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_single_call_that_fails_is_not_tried_again() -> None:
 
 
 def test_nobody_waits_who_has_nobody_to_wait_for() -> None:
-    """The wait is an hour: whoever waited for anyone would still be here at the test's time limit."""
+    """The wait is an hour, so a call that waited for another would exceed the test's time limit."""
     gate, batcher = Gate(), Batcher(16, 3600)
     gate.opened.set()
     assert batcher.run("a", np.array([1]), gate).tolist() == [10]
@@ -140,7 +140,7 @@ def test_nobody_waits_who_has_nobody_to_wait_for() -> None:
 
 
 def test_a_leader_waits_for_a_call_that_is_being_prepared() -> None:
-    """As long as it takes, within the bound, which is an hour here; then both go at once."""
+    """It waits as long as needed, within the limit of an hour; then both run in one pass."""
     gate, batcher = Gate(), Batcher(16, 3600)
     gate.opened.set()
     preparing = threading.Event()
@@ -161,7 +161,7 @@ def test_a_leader_waits_for_a_call_that_is_being_prepared() -> None:
 
 
 def test_a_leader_waits_no_longer_than_said() -> None:
-    """Another one prepares a call and ends that only once this call has its result."""
+    """Another thread prepares a call until this call has its result."""
     batcher, preparing, answered = Batcher(16, 0.05), threading.Event(), threading.Event()
 
     def stuck() -> bool:
@@ -182,7 +182,7 @@ def test_a_leader_waits_no_longer_than_said() -> None:
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 12), st.integers(0, 3))
 def test_whoever_calls_whenever_gets_their_own(seed: int, most: int, wait_ms: int) -> None:
-    """Eight threads at random moments, of three keys, every twentieth call at fault."""
+    """Eight threads call at random moments with three keys; every twentieth call raises."""
     batcher = Batcher(most, wait_ms / 1000)
     largest: list[int] = []
 
@@ -247,7 +247,7 @@ def alone() -> tuple[FaceDetector, FaceEmbedder]:
 
 
 def together(pool: ModelPool, name: str, works: Sequence[Callable[[], R]], passes: int) -> list[R]:
-    """Results of works that all wait for each other; checks that it took that many passes."""
+    """The results of functions that wait for each other. Asserts the number of passes."""
     batcher = pool._batchers[name]
     batcher.forget()
     arrived = threading.Barrier(len(works))
@@ -269,7 +269,7 @@ def together(pool: ModelPool, name: str, works: Sequence[Callable[[], R]], passe
 
 @pytest.fixture(scope="module")
 def pool() -> ModelPool:
-    """A wait of an hour: what can be joined is joined, whatever else this machine does."""
+    """The wait is an hour, so calls are joined even on a busy machine."""
     pool = ModelPool(TorchSettings(batch_items=64, batch_wait_s=3600))
     assert isinstance(pool.face_detector, JoinedDetector)
     assert isinstance(pool.face_embedder, JoinedEmbedder)

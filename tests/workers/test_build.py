@@ -15,7 +15,7 @@ pytestmark = pytest.mark.cluster
 
 
 def told(worker_build: str) -> dict[str, object]:
-    """Options of a CPU-labelled worker that tells this build, as `workers.preload` makes it."""
+    """Options of a CPU worker that reports this build, as `workers.preload` does."""
     return {"resources": {"CPU": 1}, "nthreads": 1, "metrics": {METRIC: lambda _worker: worker_build}}
 
 

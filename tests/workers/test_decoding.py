@@ -1,4 +1,4 @@
-"""Decoding in children of the worker: the same frames as without them, and what a file can do to a child."""
+"""Decoding in child processes: the same frames as in-process, and harmful files that affect only the child."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_frames_live_on_when_their_child_has_ended() -> None:
 
 
 def test_what_is_kept_of_a_film_does_not_keep_its_images(decoders: Decoders) -> None:
-    """The times in the findings of an open case held all frames of the film, as long as the case was open."""
+    """Regression: the timestamps in the findings kept all frames of the film in memory while the case was open."""
     maps = Path("/proc/self/maps")
     before = maps.read_text("utf-8").count("memfd:frames")
     frames = decoded(decoders, MP4)
@@ -119,7 +119,7 @@ def test_a_child_that_died_while_idle_is_replaced() -> None:
 
 
 def test_a_decoder_that_does_not_end_is_ended() -> None:
-    """A thread in a decoder cannot be ended: it kept its core for as long as the worker lived."""
+    """Regression: a thread stuck in a decoder cannot be stopped, so it kept its core until the worker ended."""
     decoders = Decoders(longest_s=0.3)
     decoders.warm(1)
     (pid,) = decoders.pids
@@ -130,7 +130,7 @@ def test_a_decoder_that_does_not_end_is_ended() -> None:
 
 
 def test_a_child_whose_worker_died_ends_by_itself() -> None:
-    """Its processor time is bounded too: nobody is there any more to end it by the clock."""
+    """Its processor time is limited too, because its parent can no longer end it by the clock."""
     decoders = Decoders(longest_s=7.0)
     decoded(decoders, MP4)
     (pid,) = decoders.pids
@@ -140,7 +140,7 @@ def test_a_child_whose_worker_died_ends_by_itself() -> None:
 
 
 def test_a_child_ends_with_its_worker_in_the_midst_of_a_media() -> None:
-    """It went on to the end of its media, up to 45 s of a core for nobody."""
+    """Regression: it decoded its media to the end, wasting up to 45 s of a core."""
     decoders = Decoders()
     decoders.warm(1)
     (pid,) = decoders.pids
@@ -162,7 +162,7 @@ def test_a_child_ends_with_its_worker_in_the_midst_of_a_media() -> None:
 
 
 def test_what_was_freed_goes_back_while_there_is_nothing_to_do() -> None:
-    """A child kept remains of the last person's media in freed memory for as long as it waited for the next one."""
+    """Regression: while a child waited, its freed memory still contained parts of the last person's media."""
     script = (
         "import psutil, workers.confinement as confinement\n"
         "confinement.FORGET_S = 0.1\n"
@@ -184,7 +184,7 @@ def test_what_was_freed_goes_back_while_there_is_nothing_to_do() -> None:
 
 
 def test_a_child_keeps_freed_memory_for_the_next_frame(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It had its worker's environment from the nanny: each frame was fetched from the system and given back."""
+    """Regression: with the nanny's malloc settings, each frame's memory was allocated anew from the system."""
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
     decoders = Decoders()
     decoders.warm(1)
@@ -193,7 +193,7 @@ def test_a_child_keeps_freed_memory_for_the_next_frame(monkeypatch: pytest.Monke
 
 
 def test_the_memory_of_a_media_itself_is_not_counted() -> None:
-    """A film of a size that the service may be set to take was undecodable on workers, whatever was in it."""
+    """Regression: workers could not decode any film of the largest size that the service can be set to accept."""
     decoders = Decoders(memory_bytes=112 * 1024**2)
     padded = MP4 + (8 + 200_000_000).to_bytes(4, "big") + b"free" + bytes(200_000_000)
     frames = decoders.sample_frames(padded, rate_hz=20, max_frames=12, max_side=512, limits=WIDEST)
@@ -209,7 +209,7 @@ def test_no_answer_of_a_child_is_taken_for_addresses() -> None:
 
 
 def test_a_film_of_many_reference_frames_stays_within_its_memory() -> None:
-    """1.1 MB of film took 1.5 GB of the worker while it was decoded, and with it the worker of all other cases."""
+    """Regression: decoding a film of 1.1 MB took 1.5 GB in the worker, and ended it for all other cases too."""
     lavish: list[Image] = [np.full((720, 1280, 3), 20 * number, np.uint8) for number in range(6)] * 3
     data = film("mp4", "libx264", lavish, "yuv444p10le", preset="ultrafast", **{"x264-params": "ref=16:log-level=-1"})
     decoders = Decoders(memory_bytes=112 * 1024**2)
@@ -228,7 +228,7 @@ def test_a_film_of_many_reference_frames_stays_within_its_memory() -> None:
     [("max_upload_bytes", "max_bytes"), ("max_media_seconds", "max_seconds"), ("max_media_side", "max_side")],
 )
 def test_workers_take_what_a_service_may_be_set_to_take(setting: str, limit: str) -> None:
-    """A service that was set to films of a minute took them, and its workers called them undecodable."""
+    """Regression: a service set to accept films of a minute accepted them, but its workers called them undecodable."""
     (most,) = (bound.le for bound in Settings.model_fields[setting].metadata if hasattr(bound, "le"))
     assert most == getattr(WIDEST, limit)
 
@@ -247,7 +247,7 @@ def test_a_long_film_is_decoded_where_the_service_takes_it() -> None:
 def test_a_crash_in_a_decoder_asks_the_person_again(
     client: VeridaskClient, embedded: tuple[EmbeddedCluster, str], video: bytes
 ) -> None:
-    """In the worker's own process it ended the worker, up to four times, with all uploads and checks that it held."""
+    """Regression: in the worker's own process it ended the worker, up to four times, and its data was lost."""
     worker = psutil.Process(embedded[0].processes["cpu-0"])
 
     def children() -> list[psutil.Process]:
@@ -266,7 +266,7 @@ def test_a_crash_in_a_decoder_asks_the_person_again(
     with Client(embedded[1], set_as_default=False) as dask:
         while not dask.run_on_scheduler(decoding) and time.monotonic() < deadline:
             time.sleep(0.05)
-    time.sleep(0.5)  # from the scheduler's word to the child
+    time.sleep(0.5)  # from the scheduler's message until the child decodes
     for child in stopped:
         child.kill()
     while client.case(case.id).steps[0].state != "retake" and time.monotonic() < deadline:

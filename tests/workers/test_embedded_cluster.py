@@ -1,6 +1,6 @@
-"""The embedded cluster keeps its processes up, and more or fewer workers come and go without a loss.
+"""The embedded cluster restarts its processes, and workers can be added and removed without losing data.
 
-Real processes with real models. Once a scheduler that died took the service with it until somebody looked.
+Real processes with real models. Regression: when the scheduler died, the service stayed down until an operator acted.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ BACK_S = 90.0
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EmbeddedCluster, str]]:
-    """A cluster of this module alone, because its scheduler is killed; and its address."""
+    """A cluster for this module only, because its scheduler is killed; and its address."""
     cluster = EmbeddedCluster(cpu_threads=1, gpu_threads=1, folder=tmp_path_factory.mktemp("own"), most_workers=3)
     yield cluster, cluster.start()
     cluster.stop()
 
 
 def offered(address: str) -> dict[str, str]:
-    """Label by address of the warm workers; none when the scheduler is away."""
+    """The labels of warm workers by address; empty if the scheduler is unreachable."""
     try:
         with Client(address, timeout=3, set_as_default=False) as client:
             found: dict[str, str] = client.sync(labels, client)
@@ -46,7 +46,7 @@ def offered(address: str) -> dict[str, str]:
 
 
 def warm_again(address: str, before: dict[str, str], kept: int) -> bool:
-    """Whether both labels are there, so many of the workers being those from before."""
+    """Whether both labels are connected, and this many of the workers are the earlier ones."""
     now = offered(address)
     return Counter(now.values()) == {CPU: 1, GPU: 1} and len(now.keys() & before.keys()) == kept
 
@@ -56,7 +56,7 @@ def gone(pid: int) -> bool:
 
 
 def test_what_workers_hold_never_goes_to_the_disk(own: tuple[EmbeddedCluster, str]) -> None:
-    """By default a worker writes what it cannot hold to its disk, in plain: films of people and their documents."""
+    """By default a worker spills data to disk unencrypted, here films of people and their documents."""
     cluster, address = own
 
     def spills(dask_worker: Worker) -> list[object]:
@@ -86,7 +86,7 @@ def test_what_is_killed_comes_back(own: tuple[EmbeddedCluster, str], role: str) 
 
 
 def test_a_killed_nanny_takes_its_worker_along_and_both_come_back(own: tuple[EmbeddedCluster, str]) -> None:
-    """A nanny is what starts a dead worker again; nothing did that for a nanny."""
+    """Regression: a nanny restarts a dead worker, but nothing restarted a dead nanny."""
     cluster, address = own
     worker, workers = cluster.processes["cpu-0"], offered(address)
     told: list[dict[str, int]] = []
@@ -127,7 +127,7 @@ async def test_one_more_and_one_less_with_the_data_moved_first(own: tuple[Embedd
 
 
 def test_starts_are_ever_rarer_while_a_process_dies_young(tmp_path: Path) -> None:
-    """A worker that cannot start (a broken weight file, say) must not take the machine's time from the others."""
+    """A worker that cannot start, as with a broken weight file, must not use up processor time by restarts."""
     assert [delay_s(n) for n in range(5)] == [0.0, FIRST_DELAY_S, 1.0, 2.0, 4.0]
     assert delay_s(1000) == LONGEST_DELAY_S
     child = Child(["no-such-command"], tmp_path / "broken.log")

@@ -1,4 +1,4 @@
-"""The settings of a network for faces that an operator brings, and workers and commands that are told of one."""
+"""Settings for a face network provided by an operator, and workers and commands that use them."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, given: Mapping[str, str]) -> Non
 def test_the_command_measures_the_network_configured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brought: EmbedderWeights
 ) -> None:
-    """On workers of its own, which read the same settings as those of a service."""
+    """On its own workers, which read the same settings as those of a service."""
     for person in ("astronaut", "hopper"):
         for number, shift in enumerate((0, 9)):
             image = np.roll(portrait(person), shift, axis=1)

@@ -1,4 +1,4 @@
-"""What a real scheduler says of its load: an open case is no work, a task that could run is."""
+"""The load reported by a real scheduler: open cases do not count, tasks that could run do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GO = threading.Event()
 
 
 def hold() -> int:
-    """A task that runs until the test says go; the workers are threads of this process."""
+    """A task that runs until the test releases it. The workers are threads of this process."""
     GO.wait(30)
     return 1
 
@@ -74,7 +74,7 @@ async def test_slots_waiting_and_age(client: Client, scheduler: Scheduler) -> No
         running = ask(client, 2, CPU)
         full = await until(client, CPU, lambda load: load.busy == 2)
         assert (full.runnable, full.waiting, full.oldest_s, full.slots, full.workers) == (2, 0, 0.0, 2, 1)
-        await asyncio.sleep(1.2)  # the workers' heartbeats say which tasks run
+        await asyncio.sleep(1.2)  # wait for the heartbeats, which report the running tasks
         more = ask(client, 5, CPU)
         load = await until(client, CPU, lambda load: load.runnable == 7 and load.oldest_s > 0.2)
         assert (load.waiting, load.busy, load.idle) == (5, 2, ())

@@ -1,4 +1,4 @@
-"""Processes do not outlive the one that started them."""
+"""Child processes end when their parent is gone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ time.sleep(600)
 
 
 def test_a_killed_parent_takes_the_cluster_with_it(tmp_path: Path) -> None:
-    """A `veridask serve` that was killed once left its scheduler and workers running."""
+    """Regression: a killed `veridask serve` left its scheduler and workers running."""
     file = tmp_path / "scheduler.json"
     parent = subprocess.Popen([sys.executable, "-c", STARTER, str(file)], cwd=ROOT)
     family: list[psutil.Process] = []
@@ -60,7 +60,7 @@ time.sleep(600)
 
 
 def test_a_killed_parent_takes_its_server_with_it(cluster: str, tmp_path: Path) -> None:
-    """A service that a killed test or benchmark had started once served on for hours."""
+    """Regression: a service started by a killed test or benchmark kept running for hours."""
     root = ROOT
     command = [sys.executable, "-c", SERVING, str(tmp_path), cluster]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as parent:

@@ -1,4 +1,4 @@
-"""The heart of the design: a scatter under an upload's key releases the tasks that wait for it."""
+"""The core of the design: scattering media under an upload's key starts the tasks that wait for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    """A real cluster of two workers in this process, with the plugin."""
+    """A real cluster with two workers in this process, with the plugin."""
     async with (
         LocalCluster(
             n_workers=2,
@@ -49,7 +49,7 @@ async def test_scatter_releases_the_waiting_graph(client: Client, direct: bool) 
 
 
 async def test_stock_update_data_leaves_dependents_waiting(client: Client) -> None:
-    """Why the plugin exists. When this fails, `distributed` has learned it and the plugin can go."""
+    """The reason for the plugin. If this fails, `distributed` supports it and the plugin can be removed."""
 
     def restore(dask_scheduler: object) -> None:
         plugin = dask_scheduler.plugins["veridask-uploads"]  # type: ignore[attr-defined]
@@ -77,7 +77,7 @@ async def test_scatter_twice_and_submit_twice_change_nothing(client: Client) -> 
 
 
 async def test_scatter_before_the_graph_is_known(client: Client) -> None:
-    """An upload can overtake its graph on the way to the scheduler; it is then plain data that the graph finds."""
+    """An upload can reach the scheduler before its graph; the graph then uses it like any scattered data."""
     graph, total, uploads = blocked_sum("d")
     held = await client.scatter(dict.fromkeys(uploads, b"xyz"), hash=False)
     assert await submit(client, graph, total) == 6
@@ -85,7 +85,7 @@ async def test_scatter_before_the_graph_is_known(client: Client) -> None:
 
 
 async def test_retaining_answers_when_the_graph_is_known(client: Client) -> None:
-    """A retake once let go of the old graph before the new one was taken in, and all shared work was done again."""
+    """Regression: a retake released the old graph before the scheduler had the new one, and shared work was redone."""
     graph, total, uploads = blocked_sum("s", gates=40)
     answer = asyncio.create_task(RetainedGraphs(client).retain("s", [total]))
     await asyncio.sleep(0.1)
@@ -97,7 +97,7 @@ async def test_retaining_answers_when_the_graph_is_known(client: Client) -> None
 
 
 async def test_a_held_graph_outlives_the_client_that_submitted_it(client: Client) -> None:
-    """An API replica that died once took its open cases' graphs with it."""
+    """Regression: when an API replica died, the graphs of its open cases were lost."""
     assert client.cluster is not None
     graph, total, uploads = blocked_sum("h")
     async with Client(client.cluster, asynchronous=True, set_as_default=False) as dies:
@@ -132,7 +132,7 @@ async def test_holding_other_keys_lets_the_first_go(client: Client) -> None:
 
 
 async def test_upload_lost_with_its_worker_can_be_scattered_again(client: Client) -> None:
-    """The key has a run_spec, so it goes back to `no-worker` and nothing behind it is forgotten."""
+    """The key has a run_spec, so it returns to `no-worker` and its dependents are not forgotten."""
     graph, total, uploads = blocked_sum("e")
     future = submit(client, graph, total)
     await until_blocked(client, uploads)
@@ -190,7 +190,7 @@ async def test_who_stops_waiting_stops_nobody_else(client: Client) -> None:
     """
     first, second = client.submit(len, "one"), client.submit(len, "three")
     await asyncio.gather(result_of(first), result_of(second))
-    for steps in range(12):  # wherever it stops
+    for steps in range(12):  # cancel at every possible point
         waiting = asyncio.create_task(result_of(first))
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -201,7 +201,7 @@ async def test_who_stops_waiting_stops_nobody_else(client: Client) -> None:
 
 
 async def test_who_stops_waiting_leaves_nothing_behind(client: Client) -> None:
-    """Neither a task that goes on waiting, nor a failure that nobody looks at and asyncio logs."""
+    """No task is left waiting, and asyncio logs no exception that was never retrieved."""
     said: list[str] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
     graph, total, _ = blocked_sum("abandoned")

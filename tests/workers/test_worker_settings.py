@@ -1,4 +1,4 @@
-"""Where a worker's networks live and how calls are joined: what cannot be refuses to start; the figures arrive."""
+"""Settings for a worker's device and joined calls: invalid ones refuse to start; the figures reach the scheduler."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_worker_that_cannot_have_its_device_does_not_start(tmp_path: Path, mon
 
 @pytest.mark.cluster
 def test_what_was_joined_reaches_the_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the next heartbeat, as a metric of the worker; the service or an operator reads it there."""
+    """They arrive with the next heartbeat as a worker metric, for the service or an operator."""
     monkeypatch.setenv(DEVICE, "cpu")
     monkeypatch.setenv(BATCH_ITEMS, "16")
 
