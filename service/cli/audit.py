@@ -30,11 +30,11 @@ _ANCHOR = re.compile(r"([1-9][0-9]{0,17}):([0-9a-f]{64})")
 def verify(
     anchor: Annotated[
         list[str] | None,
-        typer.Option(help="NUMBER:HASH of a line as it was seen, such as the service logs them; repeat it."),
+        typer.Option(help="NUMBER:HASH of a line, as the service logs it (audit_head); can be repeated."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Prove that no line is missing or was changed, and print the newest one as an anchor. Ends with 1 when one is."""
+    """Verify that no line is missing or changed, and print the newest one as an anchor. Exits with 1 if one is."""
     anchors = [_anchor(text) for text in anchor or ()]
     newest = "none"
     with (
@@ -45,18 +45,18 @@ def verify(
         for line in log.verified(anchors):
             newest = f"{line.number}:{line.hash}"
             progress.advance(task)
-    sys.stdout.write(f"whole; the newest line is {newest}\n")
+    sys.stdout.write(f"The log is complete. The newest line is {newest}\n")
 
 
 @app.command()
 def show(
-    case: Annotated[str | None, typer.Option(help="Lines of this case alone.")] = None,
-    lines: Annotated[int, typer.Option(help="How many, the newest ones.", min=1, max=10_000)] = 50,
+    case: Annotated[str | None, typer.Option(help="Only lines of this case.")] = None,
+    lines: Annotated[int, typer.Option(help="How many of the newest lines to print.", min=1, max=10_000)] = 50,
     data_dir: DataDir = None,
 ) -> None:
-    """Print the newest lines, oldest of them first. They are not proved by this."""
+    """Print the newest lines, oldest first. This does not verify them."""
     if case is not None and not is_case_id(case):
-        raise typer.BadParameter("a case is `case_` and 26 characters")
+        raise typer.BadParameter("a case id is `case_` and 26 characters")
     table = Table("line", "time", "who", "what", "case", "details")
     with _audit(data_dir) as log:
         for line in reversed(asyncio.run(log.page(lines, case_id=case))):
@@ -70,7 +70,7 @@ def show(
 def _anchor(text: str) -> Anchor:
     parts = _ANCHOR.fullmatch(text)
     if parts is None:
-        raise typer.BadParameter(f"{text} is not NUMBER:HASH")
+        raise typer.BadParameter(f"{text} is not of the form NUMBER:HASH")
     return Anchor(int(parts[1]), parts[2])
 
 

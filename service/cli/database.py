@@ -22,10 +22,10 @@ DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Folder of the 
 
 @app.command()
 def upgrade(
-    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL that is missing, and change nothing.")] = False,
+    sql: Annotated[bool, typer.Option("--sql", help="Print the SQL of the upgrade and change nothing.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Bring the tables to the newest revision. There is no way back but a backup: make one before."""
+    """Upgrade the tables to the newest revision. Make a backup first: there is no downgrade."""
     with opened(data_dir) as (database, _):
         before = revisions.current(database)
         if sql:
@@ -33,18 +33,18 @@ def upgrade(
                 sys.stdout.write(revisions.upgrade_sql(before, database.engine.dialect.name))
             return
         before = revisions.upgrade(database)
-    sys.stderr.write(f"revision {before} before, {revisions.newest()} now\n")
+    sys.stderr.write(f"Upgraded from revision {before} to {revisions.newest()}.\n")
 
 
 @app.command()
 def current(data_dir: DataDir = None) -> None:
-    """Print the revision of the tables. Ends with 1 when it is not the newest one that this build knows."""
+    """Print the revision of the tables. Exits with 1 if it is not the newest revision of this release."""
     with opened(data_dir) as (database, _):
         revision = revisions.current(database)
     newest = revisions.newest()
     sys.stdout.write(f"{revision}\n")
     if revision != newest:
-        sys.stderr.write(f"this build wants {newest}\n")
+        sys.stderr.write(f"This release needs revision {newest}. Run `veridask db upgrade`.\n")
         raise typer.Exit(1)
 
 

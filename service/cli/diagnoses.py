@@ -74,10 +74,10 @@ def keys(settings: Settings) -> Iterator[Finding]:
             yield Finding(f"key {path.name}", "missing", error.strerror or "", f"{path} cannot be read")
             continue
         others = mode & closed
-        advice = f"others than its owner may use {path}: chmod 600 it" if others else ""
+        advice = f"other users can access {path}: run chmod 600 on it" if others else ""
         yield Finding(f"key {path.name}", "unsafe" if others else "ok", f"{mode:03o}", advice)
     if not found:
-        yield Finding("key files", "ok", "none yet: made at the first start")
+        yield Finding("key files", "ok", "none yet: created at the first start")
 
 
 def store(settings: Settings) -> Iterator[Finding]:
@@ -85,7 +85,7 @@ def store(settings: Settings) -> Iterator[Finding]:
     url = make_url(settings.store_url)
     kind = url.get_backend_name()
     if not _has_store(settings):
-        yield Finding("case store", "ok", "none yet: made at the first start")
+        yield Finding("case store", "ok", "none yet: created at the first start")
         return
     database = Database(settings.store_url)
     try:
@@ -97,7 +97,7 @@ def store(settings: Settings) -> Iterator[Finding]:
             ended = time.time()
             revision = revision_of(connection)
     except StoreUnavailableError as error:
-        yield Finding("case store", "missing", kind, f"{error.detail}: see VERIDASK_DATABASE_URL")
+        yield Finding("case store", "missing", kind, f"{error.detail} Check VERIDASK_DATABASE_URL.")
         return
     except StoreRevisionError as error:
         yield Finding("case store", "missing", kind, error.detail)
@@ -108,14 +108,18 @@ def store(settings: Settings) -> Iterator[Finding]:
     if revision == newest():
         yield Finding("case store", "ok", tables)
     elif settings.migrations == "by_command":
-        yield Finding("case store", "missing", tables, f"this build wants {newest()}: run `veridask db upgrade`")
+        yield Finding(
+            "case store", "missing", tables, f"this release needs revision {newest()}: run `veridask db upgrade`"
+        )
     else:
-        yield Finding("case store", "ok", f"{tables}: brought to {newest()} at the next start")
+        yield Finding("case store", "ok", f"{tables}: upgraded to {newest()} at the next start")
     if told is not None:
         ahead = told.timestamp() - (began + ended) / 2
         apart = abs(ahead) > CLOCK_S
         advice = (
-            "API processes take each other for dead, and cases expire early or late; run NTP on both" if apart else ""
+            "API processes take over each other's cases, and cases expire early or late; run NTP on both machines"
+            if apart
+            else ""
         )
         yield Finding("clock of the case store", "unsafe" if apart else "ok", f"{ahead:+.2f} s", advice)
 
@@ -136,14 +140,14 @@ def encryption(settings: Settings) -> Iterator[Finding]:
             with database.reading() as session:
                 require_openable(session, held)
         except KeyMissingError as error:
-            yield Finding(what, "missing", path.name, f"{error.detail}: put that key into {path}")
+            yield Finding(what, "missing", path.name, f"{error.detail} Put that key into {path}.")
             return
         except StoreUnavailableError:
-            yield Finding(what, "ok", "the case store does not say which are needed")
+            yield Finding(what, "ok", "the case store cannot be read, so it is unknown which keys are needed")
             return
         finally:
             database.engine.dispose()
-    yield Finding(what, "ok", "open what is sealed" if made else "none yet: made at the first start")
+    yield Finding(what, "ok", "they open the encrypted data" if made else "none yet: created at the first start")
 
 
 def _has_store(settings: Settings) -> bool:
@@ -170,7 +174,7 @@ def evidence(settings: Settings) -> Iterator[Finding]:
         yield Finding("evidence", "missing", where, error.detail)
     free = shutil.disk_usage(settings.data_dir if settings.data_dir.exists() else Path.cwd()).free
     if free < settings.min_free_bytes:
-        advice = "uploads are answered with 503: make room, or lower VERIDASK_MIN_FREE_BYTES"
+        advice = "uploads are refused with 503: free some space, or lower VERIDASK_MIN_FREE_BYTES"
         yield Finding("disk reserve", "missing", f"{free / 2**20:.0f} MiB are free", advice)
 
 
@@ -184,13 +188,13 @@ def clusters(settings: Settings) -> Iterator[Finding]:
         try:
             offered = asyncio.run(_labels(address, settings.cluster_tls))
         except (OSError, TimeoutError, CertificateError) as error:
-            advice = f"no scheduler answers at {address}: start it, see VERIDASK_SCHEDULER"
+            advice = f"no scheduler answers at {address}: start it, or correct VERIDASK_SCHEDULER"
             yield Finding(what, "missing", type(error).__name__, advice)
             continue
         counts = {label: sum(each == label for each in offered.values()) for label in LABELS}
         detail = ", ".join(f"{count} {label}" for label, count in counts.items())
         absent = [label for label, count in counts.items() if not count]
-        advice = f"start a worker of this build with --resources {absent[0]}=…" if absent else ""
+        advice = f"start a worker of this release with --resources {absent[0]}=…" if absent else ""
         yield Finding(what, "missing" if absent else "ok", f"workers: {detail}", advice)
 
 
@@ -210,12 +214,12 @@ def service(settings: Settings) -> Iterator[Finding]:
         url = announced(settings.data_dir).url
         ready = httpx.get(f"{url}/readyz", timeout=_CLUSTER_S).json()
         missing = ", ".join(ready["missing"])
-        advice = "`/readyz` names it; see the logs of the service" if missing else ""
+        advice = "see /readyz and the logs of the service" if missing else ""
         yield Finding("service", "missing" if missing else "ok", missing or f"ready at {url}", advice)
     except ServerStartError:
-        yield Finding("service", "ok", "none runs on this data folder")
+        yield Finding("service", "ok", "none runs with this data folder")
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        yield Finding("service", "missing", type(error).__name__, f"{url} was announced and does not answer")
+        yield Finding("service", "missing", type(error).__name__, f"the service at {url} does not answer: restart it")
     try:
         yield Finding("traces", "ok", "sent by OTLP" if is_enabled(os.environ) else "off")
     except SettingsError as error:

@@ -52,14 +52,14 @@ two shared cores of 2.x GHz need."""
 def machine(folder: Path) -> Iterator[Finding]:
     """Cores, memory, disk, and how long a durable write takes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    yield _least("cores", cores, MIN_CORES, "the checks of a case run side by side; one core makes people wait")
+    yield _least("cores", cores, MIN_CORES, "the checks of a case run in parallel; with one core people wait longer")
     memory = psutil.virtual_memory().total / 2**30
     yield _least(
         "memory, GiB", memory, MIN_MEMORY_GIB, "two workers and the API need about 3 GiB before the first case"
     )
     folder.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder).free / 2**30
-    yield _least("free disk, GiB", free, MIN_DISK_GIB, f"evidence is kept under {folder}")
+    yield _least("free disk, GiB", free, MIN_DISK_GIB, f"evidence is stored in {folder}")
     probe = folder / ".doctor"
     started = time.perf_counter()
     with probe.open("wb") as file:
@@ -69,7 +69,7 @@ def machine(folder: Path) -> Iterator[Finding]:
     taken = (time.perf_counter() - started) * 1000
     probe.unlink()
     slow = taken > SLOW_FSYNC_MS
-    advice = "every upload waits for this before it is acknowledged; use a faster disk" if slow else ""
+    advice = "every upload waits for this before it is accepted; use a faster disk" if slow else ""
     yield Finding("durable write of 2 MB", "slow" if slow else "ok", f"{taken:.0f} ms", advice)
 
 
@@ -123,14 +123,14 @@ def _gpu(found: Mapping[str, Any]) -> Finding:
     if not names:
         return Finding("GPU", "ok", f"none; networks run on {device}")
     used = str(device).startswith("cuda")
-    advice = "" if used else "a GPU is there and the networks for faces do not use it; see VERIDASK_DEVICE"
+    advice = "" if used else "there is a GPU, but the face networks do not use it; set VERIDASK_DEVICE=cuda"
     return Finding("GPU", "ok" if used else "slow", f"{', '.join(names)}; networks run on {device}", advice)
 
 
 def given_settings() -> tuple[Settings, list[Finding]]:
     """The settings of the environment, and what is wrong with them; with unsafe ones, the defaults to look on with."""
     try:
-        return Settings(), [Finding("settings", "ok", "all bounded, none unsafe")]
+        return Settings(), [Finding("settings", "ok", "valid and safe")]
     except ValidationError as error:
         found = [
             Finding("_".join(("VERIDASK", *map(str, each["loc"]))).upper(), "unsafe", "", each["msg"])
@@ -156,10 +156,10 @@ def doctor() -> int:
     table = Table("", "what", "found", "advice", title="veridask doctor")
     colours = {"ok": "green", "slow": "yellow", "missing": "red", "unsafe": "red"}
     worst = 0
-    with console.status("looking") as status:
+    with console.status("checking") as status:
         for source in sources:
             for finding in source:
-                status.update(f"looked at {finding.what}")
+                status.update(f"checked {finding.what}")
                 colour = colours[finding.verdict]
                 table.add_row(f"[{colour}]{finding.verdict}[/]", finding.what, finding.detail, finding.advice)
                 worst = max(worst, int(finding.verdict in ("missing", "unsafe")))

@@ -45,7 +45,7 @@ def suite_named(name: str) -> Suite:
     try:
         return SUITES[name]
     except KeyError:
-        raise EvaluationError(f"no measurement named {name!r}; known are {', '.join(SUITES)}") from None
+        raise EvaluationError(f"There is no measurement {name!r}. Measurements: {', '.join(SUITES)}.") from None
 
 
 async def measure(address: str, jobs: Sequence[Job], tls: TlsFiles | None, progress: Progress) -> list[Measured]:
@@ -106,7 +106,7 @@ def run(
     get_profile(source.profile)
     jobs = suite.jobs(source)
     if not jobs:
-        raise EvaluationError("there is nothing to measure: no item fits what was asked for")
+        raise EvaluationError("There is nothing to measure: no item matches the options.")
     with Progress(console=console) as progress, _cluster(settings, console) as address:
         measured = asyncio.run(measure(address, jobs, settings.cluster_tls, progress))
     report = suite.report(measured)
@@ -120,7 +120,7 @@ def _cluster(settings: Settings, console: Console) -> Iterator[str]:
         return
     with tempfile.TemporaryDirectory(prefix="veridask-evaluate-") as folder:
         cluster = EmbeddedCluster(settings.cpu_threads, settings.gpu_threads, Path(folder))
-        console.print("Starting a cluster for this")
+        console.print("Starting a cluster")
         try:
             yield cluster.start()
         finally:

@@ -24,27 +24,29 @@ app = typer.Typer(no_args_is_help=True, help="API keys.")
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Option(help="Who uses it, for the list.")],
-    scope: Annotated[list[str], typer.Option(help=f"One of {', '.join(SCOPES)}; repeat it.")],
-    days: Annotated[int | None, typer.Option(help="Good for so many days; without it until revoked.", min=1)] = None,
+    name: Annotated[str, typer.Option(help="A name for the key, shown by `veridask keys list`.")],
+    scope: Annotated[list[str], typer.Option(help=f"One of {', '.join(SCOPES)}; can be repeated.")],
+    days: Annotated[
+        int | None, typer.Option(help="Days until the key expires; without it, the key is valid until revoked.", min=1)
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print it, this once."""
+    """Create an API key and print it. It is shown only once."""
     if unknown := set(scope) - set(SCOPES):
-        raise typer.BadParameter(f"no scope {', '.join(sorted(unknown))}; there are {', '.join(SCOPES)}")
+        raise typer.BadParameter(f"unknown scope {', '.join(sorted(unknown))}; scopes are {', '.join(SCOPES)}")
     if not name.isprintable() or not 0 < len(name) <= 100:
-        raise typer.BadParameter("a name has 1 to 100 letters")
+        raise typer.BadParameter("a name must have 1 to 100 printable characters")
     scopes: list[Scope] = [known for known in SCOPES if known in scope]
     now = datetime.now(UTC)
     with _keys(data_dir) as keys:
         key, text = keys.create(name, scopes, now, now + timedelta(days=days) if days else None, by=person())
-    sys.stderr.write(f"{key.id} may {', '.join(key.scopes)}. It is shown this once:\n")
+    sys.stderr.write(f"Created {key.id} with the scopes {', '.join(key.scopes)}. The key is shown only once:\n")
     sys.stdout.write(f"{text}\n")
 
 
 @app.command("list")
 def list_command(data_dir: DataDir = None) -> None:
-    """List all keys; what they open is not kept and cannot be shown."""
+    """List all API keys. The keys themselves are not stored and cannot be shown."""
     table = Table("id", "name", "scopes", "created", "state")
     with _keys(data_dir) as keys:
         for key in keys.all():
@@ -53,11 +55,13 @@ def list_command(data_dir: DataDir = None) -> None:
 
 
 @app.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="`key_` and 26 characters.")], data_dir: DataDir = None) -> None:
-    """End a key for good, within five seconds everywhere."""
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Id of the key: `key_` and 26 characters.")], data_dir: DataDir = None
+) -> None:
+    """Revoke an API key. All API processes refuse it within five seconds."""
     with _keys(data_dir) as keys:
         keys.revoke(key_id, datetime.now(UTC), by=person())
-    sys.stderr.write(f"{key_id} is revoked\n")
+    sys.stderr.write(f"Revoked {key_id}.\n")
 
 
 def _state(key: ApiKey) -> str:

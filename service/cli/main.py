@@ -47,7 +47,7 @@ _COLOURS = {"approved": "green", "declined": "red", "review": "yellow", "resubmi
 @app.command("serve")
 def serve_command(
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to bind; 0 takes a free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0 chooses a free one.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Join this Dask cluster instead of starting one.")] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the case store and the evidence.")] = None,
 ) -> None:
@@ -62,10 +62,12 @@ def api_command(
         typer.Option(help="Scheduler of the cluster, or several cells as name=address,…", envvar="VERIDASK_SCHEDULER"),
     ],
     host: Annotated[str | None, typer.Option(help="Address to bind.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to bind; 0 takes a free one.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the evidence, shared by all of them.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 0 chooses a free one.")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Data folder, shared by all API processes on this host.")
+    ] = None,
 ) -> None:
-    """Start one of several API processes that share a case store and the evidence, and join a cluster."""
+    """Start one of several API processes that share a case store and evidence and join a cluster."""
     _serve({"host": host, "port": port, "scheduler": scheduler, "data_dir": data_dir})
 
 
@@ -92,12 +94,14 @@ def verify(
     front: Annotated[Path | None, typer.Option(help="Front of the document.", exists=True, dir_okay=False)] = None,
     back: Annotated[Path | None, typer.Option(help="Back of the document.", exists=True, dir_okay=False)] = None,
     face: Annotated[Path | None, typer.Option(help="Face scan.", exists=True, dir_okay=False)] = None,
-    profile: Annotated[str, typer.Option(help="Profile; `recorded` asks for no movements.")] = "recorded",
-    url: Annotated[str | None, typer.Option(help="A running service; without it one is started for this.")] = None,
-    api_key: Annotated[str, typer.Option(help="Key of that service.", envvar="VERIDASK_API_KEY")] = "",
-    timeout: Annotated[float, typer.Option(help="Longest wait for the decision in seconds.")] = 300.0,
+    profile: Annotated[str, typer.Option(help="Profile; `recorded` asks for no movements of the head.")] = "recorded",
+    url: Annotated[
+        str | None, typer.Option(help="URL of a running service; without it, one is started for this case.")
+    ] = None,
+    api_key: Annotated[str, typer.Option(help="API key of that service.", envvar="VERIDASK_API_KEY")] = "",
+    timeout: Annotated[float, typer.Option(help="How long to wait for the decision, in seconds.")] = 300.0,
 ) -> None:
-    """Verify a person's own files and print the decision with its reasons."""
+    """Verify your own files and print the decision with its reasons."""
     given: dict[Step, Path | None] = {"front": front, "back": back, "face": face}
     media = {step: path for step, path in given.items() if path is not None}
     try:
@@ -106,7 +110,7 @@ def verify(
             missing = [step.step for step in case.steps if step.step not in media]
             if missing:
                 client.cancel(case.id)
-                raise typer.BadParameter(f"profile {profile} also wants {', '.join('--' + name for name in missing)}")
+                raise typer.BadParameter(f"profile {profile} also needs {', '.join('--' + name for name in missing)}")
             if case.challenge:
                 console.print(f"The face scan must show, in this order: [bold]{', '.join(case.challenge)}[/bold]")
             for step in case.steps:
@@ -123,7 +127,7 @@ def _service(url: str | None, key: str) -> Iterator[tuple[str, str]]:
         yield url, key
         return
     with tempfile.TemporaryDirectory(prefix="veridask-") as folder, LocalServer(Path(folder)) as server:
-        with console.status("Starting a service for this case"):
+        with console.status("Starting a service"):
             running = server.start()
         yield running.url, running.key
 
@@ -149,27 +153,37 @@ def _show(case: CaseView) -> None:
 
 @app.command()
 def demo(
-    seed: Annotated[int, typer.Option(help="Seed of the specimens.")] = 7100,
-    keep: Annotated[bool, typer.Option(help="Keep the data folder of the run.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed from which the synthetic documents and films are made.")] = 7100,
+    keep: Annotated[bool, typer.Option(help="Copy the data folder of the run to out/demo.")] = False,
 ) -> None:
-    """Run specimen documents and attacks through the whole system; exit code 0 if all went as expected."""
-    from service.cli.demo import demo as run_demo
+    """Run synthetic documents and attacks through the whole system. Exits with 0 if all decisions are as expected."""
+    try:
+        from service.cli.demo import demo as run_demo
+    except ImportError as error:
+        sys.stderr.write(f"The demo needs {error.name}: pip install 'veridask[api,worker,specimens]'\n")
+        raise typer.Exit(1) from error
 
     raise typer.Exit(run_demo(seed, keep))
 
 
 @app.command()
 def evaluate(
-    what: Annotated[str, typer.Argument(help="mrz, barcode, page, face or presentation.")],
-    data: Annotated[Path | None, typer.Option(help="Folder of real items.", exists=True, file_okay=False)] = None,
-    table: Annotated[Path | None, typer.Option(help="Its table, by default the usual name in the folder.")] = None,
-    seeds: Annotated[str, typer.Option(help="Specimens in place of a folder: first-last.")] = "",
-    only: Annotated[list[str] | None, typer.Option(help="Part of a kind's name; repeat it.")] = None,
-    profile: Annotated[str, typer.Option(help="Profile whose thresholds judge.")] = "standard",
+    what: Annotated[str, typer.Argument(help="What to measure: mrz, barcode, page, face or presentation.")],
+    data: Annotated[Path | None, typer.Option(help="Folder with labelled items.", exists=True, file_okay=False)] = None,
+    table: Annotated[
+        Path | None, typer.Option(help="CSV table of the items; by default the usual name in the folder.")
+    ] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Use synthetic specimens with these seeds, such as 100-109, instead of a folder.")
+    ] = "",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only kinds whose name contains this; can be repeated.")
+    ] = None,
+    profile: Annotated[str, typer.Option(help="Profile whose thresholds are used.")] = "standard",
     scheduler: Annotated[str, typer.Option(help="Run on this cluster instead of starting one.")] = "",
-    out: Annotated[Path, typer.Option(help="Folder for the JSON and the page.")] = Path("out") / "evaluation",
+    out: Annotated[Path, typer.Option(help="Folder for the JSON file and the HTML page.")] = Path("out") / "evaluation",
 ) -> None:
-    """Measure a check on items whose truth is known, and say how often it is right."""
+    """Measure how often a check is right, on labelled items."""
     from graphs.evaluation.suite import Source
     from service.cli.evaluate import run, suite_named
 
@@ -194,13 +208,13 @@ def _seeds(given: str) -> tuple[int, int] | None:
         return None
     first, _, last = given.partition("-")
     if not (first.isdecimal() and (last or first).isdecimal()) or int(last or first) < int(first):
-        raise typer.BadParameter("seeds are first-last, such as 100-109")
+        raise typer.BadParameter("write seeds as FIRST-LAST, such as 100-109")
     return int(first), int(last or first)
 
 
 @app.command()
 def doctor() -> None:
-    """Say what is missing, unsafe or too slow here; exit code 1 for the first two."""
+    """Check this installation: what is missing, unsafe or slow. Exits with 1 if something is missing or unsafe."""
     from service.cli.doctor import doctor as run_doctor
 
     raise typer.Exit(run_doctor())
@@ -210,7 +224,7 @@ def doctor() -> None:
 def reseal_command(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the case store and the keys.")] = None,
 ) -> None:
-    """Wrap all data keys with the first encryption key, after it was changed."""
+    """Wrap all data keys with the first encryption key in the file. Run it after you put a new key there."""
     from service.cli.reseal import reseal
 
     try:
@@ -218,19 +232,20 @@ def reseal_command(
     except VeridaskError as error:
         sys.stderr.write(f"cannot reseal: {error.detail}\n")
         raise typer.Exit(1) from error
-    console.print(f"{done} data keys are wrapped by the first encryption key now")
+    console.print(f"Wrapped {done} data keys with the first encryption key.")
 
 
 @app.command("certs")
 def certs_command(
     out: Annotated[Path, typer.Option(help="Folder for the CA, the certificates and their keys.", file_okay=False)],
     host: Annotated[
-        list[str] | None, typer.Option(help="Name or IP address in the certificates; repeat it. Default: loopback.")
+        list[str] | None,
+        typer.Option(help="Host name or IP address for the certificates; can be repeated. Default: loopback."),
     ] = None,
-    days: Annotated[int, typer.Option(help="How long the certificates are good.", min=1, max=825)] = 365,
-    renew: Annotated[bool, typer.Option(help="Sign new certificates with the CA that is in the folder.")] = False,
+    days: Annotated[int, typer.Option(help="Days until the certificates expire.", min=1, max=825)] = 365,
+    renew: Annotated[bool, typer.Option(help="Make new certificates with the CA in the folder.")] = False,
 ) -> None:
-    """Make a private CA and certificates for scheduler, workers and API, or renew them."""
+    """Create a private CA and certificates for scheduler, workers and API, or renew the certificates."""
     from service.crypto import cluster_certificates as certs
 
     try:
@@ -251,14 +266,22 @@ def autoscale_command(
     max_cpu: Annotated[int, typer.Option(min=1, max=1000)] = 4,
     min_gpu: Annotated[int, typer.Option(min=0, max=1000)] = 1,
     max_gpu: Annotated[int, typer.Option(min=1, max=1000)] = 2,
-    wait: Annotated[float, typer.Option(help="Wait in seconds that scales up.", min=0.1, max=600)] = 2.0,
-    quiet: Annotated[float, typer.Option(help="Quiet seconds before each step down.", min=1, max=86400)] = 300.0,
-    metrics_port: Annotated[int | None, typer.Option(help="Tell the load here.", min=1, max=65535)] = None,
+    wait: Annotated[
+        float, typer.Option(help="Waiting time of tasks, in seconds, above which a worker is added.", min=0.1, max=600)
+    ] = 2.0,
+    quiet: Annotated[
+        float, typer.Option(help="Seconds without load before a worker is removed.", min=1, max=86400)
+    ] = 300.0,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Port on which to publish the load as Prometheus metrics.", min=1, max=65535)
+    ] = None,
     metrics_host: Annotated[str, typer.Option(help="Address for the metrics; 0.0.0.0 in a pod.")] = "127.0.0.1",
-    kubernetes_api: Annotated[str, typer.Option(help="API server; by default that of the pod's cluster.")] = "",
+    kubernetes_api: Annotated[
+        str, typer.Option(help="URL of the Kubernetes API server; by default that of the pod's cluster.")
+    ] = "",
     service_account: Annotated[Path, typer.Option(help="Folder with token and ca.crt.")] = SERVICE_ACCOUNT,
 ) -> None:
-    """Hold Kubernetes worker groups to the load, by label; or only tell the load, for another autoscaler."""
+    """Scale Kubernetes worker groups by load, one group for each label; without a namespace, only publish the load."""
     from service.cluster.autoscale import autoscale
 
     host, port = (os.environ.get(f"KUBERNETES_SERVICE_{name}", "") for name in ("HOST", "PORT"))

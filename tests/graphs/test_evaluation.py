@@ -203,7 +203,7 @@ def test_tables_that_cannot_be_used_say_why(tmp_path: Path) -> None:
         PageSuite().jobs(Source(folder=tmp_path))
     with pytest.raises(EvaluationError, match="seeds"):
         PresentationSuite().jobs(Source())
-    with pytest.raises(EvaluationError, match="known are"):
+    with pytest.raises(EvaluationError, match="Measurements:"):
         suite_named("voice")
 
 
@@ -231,8 +231,8 @@ def test_the_command_measures_a_folder_on_a_cluster(tmp_path: Path) -> None:
 def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     for arguments, message in (
         (["mrz", "--data", str(tmp_path)], "mrz_images.csv"),
-        (["voice", "--seeds", "1-2"], "known are"),
-        (["page", "--seeds", "9-2"], "first-last"),
+        (["voice", "--seeds", "1-2"], "Measurements:"),
+        (["page", "--seeds", "9-2"], "FIRST-LAST"),
         (["page", "--seeds", "1-2", "--profile", "nobody"], "nobody"),
     ):
         ran = CliRunner().invoke(app, ["evaluate", *arguments])

@@ -64,7 +64,7 @@ def test_a_mounted_secret_may_be_its_group_s_and_nobody_else_s(tmp_path: Path) -
 def test_encryption_keys_that_are_lost_are_told_and_not_made_anew(tmp_path: Path) -> None:
     """A start without them would make a key that opens nothing."""
     settings = Settings(data_dir=tmp_path)
-    assert [each.detail for each in diagnoses.encryption(settings)] == ["none yet: made at the first start"]
+    assert [each.detail for each in diagnoses.encryption(settings)] == ["none yet: created at the first start"]
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
 
     async def with_a_case() -> None:
@@ -72,7 +72,7 @@ def test_encryption_keys_that_are_lost_are_told_and_not_made_anew(tmp_path: Path
             await created(store)
 
     asyncio.run(with_a_case())
-    assert [each.detail for each in diagnoses.encryption(settings)] == ["open what is sealed"]
+    assert [each.detail for each in diagnoses.encryption(settings)] == ["they open the encrypted data"]
     path = tmp_path / "encryption.keys"
     key_id, _, key = path.read_text().strip().partition(":")
     path.unlink()
@@ -89,7 +89,7 @@ def test_encryption_keys_that_are_lost_are_told_and_not_made_anew(tmp_path: Path
 
 def test_a_case_store_of_another_version_is_told(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
-    assert [each.detail for each in diagnoses.store(settings)] == ["none yet: made at the first start"]
+    assert [each.detail for each in diagnoses.store(settings)] == ["none yet: created at the first start"]
     assert list(tmp_path.iterdir()) == [], "looking makes nothing"
     asyncio.run(made(settings))
     assert [each.detail for each in diagnoses.store(settings)] == [f"sqlite, revision {newest()}"]
@@ -104,7 +104,7 @@ def test_a_case_store_that_is_older_is_told(tmp_path: Path) -> None:
     upgrade(database, "0001")
     database.engine.dispose()
     [found] = diagnoses.store(Settings(data_dir=tmp_path))
-    assert (found.verdict, found.detail) == ("ok", f"sqlite, revision 0001: brought to {newest()} at the next start")
+    assert (found.verdict, found.detail) == ("ok", f"sqlite, revision 0001: upgraded to {newest()} at the next start")
     [found] = diagnoses.store(Settings(data_dir=tmp_path, migrations="by_command"))
     assert (found.verdict, "`veridask db upgrade`" in found.advice) == ("missing", True)
 

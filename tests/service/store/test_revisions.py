@@ -329,7 +329,7 @@ def test_the_command_says_and_changes_the_revision(database: Database, store_url
     assert (refused.exit_code, "veridask db upgrade" in refused.stderr) == (1, True)
     assert CLI.invoke(app, ["audit", "verify"], env=environment).exit_code == 1
     done = CLI.invoke(app, ["db", "upgrade"], env=environment)
-    assert (done.exit_code, done.stderr) == (0, f"revision none before, {newest()} now\n")
+    assert (done.exit_code, done.stderr) == (0, f"Upgraded from revision none to {newest()}.\n")
     after = CLI.invoke(app, ["db", "current"], env=environment)
     assert (after.exit_code, after.stdout) == (0, f"{newest()}\n")
     assert CLI.invoke(app, ["audit", "verify"], env=environment).exit_code == 0
